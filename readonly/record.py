@@ -1,0 +1,412 @@
+"""What is stored: one record a site, versioned JSON, and what every version must be able to say about it.
+
+A record that another version wrote is handled by three rules. Fields that this version does not know are kept when
+the record is rewritten. A record of a higher version, or with a `needs` that this version does not know, raises
+`UnreadableRecord`: nobody here may overwrite it, and it counts as read-only. `epoch`, `id` and `mode` stay where
+they are for ever, so that any version can say which record it could not read.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from .errors import UnreadableRecord
+
+VERSION = 1
+# Features a reader must know, by the names that stand in `needs`. Version 1 knows none.
+FEATURES: frozenset[str] = frozenset()
+# Tombstones are kept as long as a stopped process may come back with an old cause (protocol.md 1.3).
+TOMBSTONE_AGE = timedelta(days=90)
+
+OPERATOR, RUN, WINDOW, BLOCK, FENCE, LOCAL = "operator", "run", "window", "block", "fence", "local"
+
+
+class Mode(StrEnum):
+    """What a site is, for one process, at one moment."""
+
+    WRITABLE = "writable"
+    READ_ONLY = "read-only"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One reason to be read-only.
+
+    Attributes:
+        id: Random, short enough to be typed.
+        kind: `operator`, `run`, `window`, `block`, `fence`, or `local` (seen by one process, never stored).
+        by: Who owns it.
+        since: Start of the read-only time by the store's clock, UTC.
+        reason: For colleagues; never shown to visitors.
+        message: For visitors.
+        expected_end: An announcement, UTC; opens nothing.
+        sessions: `end`, `suspend`, `keep`, or None for what each site's policy says.
+        host: The machine it was typed on.
+        epoch: The epoch at which it was added.
+        revision: Rises when its owner changes it; a join takes the higher one.
+        extra: Fields of newer versions, kept.
+    """
+
+    id: str
+    kind: str
+    by: str
+    since: datetime
+    reason: str = ""
+    message: str = ""
+    expected_end: datetime | None = None
+    sessions: str | None = None
+    host: str = ""
+    epoch: int = 0
+    revision: int = 1
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Lift:
+    """The tombstone of a cause: it was lifted, and no copy of an older record brings it back.
+
+    Attributes:
+        id: The cause's id.
+        at: When it was lifted, UTC.
+        by: Who lifted it.
+        since: The cause's own start: the session cut-off that it leaves behind; None when it leaves none.
+        sessions: What the cause said about sessions.
+        undone: The cut-off was withdrawn (`off --undo`).
+        extra: Fields of newer versions, kept.
+    """
+
+    id: str
+    at: datetime
+    by: str
+    since: datetime | None = None
+    sessions: str | None = None
+    undone: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A scheduled stretch of read-only time, as UTC instants.
+
+    It closes by the clock, at `start`; it opens by the record alone, when `ended` was written (design rule 14).
+    """
+
+    id: str
+    start: datetime
+    end: datetime
+    by: str
+    reason: str = ""
+    message: str = ""
+    sessions: str | None = None
+    ended: bool = False
+    revision: int = 1
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a store holds for one site.
+
+    Attributes:
+        site: The site's name.
+        epoch: Rises with every change; for people, it decides nothing.
+        id: Random, new with every change.
+        lineage: Made by `init` alone, ordered by time; "" marks a partial record, which closes and can't open.
+        protected: Whether commands want the site's name.
+        changed_at: Store's clock, UTC.
+        changed_by: Who made the last change.
+        causes: Those that stand, ordered by start and id.
+        lifted: Tombstones, by cause id.
+        windows: Ordered by start and id.
+        sessions_floor: Cut-off that stays when the tombstones it came from are dropped.
+        needs: Features that a reader must know.
+        extra: Fields of newer versions, kept.
+    """
+
+    site: str
+    epoch: int
+    id: str
+    lineage: str
+    changed_at: datetime
+    changed_by: str = ""
+    protected: bool = False
+    causes: tuple[Cause, ...] = ()
+    lifted: Mapping[str, Lift] = field(default_factory=dict)
+    windows: tuple[Window, ...] = ()
+    sessions_floor: datetime | None = None
+    needs: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def partial(self) -> bool:
+        """True for a record that was made over an empty store: it closes and can't open (design rule 5)."""
+        return not self.lineage
+
+    @property
+    def mode(self) -> Mode:
+        """What the stored causes alone say, windows left out."""
+        return Mode.READ_ONLY if self.causes or self.partial else Mode.WRITABLE
+
+    def sessions_ended_before(self, default: str = "end") -> datetime | None:
+        """Return the instant before which sessions were ended, or None.
+
+        Args:
+            default: What the site's policy does where a cause says nothing: `end`, `suspend` or `keep`.
+        """
+        found = [c.since for c in self.causes if (c.sessions or default) == "end"]
+        found += [
+            lift.since
+            for lift in self.lifted.values()
+            if lift.since is not None and not lift.undone and (lift.sessions or default) == "end"
+        ]
+        if self.sessions_floor is not None:
+            found.append(self.sessions_floor)
+        return max(found, default=None)
+
+    def cause(self, cause_id: str) -> Cause | None:
+        """Return the standing cause of that id, or None."""
+        return next((c for c in self.causes if c.id == cause_id), None)
+
+
+def new_id() -> str:
+    """Return a random id for a record."""
+    return secrets.token_hex(8)
+
+
+def new_cause_id() -> str:
+    """Return a random id for a cause, short enough to be typed at night."""
+    return "c" + secrets.token_hex(4)
+
+
+def _instant_out(value: datetime | None) -> str | None:
+    return None if value is None else value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _instant(value: Any) -> datetime:
+    found = datetime.fromisoformat(value)
+    if found.tzinfo is None:
+        raise ValueError(f"{value!r} has no time zone")
+    return found.astimezone(UTC)
+
+
+def _maybe_instant(value: Any) -> datetime | None:
+    return None if value is None else _instant(value)
+
+
+def dump(record: Record) -> bytes:
+    """Return the record as it is stored: JSON, UTF-8, keys sorted, so that equal records are equal bytes."""
+    document: dict[str, Any] = {
+        **record.extra,
+        "v": VERSION,
+        "epoch": record.epoch,
+        "id": record.id,
+        "mode": str(record.mode),
+        "site": record.site,
+        "lineage": record.lineage,
+        "protected": record.protected,
+        "changed_at": _instant_out(record.changed_at),
+        "changed_by": record.changed_by,
+        "causes": [_cause_out(c) for c in record.causes],
+        "lifted": {key: _lift_out(lift) for key, lift in record.lifted.items()},
+        "windows": [_window_out(w) for w in record.windows],
+        "sessions_ended_before": _instant_out(record.sessions_ended_before()),
+        "sessions_floor": _instant_out(record.sessions_floor),
+        "needs": list(record.needs),
+    }
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _cause_out(cause: Cause) -> dict[str, Any]:
+    return {
+        **cause.extra,
+        "id": cause.id,
+        "kind": cause.kind,
+        "by": cause.by,
+        "since": _instant_out(cause.since),
+        "reason": cause.reason,
+        "message": cause.message,
+        "expected_end": _instant_out(cause.expected_end),
+        "sessions": cause.sessions,
+        "host": cause.host,
+        "epoch": cause.epoch,
+        "revision": cause.revision,
+    }
+
+
+def _lift_out(lift: Lift) -> dict[str, Any]:
+    return {
+        **lift.extra,
+        "at": _instant_out(lift.at),
+        "by": lift.by,
+        "since": _instant_out(lift.since),
+        "sessions": lift.sessions,
+        "undone": lift.undone,
+    }
+
+
+def _window_out(window: Window) -> dict[str, Any]:
+    return {
+        **window.extra,
+        "id": window.id,
+        "start": _instant_out(window.start),
+        "end": _instant_out(window.end),
+        "by": window.by,
+        "reason": window.reason,
+        "message": window.message,
+        "sessions": window.sessions,
+        "ended": window.ended,
+        "revision": window.revision,
+    }
+
+
+_CAUSE_FIELDS = frozenset(_cause_out(Cause("", "", "", datetime.min.replace(tzinfo=UTC))))
+_LIFT_FIELDS = frozenset(_lift_out(Lift("", datetime.min.replace(tzinfo=UTC), "")))
+_WINDOW_FIELDS = frozenset(_window_out(Window("", *(2 * [datetime.min.replace(tzinfo=UTC)]), by="")))
+_RECORD_FIELDS = frozenset(
+    "v epoch id mode site lineage protected changed_at changed_by causes lifted windows"
+    " sessions_ended_before sessions_floor needs".split()
+)
+
+
+def load(raw: bytes) -> Record:
+    """Read a stored record.
+
+    Raises:
+        UnreadableRecord: It is corrupt, of a higher version, or needs a feature that this version does not know.
+    """
+    try:
+        document = json.loads(raw)
+        if not isinstance(document, dict):
+            raise TypeError(f"expected an object, found {type(document).__name__}")
+        epoch = document.get("epoch")
+        epoch = epoch if isinstance(epoch, int) else None
+        version = document["v"]
+        if not isinstance(version, int) or version < 1:
+            raise ValueError(f"v={version!r} is no version")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UnreadableRecord(
+            f"the record is corrupt ({_explain(error)}): {_excerpt(raw)}", corrupt=True
+        ) from error
+    if version > VERSION:
+        raise UnreadableRecord(
+            f"the record has version {version}; this library reads up to version {VERSION}: upgrade readonly-mode",
+            epoch=epoch,
+        )
+    needs = document.get("needs") or []
+    unknown = sorted({str(n) for n in needs} - FEATURES) if isinstance(needs, list) else ["?"]
+    if unknown:
+        raise UnreadableRecord(
+            f"the record needs {', '.join(unknown)}, which this library does not know: upgrade readonly-mode",
+            epoch=epoch,
+        )
+    try:
+        return _load_v1(document)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UnreadableRecord(
+            f"the record is corrupt ({_explain(error)}): {_excerpt(raw)}", epoch=epoch, corrupt=True
+        ) from error
+
+
+def _load_v1(document: dict[str, Any]) -> Record:
+    causes = [
+        Cause(
+            id=_text(item["id"]),
+            kind=_text(item["kind"]),
+            by=_text(item["by"]),
+            since=_instant(item["since"]),
+            reason=_text(item.get("reason", "")),
+            message=_text(item.get("message", "")),
+            expected_end=_maybe_instant(item.get("expected_end")),
+            sessions=_maybe_text(item.get("sessions")),
+            host=_text(item.get("host", "")),
+            epoch=int(item.get("epoch", 0)),
+            revision=int(item.get("revision", 1)),
+            extra=_rest(item, _CAUSE_FIELDS),
+        )
+        for item in document["causes"]
+    ]
+    lifted = {
+        key: Lift(
+            id=key,
+            at=_instant(item["at"]),
+            by=_text(item.get("by", "")),
+            since=_maybe_instant(item.get("since")),
+            sessions=_maybe_text(item.get("sessions")),
+            undone=bool(item.get("undone", False)),
+            extra=_rest(item, _LIFT_FIELDS),
+        )
+        for key, item in document["lifted"].items()
+    }
+    windows = [
+        Window(
+            id=_text(item["id"]),
+            start=_instant(item["start"]),
+            end=_instant(item["end"]),
+            by=_text(item.get("by", "")),
+            reason=_text(item.get("reason", "")),
+            message=_text(item.get("message", "")),
+            sessions=_maybe_text(item.get("sessions")),
+            ended=bool(item.get("ended", False)),
+            revision=int(item.get("revision", 1)),
+            extra=_rest(item, _WINDOW_FIELDS),
+        )
+        for item in document.get("windows", ())
+    ]
+    if not isinstance(document["epoch"], int) or document["epoch"] < 0:
+        raise ValueError(f"epoch={document['epoch']!r} is no epoch")
+    return ordered(
+        Record(
+            site=_text(document["site"]),
+            epoch=document["epoch"],
+            id=_text(document["id"]),
+            lineage=_text(document.get("lineage", "")),
+            protected=bool(document.get("protected", False)),
+            changed_at=_instant(document["changed_at"]),
+            changed_by=_text(document.get("changed_by", "")),
+            causes=tuple(causes),
+            lifted=lifted,
+            windows=tuple(windows),
+            sessions_floor=_maybe_instant(document.get("sessions_floor")),
+            needs=tuple(document.get("needs") or ()),
+            extra=_rest(document, _RECORD_FIELDS),
+        )
+    )
+
+
+def ordered(record: Record) -> Record:
+    """Return the record with lifted causes dropped and the rest in one order, so that equal records are equal."""
+    return replace(
+        record,
+        causes=tuple(sorted((c for c in record.causes if c.id not in record.lifted), key=lambda c: (c.since, c.id))),
+        windows=tuple(sorted(record.windows, key=lambda w: (w.start, w.id))),
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, found {value!r}")
+    return value
+
+
+def _maybe_text(value: Any) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _rest(item: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
+    return {key: value for key, value in item.items() if key not in known}
+
+
+def _explain(error: Exception) -> str:
+    return f"no {error}" if isinstance(error, KeyError) else str(error)
+
+
+def _excerpt(raw: bytes) -> str:
+    shown = raw[:60].decode("utf-8", "replace")
+    return repr(shown) + ("…" if len(raw) > 60 else "")

@@ -1,0 +1,226 @@
+"""Where the record lives: the contract that every store keeps, and the URL that names one.
+
+A store knows bytes, not records: what they mean is `record.py`'s and `transitions.py`'s business. It is used by one
+thread at a time, except for `wake`, which any thread may call. Every call is bounded by `timeout`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.metadata import entry_points
+from typing import Protocol, runtime_checkable
+from urllib.parse import SplitResult, parse_qs, urlsplit, urlunsplit
+
+from ..errors import ConfigurationError
+
+DEFAULT_TIMEOUT_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a store said.
+
+    Attributes:
+        record: The stored record, byte for byte, or None where there is none.
+        at: The store's clock, UTC.
+        incarnation_seconds: For how long this incarnation of the store is known to its users: small after a restart,
+            a failover, a FLUSHALL or a new file; then others may know more than it does (design rule 8).
+        members: How many members are registered.
+        here_since: For each standing cause, when it came into this store and has not left it since, by the store's
+            clock. Empty in answers where nobody needs it.
+    """
+
+    record: bytes | None
+    at: datetime
+    incarnation_seconds: float = float("inf")
+    members: int = 0
+    here_since: Mapping[str, datetime] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A member's last report, and when the store got it, by the store's clock."""
+
+    member: str
+    report: bytes
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """Record and registry, read in one atomic step: "safe" is said from nothing less (protocol.md 1.25)."""
+
+    reading: Reading
+    reports: tuple[Seen, ...]
+
+
+@runtime_checkable
+class Store(Protocol):
+    """One site's record, its members' reports, and its logs.
+
+    Every call raises `StoreUnreachable` when the store does not answer within `timeout` or does not take what it is
+    told (out of memory, a replica, no permission). After that the call's effect is unknown, never "not done".
+
+    Attributes:
+        url: The whole URL; it may hold a password: show `redacted(url)`.
+        site: The site that the URL names.
+        timeout: Seconds that one call may take.
+    """
+
+    url: str
+    site: str
+    timeout: float
+
+    def read(self) -> Reading:
+        """Read the record. Writes nothing, ever."""
+        ...
+
+    def replace(self, record: bytes, *, was: bytes | None, causes: Sequence[str] = ()) -> Reading:
+        """Put `record` in place of `was`, if that is what stands there, in one atomic step, and wake all waiters.
+
+        Args:
+            record: The new record.
+            was: What must stand there, byte for byte; None: nothing.
+            causes: Ids of the causes that stand in `record`; for each that the store did not hold it notes the time.
+
+        Returns:
+            What stands there now: ours if `reading.record == record`, else somebody else's.
+        """
+        ...
+
+    def report(self, member: str, report: bytes, *, keep_seconds: float, announce: bool = False) -> Reading:
+        """Register a member and read the record, in one atomic round trip (design rule 7).
+
+        Args:
+            member: The member's id.
+            report: Its report, JSON.
+            keep_seconds: After so long without a report a member is dropped from the registry.
+            announce: Wake those that `wait(for_reports=True)`: this report says something new.
+        """
+        ...
+
+    def census(self) -> Census:
+        """Read record and registry in one atomic step, `here_since` included."""
+        ...
+
+    def forget(self, member: str) -> None:
+        """Take one member off the registry."""
+        ...
+
+    def wait(self, timeout: float, *, for_reports: bool = False) -> bool:
+        """Wait until the record may have changed.
+
+        A hint may come for nothing, and one may be lost: whoever waits reads at an interval all the same. A new or
+        renewed subscription counts as a hint, since what was published in between is gone. A connection that does not
+        answer a ping is dropped and made again.
+
+        Args:
+            timeout: Seconds to wait at most.
+            for_reports: Return for announced reports, too.
+
+        Returns:
+            True for a hint; False at the timeout or when `wake` was called.
+
+        Raises:
+            StoreUnreachable: The connection is lost and could not be made again at once. The caller backs off.
+        """
+        ...
+
+    def wake(self) -> None:
+        """Make a running or the next `wait` return. Any thread may call this, also from a signal handler."""
+        ...
+
+    def append(self, log: str, entry: bytes, *, keep: int) -> None:
+        """Append to a bounded log kept apart from the record; the oldest entries beyond `keep` go."""
+        ...
+
+    def entries(self, log: str, *, last: int) -> Sequence[bytes]:
+        """Return the last entries of a log, oldest first."""
+        ...
+
+    def reopened(self) -> Store:
+        """Return the same store with connections of its own: for a forked child, or another thread."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections that this object opened in this process."""
+        ...
+
+
+def site_of(parts: SplitResult, url: str) -> str:
+    """Return the site that a store URL names.
+
+    Raises:
+        ConfigurationError: It names none, or more than one, or one that can't be a name.
+    """
+    named = parse_qs(parts.query, keep_blank_values=True).get("site", [])
+    if len(named) != 1 or not named[0].strip():
+        raise ConfigurationError(
+            f"store={redacted(url)!r} does not name one site: end it with ?site=NAME, the name given to "
+            "`readonlyctl init`"
+        )
+    site = named[0]
+    if not all(c.isalnum() or c in "-_." for c in site) or len(site) > 64:
+        raise ConfigurationError(
+            f"store={redacted(url)!r}: site={site!r} is no site name: use up to 64 letters, digits, '-', '_' and '.'"
+        )
+    return site
+
+
+def redacted(url: str) -> str:
+    """Return a URL that may be shown: its password, and passwords in its query, are `***`."""
+    parts = urlsplit(url)
+    netloc = parts.netloc
+    if "@" in netloc:
+        user, _, host = netloc.rpartition("@")
+        name, colon, _ = user.partition(":")
+        netloc = f"{name}{':***' if colon else ''}@{host}"
+    query = "&".join(
+        f"{key}=***" if "pass" in key.lower() or "secret" in key.lower() else pair
+        for pair in parts.query.split("&")
+        for key in [pair.partition("=")[0]]
+    )
+    return urlunsplit(parts._replace(netloc=netloc, query=query))
+
+
+def store_from_url(url: str, *, create: bool = True, timeout: float = DEFAULT_TIMEOUT_SECONDS) -> Store:
+    """Return the store that a URL names; nothing is connected yet.
+
+    Args:
+        url: `memory://?site=…`, `sqlite:////absolute/path?site=…`, `redis://host:port/db?site=…`, `rediss://…`, or
+            a scheme of the entry points `readonly.stores` (a callable with this function's signature).
+        create: Whether opening may make what is not there (an SQLite file): the site may, a command may not.
+        timeout: Seconds that one call may take.
+
+    Raises:
+        ConfigurationError: The URL can't be right, or the store's client is not installed.
+    """
+    parts = urlsplit(url)
+    scheme = parts.scheme.lower()
+    if scheme == "memory":
+        from .memory import MemoryStore
+
+        site = site_of(parts, url) if parts.query else "memory"
+        return MemoryStore(url, site=site, timeout=timeout)
+    if scheme == "sqlite":
+        from .sqlite import SQLiteStore
+
+        return SQLiteStore.from_url(url, site=site_of(parts, url), create=create, timeout=timeout)
+    if scheme in ("redis", "rediss"):
+        from .redis import RedisStore
+
+        return RedisStore.from_url(url, site=site_of(parts, url), timeout=timeout)
+    if scheme.startswith(("redis+", "rediss+")):
+        raise ConfigurationError(
+            f"store={redacted(url)!r}: Sentinel and Cluster are not supported yet: name one Redis server, "
+            "redis://host:port/0?site=NAME"
+        )
+    for found in entry_points(group="readonly.stores", name=scheme):
+        make: Callable[..., Store] = found.load()
+        return make(url, create=create, timeout=timeout)
+    raise ConfigurationError(
+        f"store={redacted(url)!r} is no store URL: use redis://host:port/0?site=NAME, "
+        "sqlite:////absolute/path?site=NAME or memory://"
+    )

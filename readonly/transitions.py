@@ -1,0 +1,335 @@
+"""Every change of a record, as a pure function; the stores, the switch and the model checker run these very functions.
+
+Records join, they do not overrule each other: a cause ends only by being lifted, never because a record with a
+higher epoch does not mention it (design rule 3). The one exception is a greater lineage, which only a person
+makes, by `init`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from .errors import UnreadableRecord
+from .record import (
+    TOMBSTONE_AGE,
+    Cause,
+    Lift,
+    Record,
+    Window,
+    dump,
+    load,
+    new_id,
+    ordered,
+)
+
+Item = TypeVar("Item", Cause, Window)
+
+
+# --- changes that a person (or a command) makes ------------------------------------------------------------------
+
+
+def first_record(
+    site: str,
+    *,
+    at: datetime,
+    by: str,
+    protected: bool = False,
+    replacing: Record | None = None,
+    end_sessions: bool = False,
+) -> Record:
+    """Return the first record of a site: writable, of a new lineage.
+
+    Args:
+        site: The site's name.
+        at: Now, by the store's clock.
+        by: Who typed `init`.
+        protected: Whether commands will want the site's name.
+        replacing: The record that is being reset on purpose; everything that stands in it is lifted.
+        end_sessions: End every session issued before now: after a total loss the old cut-off is unknown.
+    """
+    fresh = Record(
+        site=site,
+        epoch=1,
+        id=new_id(),
+        # Ordered by time, then by chance: of two `init`s one wins everywhere (protocol.md 1.6).
+        lineage=f"{at.isoformat(timespec='microseconds')}-{new_id()}",
+        changed_at=at,
+        changed_by=by,
+        protected=protected,
+        sessions_floor=at if end_sessions else None,
+    )
+    if replacing is None:
+        return fresh
+    closed = without_causes(replacing, [c.id for c in replacing.causes], at=at, by=by)
+    return replace(
+        fresh,
+        epoch=closed.epoch + 1,
+        lifted=closed.lifted,
+        extra=closed.extra,
+        sessions_floor=at if end_sessions else closed.sessions_floor,
+    )
+
+
+def with_cause(record: Record | None, cause: Cause, *, site: str, at: datetime, by: str) -> Record:
+    """Return the record with one cause more, or with that cause changed if it stands already.
+
+    Over no record the result is partial: it closes and can't open (design rule 5).
+    """
+    if record is None:
+        record = Record(site=site, epoch=0, id="", lineage="", changed_at=at)
+    standing = record.cause(cause.id)
+    if standing is None:
+        cause = replace(cause, epoch=record.epoch + 1)
+    else:
+        cause = replace(cause, epoch=standing.epoch, since=standing.since, revision=standing.revision + 1)
+    others = tuple(c for c in record.causes if c.id != cause.id)
+    return _changed(replace(record, causes=(*others, cause)), at=at, by=by)
+
+
+def without_causes(record: Record, ids: Iterable[str], *, at: datetime, by: str, undone: bool = False) -> Record:
+    """Return the record with these causes lifted; ids that do not stand are ignored.
+
+    Args:
+        record: The record as it is.
+        ids: Causes to lift.
+        at: Now, by the store's clock.
+        by: Who lifts.
+        undone: Withdraw the session cut-off of these causes, too.
+    """
+    lifted: dict[str, Lift] = dict(record.lifted)
+    for cause in record.causes:
+        if cause.id in set(ids):
+            lifted[cause.id] = Lift(
+                id=cause.id, at=at, by=by, since=cause.since, sessions=cause.sessions, undone=undone
+            )
+    return trimmed(_changed(replace(record, lifted=lifted), at=at, by=by), at=at)
+
+
+def trimmed(record: Record, *, at: datetime) -> Record:
+    """Return the record without tombstones older than `TOMBSTONE_AGE`; the cut-offs they carried stay."""
+    old = {key: lift for key, lift in record.lifted.items() if at - lift.at > TOMBSTONE_AGE}
+    if not old:
+        return record
+    floors = [
+        lift.since
+        for lift in old.values()
+        if lift.since is not None and not lift.undone and lift.sessions in (None, "end")
+    ]
+    if record.sessions_floor is not None:
+        floors.append(record.sessions_floor)
+    return replace(
+        record,
+        lifted={key: lift for key, lift in record.lifted.items() if key not in old},
+        sessions_floor=max(floors, default=None),
+    )
+
+
+def _changed(record: Record, *, at: datetime, by: str) -> Record:
+    # The store's clock may have gone back (a failover); an instant of change never does.
+    return ordered(
+        replace(record, epoch=record.epoch + 1, id=new_id(), changed_at=max(at, record.changed_at), changed_by=by)
+    )
+
+
+# --- joining -----------------------------------------------------------------------------------------------------
+
+
+def adds(mine: Record, theirs: Record) -> bool:
+    """Return whether `mine` knows anything that `theirs` does not: a cause, a lift, a window, a lineage, an epoch."""
+    if mine.epoch > theirs.epoch:
+        return True
+    if mine.lineage != theirs.lineage and mine.lineage:
+        if mine.lineage > theirs.lineage:  # "" (partial) is the smallest of all
+            return True
+        if theirs.lineage:
+            return False  # overruled by a person's `init`
+    return (
+        any(
+            c.id not in theirs.lifted and _newer(c, theirs.cause(c.id))
+            for c in mine.causes
+        )
+        or any(
+            key not in theirs.lifted or (lift.undone and not theirs.lifted[key].undone)
+            for key, lift in mine.lifted.items()
+        )
+        or any(_newer(w, _by_id(theirs.windows).get(w.id)) for w in mine.windows)
+    )
+
+
+def join(mine: Record, theirs: Record, *, at: datetime) -> Record:
+    """Return what both records know together: the union of causes, lifts and windows.
+
+    A partial record joined with a whole one is whole. Of two lineages the greater one stands alone, since a person
+    made it to overrule the other; only the epoch goes on from the higher of both.
+
+    Returns:
+        `theirs` itself, unchanged, when `mine` adds nothing to it; else a record with a new id and an epoch above both.
+    """
+    if not adds(mine, theirs):
+        return theirs
+    epoch = max(mine.epoch, theirs.epoch)
+    at = max(at, mine.changed_at, theirs.changed_at)
+    if mine.lineage and theirs.lineage and mine.lineage != theirs.lineage:
+        greater = max(mine, theirs, key=lambda r: r.lineage)
+        return replace(greater, epoch=epoch + 1, id=new_id(), changed_at=at)
+    older, newer = sorted((mine, theirs), key=lambda r: (r.epoch, r.id))
+    lifted = {**older.lifted, **newer.lifted}
+    for key, lift in older.lifted.items():
+        if lift.undone and not lifted[key].undone:
+            lifted[key] = replace(lifted[key], undone=True)
+    floors = [f for f in (mine.sessions_floor, theirs.sessions_floor) if f is not None]
+    return ordered(
+        replace(
+            newer,
+            epoch=epoch + 1,
+            id=new_id(),
+            lineage=max(mine.lineage, theirs.lineage),
+            protected=mine.protected or theirs.protected,
+            changed_at=at,
+            causes=_merged(older.causes, newer.causes),
+            lifted=lifted,
+            windows=_merged(older.windows, newer.windows),
+            sessions_floor=max(floors, default=None),
+            needs=tuple(sorted({*mine.needs, *theirs.needs})),
+            extra={**older.extra, **newer.extra},
+        )
+    )
+
+
+def _by_id(items: Iterable[Item]) -> dict[str, Item]:
+    return {item.id: item for item in items}
+
+
+def _rank(item: Cause | Window) -> tuple[int, bool, str]:
+    # Two changes of one revision come from a split store; any order will do, as long as everybody uses the same.
+    return (item.revision, isinstance(item, Window) and item.ended, repr(item))
+
+
+def _newer(mine: Cause | Window, theirs: Cause | Window | None) -> bool:
+    return theirs is None or (mine != theirs and _rank(mine) > _rank(theirs))
+
+
+def _merged(older: Iterable[Item], newer: Iterable[Item]) -> tuple[Item, ...]:
+    found: dict[str, Item] = _by_id(newer)
+    for item in older:
+        if _newer(item, found.get(item.id)):
+            found[item.id] = item
+    return tuple(found.values())
+
+
+# --- what a process makes of a reading ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What one process knows: the join of all that it has read, and how much that is worth.
+
+    Attributes:
+        record: The join, or None before anything was read.
+        raw: The bytes of `record` where it is, unchanged, what a store held.
+        settled: A whole record was read from a store that is not too young to know better (design rule 8).
+        unreadable: Bytes of a record of another version, last seen; they go back byte for byte if the store loses them.
+        problem: Why the last reading could not be used, else "".
+    """
+
+    record: Record | None = None
+    raw: bytes | None = None
+    settled: bool = False
+    unreadable: bytes | None = None
+    problem: str = ""
+
+    @property
+    def may_open(self) -> bool:
+        """True when nothing that this process knows of keeps it from admitting writes, windows left out."""
+        return (
+            self.record is not None
+            and self.settled
+            and not self.record.partial
+            and not self.record.causes
+            and not self.problem
+        )
+
+
+def lapsed(known: Knowledge) -> Knowledge:
+    """Return what is left of knowledge when its lease has run out: it may close others, and can't open anybody.
+
+    Causes and lifts are kept (a lapsed process that forgot its lifts would bring lifted causes back); its record
+    becomes partial and needs a whole one from the store (protocol.md 1.19).
+    """
+    record = known.record
+    return replace(
+        known, record=replace(record, lineage="") if record is not None else None, raw=None, settled=False
+    )
+
+
+def learn(
+    known: Knowledge, stored: bytes | None, *, site: str, young: bool, at: datetime
+) -> tuple[Knowledge, bytes | None]:
+    """Take in what the store holds.
+
+    Args:
+        known: What the process knew.
+        stored: The store's record, or None where there is none.
+        site: The site this process belongs to.
+        young: The store's incarnation is so young that others may know more and not have written it back yet.
+        at: Now, by the store's clock.
+
+    Returns:
+        What the process knows now, and the bytes it must write back over `stored` (by compare-and-set), or None.
+    """
+    if stored is None:
+        return _learn_nothing(known)
+    try:
+        theirs = load(stored)
+    except UnreadableRecord as error:
+        keep = None if error.corrupt else stored
+        return replace(known, unreadable=keep, problem=error.why), None
+    if theirs.site != site:
+        why = f"the store holds the record of the site {theirs.site!r}, not of {site!r}"
+        return replace(known, problem=why), None
+    settled = known.settled or (not young and not theirs.partial)
+    if known.record is None or not adds(known.record, theirs):
+        return Knowledge(theirs, stored, settled), None
+    joined = join(known.record, theirs, at=at)
+    raw = dump(joined)
+    # What was read here and is more than the store has: it goes back, also when it opens nothing.
+    return Knowledge(joined, raw, settled or (known.settled and not joined.partial)), raw
+
+
+def _learn_nothing(known: Knowledge) -> tuple[Knowledge, bytes | None]:
+    if known.unreadable is not None:
+        return known, known.unreadable
+    known = replace(known, problem="")
+    record = known.record
+    if record is None:
+        return known, None
+    if record.causes or (known.settled and not record.partial):
+        return known, known.raw or dump(record)
+    return known, None
+
+
+# --- who may lift what -------------------------------------------------------------------------------------------
+
+
+def contradicts(base: Record | None, now: Record | None, *, closes: bool) -> bool:
+    """Return whether somebody made a change that contradicts ours since we read `base` (design rule 2).
+
+    Args:
+        base: The record our decision was based on.
+        now: The record that stands.
+        closes: True if ours closes (`on`), False if it opens (`off`).
+    """
+    if base is None or now is None:
+        return False
+    if closes:
+        return any(key not in base.lifted for key in now.lifted)
+    before: Mapping[str, Cause] = _by_id(base.causes)
+    return any(c.id not in before or c.revision > before[c.id].revision for c in now.causes)
+
+
+def undo_until(cause: Cause, *, grace: timedelta) -> datetime:
+    """Return until when a cause can be taken back with its session cut-off."""
+    return cause.since + grace
