@@ -1,21 +1,28 @@
 """Where the record lives: the contract that every store keeps, and the URL that names one.
 
-A store knows bytes, not records: what they mean is `record.py`'s and `transitions.py`'s business. It is used by one
-thread at a time, except for `wake`, which any thread may call. Every call is bounded by `timeout`.
+A store knows bytes, not records: what they mean is `record.py`'s and `transitions.py`'s business. It is used by
+one thread at a time, except for `wake`, which any thread may call. Every call is bounded by `timeout` (and once
+more by it where a connection must be made first). Stores hold nothing before their first call, and connect again
+after `close`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from importlib.metadata import entry_points
 from typing import Protocol, runtime_checkable
 from urllib.parse import SplitResult, parse_qs, urlsplit, urlunsplit
 
-from ..errors import ConfigurationError
+from readonly.errors import ConfigurationError
+from readonly.record import dump
+from readonly.transitions import first_record
 
 DEFAULT_TIMEOUT_SECONDS = 1.0
+# Below every lineage that a person makes by `init`, and the same in every record that a store made by itself:
+# such records join, so that a file that was deleted and made again never lifts a cause that some process knows.
+AUTOMATIC_LINEAGE = "0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +32,11 @@ class Reading:
     Attributes:
         record: The stored record, byte for byte, or None where there is none.
         at: The store's clock, UTC.
-        incarnation_seconds: For how long this incarnation of the store is known to its users: small after a restart,
-            a failover, a FLUSHALL or a new file; then others may know more than it does (design rule 8).
+        incarnation_seconds: For how long this incarnation of the store is known to its users: small after a
+            restart, a failover, a FLUSHALL or a new file; then others may know more than it does (design rule 8).
         members: How many members are registered.
-        here_since: For each standing cause, when it came into this store and has not left it since, by the store's
-            clock. Empty in answers where nobody needs it.
+        here_since: For each standing cause, when it came into this store and has not left it since, by the
+            store's clock. Filled in a census only.
     """
 
     record: bytes | None
@@ -60,8 +67,8 @@ class Census:
 class Store(Protocol):
     """One site's record, its members' reports, and its logs.
 
-    Every call raises `StoreUnreachable` when the store does not answer within `timeout` or does not take what it is
-    told (out of memory, a replica, no permission). After that the call's effect is unknown, never "not done".
+    Every call raises `StoreUnreachable` when the store does not answer within `timeout` or does not take what it
+    is told (out of memory, a replica, no permission). After that the call's effect is unknown, never "not done".
 
     Attributes:
         url: The whole URL; it may hold a password: show `redacted(url)`.
@@ -78,12 +85,13 @@ class Store(Protocol):
         ...
 
     def replace(self, record: bytes, *, was: bytes | None, causes: Sequence[str] = ()) -> Reading:
-        """Put `record` in place of `was`, if that is what stands there, in one atomic step, and wake all waiters.
+        """Put `record` in place of `was`, if that stands there, in one atomic step, and wake all waiters.
 
         Args:
             record: The new record.
             was: What must stand there, byte for byte; None: nothing.
-            causes: Ids of the causes that stand in `record`; for each that the store did not hold it notes the time.
+            causes: Ids of the causes that stand in `record`; the store notes the time for each that it did not
+                hold, all of them where it held no record.
 
         Returns:
             What stands there now: ours if `reading.record == record`, else somebody else's.
@@ -112,9 +120,9 @@ class Store(Protocol):
     def wait(self, timeout: float, *, for_reports: bool = False) -> bool:
         """Wait until the record may have changed.
 
-        A hint may come for nothing, and one may be lost: whoever waits reads at an interval all the same. A new or
-        renewed subscription counts as a hint, since what was published in between is gone. A connection that does not
-        answer a ping is dropped and made again.
+        A hint may come for nothing, and one may be lost: whoever waits reads at an interval all the same. A new
+        or renewed subscription counts as a hint, since what was published in between is gone. A connection that
+        does not answer a ping is dropped and made again.
 
         Args:
             timeout: Seconds to wait at most.
@@ -124,7 +132,7 @@ class Store(Protocol):
             True for a hint; False at the timeout or when `wake` was called.
 
         Raises:
-            StoreUnreachable: The connection is lost and could not be made again at once. The caller backs off.
+            StoreUnreachable: The connection is lost and could not be made again at once; the caller backs off.
         """
         ...
 
@@ -149,6 +157,11 @@ class Store(Protocol):
         ...
 
 
+def automatic_record(site: str, *, at: datetime, by: str) -> bytes:
+    """Return the first record of a store that initialises itself: writable, and overruled by any other."""
+    return dump(replace(first_record(site, at=at, by=by), lineage=AUTOMATIC_LINEAGE))
+
+
 def site_of(parts: SplitResult, url: str) -> str:
     """Return the site that a store URL names.
 
@@ -164,7 +177,8 @@ def site_of(parts: SplitResult, url: str) -> str:
     site = named[0]
     if not all(c.isalnum() or c in "-_." for c in site) or len(site) > 64:
         raise ConfigurationError(
-            f"store={redacted(url)!r}: site={site!r} is no site name: use up to 64 letters, digits, '-', '_' and '.'"
+            f"store={redacted(url)!r}: site={site!r} is no site name: use up to 64 letters, digits, "
+            "'-', '_' and '.'"
         )
     return site
 
@@ -189,8 +203,8 @@ def store_from_url(url: str, *, create: bool = True, timeout: float = DEFAULT_TI
     """Return the store that a URL names; nothing is connected yet.
 
     Args:
-        url: `memory://?site=…`, `sqlite:////absolute/path?site=…`, `redis://host:port/db?site=…`, `rediss://…`, or
-            a scheme of the entry points `readonly.stores` (a callable with this function's signature).
+        url: `memory://?site=…`, `sqlite:////absolute/path?site=…`, `redis://host:port/db?site=…`, `rediss://…`,
+            or a scheme of the entry points `readonly.stores` (a callable with this function's signature).
         create: Whether opening may make what is not there (an SQLite file): the site may, a command may not.
         timeout: Seconds that one call may take.
 

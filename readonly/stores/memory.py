@@ -1,0 +1,251 @@
+"""A store inside one process: for tests, for development, and for a site that is one process anyway."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from queue import Empty, SimpleQueue
+
+from readonly.clock import Clock, SystemClock
+from readonly.errors import StoreUnreachable
+from . import DEFAULT_TIMEOUT_SECONDS, Census, Reading, Seen, automatic_record, redacted
+
+
+class _Memory:
+    """What all handles on one store share. `lock` guards every other attribute."""
+
+    def __init__(self, record: bytes, clock: Clock) -> None:
+        self.lock = threading.Lock()
+        self.pid = os.getpid()
+        self.clock = clock
+        self.record: bytes | None = record
+        self.since: dict[str, datetime] = {}
+        self.members: dict[str, Seen] = {}
+        self.logs: dict[str, list[bytes]] = {}
+        # None: this memory was never emptied, so nobody can know more than it does.
+        self.emptied: float | None = None
+        self.changes = 0
+        self.announced = 0
+        self.handles: weakref.WeakSet[MemoryStore] = weakref.WeakSet()
+
+
+@dataclass(slots=True)
+class _Link:
+    """How the handles of one process reach the memory: tests cut it."""
+
+    cut: bool = False
+
+
+class MemoryStore:
+    """The `Store` contract over shared memory. All handles made from one object share what it holds.
+
+    It starts initialised and writable. Two stores made from the same URL stay two: what is not passed on is not
+    shared. Unlike other stores it may be used by several threads at once, except for `wait`.
+
+    Tests use what real stores suffer: `lose` (a FLUSHALL), `break_` and `mend` (the network), `peer` (what
+    another process would hold: the same memory over a link of its own).
+
+    Args:
+        url: What to show as this store's URL.
+        site: The site's name.
+        timeout: Kept for the contract; nothing here takes any time.
+        clock: The store's clock.
+    """
+
+    def __init__(
+        self,
+        url: str = "memory://",
+        *,
+        site: str = "memory",
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        clock: Clock | None = None,
+    ) -> None:
+        self.url = url
+        self.site = site
+        self.timeout = timeout
+        clock = clock or SystemClock()
+        self._attach(_Memory(automatic_record(site, at=clock.now(), by="memory store"), clock), _Link())
+
+    def _attach(self, memory: _Memory, link: _Link) -> None:
+        self._memory = memory
+        self._link = link
+        # A SimpleQueue, because its put() is the one notification that is safe inside a signal handler.
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._woken = False
+        with memory.lock:
+            self._changes = memory.changes
+            self._announced = memory.announced
+            memory.handles.add(self)
+
+    # --- the contract --------------------------------------------------------------------------------------
+
+    def read(self) -> Reading:
+        """Read the record."""
+        self._check()
+        with self._memory.lock:
+            return self._reading()
+
+    def replace(self, record: bytes, *, was: bytes | None, causes: Sequence[str] = ()) -> Reading:
+        """Put `record` in place of `was`, if that is what stands there."""
+        self._check()
+        memory = self._memory
+        with memory.lock:
+            if memory.record != was:
+                return self._reading()
+            now = memory.clock.now()
+            memory.since = {cause: memory.since.get(cause, now) for cause in causes}
+            memory.record = bytes(record)
+            memory.changes += 1
+            self._ring()
+            return self._reading()
+
+    def report(self, member: str, report: bytes, *, keep_seconds: float, announce: bool = False) -> Reading:
+        """Register a member and read the record."""
+        self._check()
+        memory = self._memory
+        with memory.lock:
+            now = memory.clock.now()
+            oldest = now - timedelta(seconds=keep_seconds)
+            memory.members = {key: seen for key, seen in memory.members.items() if seen.at >= oldest}
+            memory.members[member] = Seen(member, bytes(report), now)
+            if announce:
+                memory.announced += 1
+                self._ring()
+            return self._reading()
+
+    def census(self) -> Census:
+        """Read record and registry at one moment."""
+        self._check()
+        with self._memory.lock:
+            return Census(self._reading(since=True), tuple(self._memory.members.values()))
+
+    def forget(self, member: str) -> None:
+        """Take one member off the registry."""
+        self._check()
+        with self._memory.lock:
+            self._memory.members.pop(member, None)
+
+    def wait(self, timeout: float, *, for_reports: bool = False) -> bool:
+        """Wait until the record may have changed."""
+        deadline = time.monotonic() + timeout
+        while True:
+            self._check()
+            memory = self._memory
+            with memory.lock:
+                hint = self._changes != memory.changes or (
+                    for_reports and self._announced != memory.announced
+                )
+                self._changes, self._announced = memory.changes, memory.announced
+            woken, self._woken = self._woken, False
+            if hint or woken:
+                return hint
+            try:
+                self._bell.get(timeout=max(0.0, deadline - time.monotonic()))
+            except Empty:
+                return False
+
+    def wake(self) -> None:
+        """Make a running or the next `wait` return."""
+        self._woken = True
+        self._bell.put(None)
+
+    def append(self, log: str, entry: bytes, *, keep: int) -> None:
+        """Append to a bounded log."""
+        self._check()
+        with self._memory.lock:
+            entries = self._memory.logs.setdefault(log, [])
+            entries.append(bytes(entry))
+            del entries[: max(0, len(entries) - keep)]
+
+    def entries(self, log: str, *, last: int) -> Sequence[bytes]:
+        """Return the last entries of a log, oldest first."""
+        self._check()
+        with self._memory.lock:
+            entries = self._memory.logs.get(log, [])
+            return tuple(entries[max(0, len(entries) - last) :])
+
+    def reopened(self) -> MemoryStore:
+        """Return a handle on the same memory; a forked child has a copy, which no other process sees."""
+        return self._handle(self._link)
+
+    def close(self) -> None:
+        """Do nothing: there is no connection."""
+
+    # --- what tests do to it -------------------------------------------------------------------------------
+
+    def peer(self) -> MemoryStore:
+        """Return what another process would hold: the same memory, over a link that is cut on its own."""
+        return self._handle(_Link())
+
+    def lose(self) -> None:
+        """Forget everything, as FLUSHALL does: record, registry and logs. Nobody is told."""
+        memory = self._memory
+        with memory.lock:
+            memory.record = None
+            memory.since, memory.members, memory.logs = {}, {}, {}
+            memory.emptied = memory.clock.boottime()
+
+    def hint(self) -> None:
+        """Wake all waiters for nothing, as a renewed subscription does."""
+        with self._memory.lock:
+            self._memory.changes += 1
+            self._ring()
+
+    @property
+    def unreachable(self) -> bool:
+        """Whether calls of this process's handles raise `StoreUnreachable`; may be set."""
+        return self._link.cut
+
+    @unreachable.setter
+    def unreachable(self, cut: bool) -> None:
+        self._link.cut = cut
+        # A cut ends running waits; a mended link counts as a renewed subscription.
+        self.hint()
+
+    def break_(self) -> None:
+        """Make every call of this handle, and of those reopened from it, raise `StoreUnreachable`."""
+        self.unreachable = True
+
+    def mend(self) -> None:
+        """Undo `break_`."""
+        self.unreachable = False
+
+    # --- inside --------------------------------------------------------------------------------------------
+
+    def _handle(self, link: _Link) -> MemoryStore:
+        memory = self._memory
+        if memory.pid != os.getpid():
+            # Another thread of the parent may have held the lock when this process was forked.
+            memory.pid = os.getpid()
+            memory.lock = threading.Lock()
+            memory.handles = weakref.WeakSet()
+        twin = object.__new__(MemoryStore)
+        twin.url, twin.site, twin.timeout = self.url, self.site, self.timeout
+        twin._attach(memory, link)
+        return twin
+
+    def _check(self) -> None:
+        if self._link.cut:
+            raise StoreUnreachable(f"store {redacted(self.url)} does not answer: its link was cut by a test")
+
+    def _ring(self) -> None:
+        for handle in self._memory.handles:
+            if handle._bell.empty():
+                handle._bell.put(None)
+
+    def _reading(self, *, since: bool = False) -> Reading:
+        memory = self._memory
+        return Reading(
+            record=memory.record,
+            at=memory.clock.now(),
+            incarnation_seconds=float("inf")
+            if memory.emptied is None
+            else memory.clock.boottime() - memory.emptied,
+            members=len(memory.members),
+            here_since=dict(memory.since) if since else {},
+        )
