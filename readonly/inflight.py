@@ -6,7 +6,21 @@ The other order, look and then count, lets a write slip between the two: the com
 
 from __future__ import annotations
 
+import functools
+import inspect
+import time
 from collections.abc import Callable
+from contextvars import ContextVar, Token
+from typing import Any, Protocol, TypeVar, cast
+
+from .context import Work, enter, leave
+from .errors import ReadOnlyError
+from .state import State
+
+F = TypeVar("F", bound=Callable[..., Any])
+_Entry = tuple[object, "Token[Work | None]"]
+# Blocks that are open in this task or thread, outermost first: they end in the other order.
+_entered: ContextVar[tuple[_Entry, ...]] = ContextVar("readonly_writing", default=())
 
 
 class InFlight:
@@ -47,3 +61,113 @@ class InFlight:
     def forget(self) -> None:
         """Drop what a forked child has inherited: those writes are the parent's."""
         self._open.clear()
+
+
+class _Admitting(Protocol):
+    """What `Writing` needs of a switch."""
+
+    @property
+    def inflight(self) -> InFlight: ...
+    def admit(self) -> State | None: ...
+    async def aadmit(self) -> State | None: ...
+    def wait_writable(self, timeout: float) -> bool: ...
+    async def await_writable(self, timeout: float) -> bool: ...
+
+
+class Writing:
+    """Work outside HTTP that writes: counted, so that it is drained like a request.
+
+    Use it as a context manager or as a decorator, sync or async alike. One object may be used any number of times,
+    also by several threads and tasks at once.
+
+    Raises:
+        ReadOnlyError: On entry, when the site is read-only (and still was after `wait` seconds).
+    """
+
+    __slots__ = ("_switch", "_wait")
+
+    def __init__(self, switch: _Admitting, *, wait: float = 0.0) -> None:
+        self._switch = switch
+        self._wait = wait
+
+    def __enter__(self) -> None:
+        key, state = self._try(self._switch.admit)
+        if state is not None and self._wait > 0:
+            deadline = time.monotonic() + self._wait
+            # Somebody may close again between the wake-up and the count: go on until the time is over.
+            while state is not None and self._switch.wait_writable(max(0.0, deadline - time.monotonic())):
+                key, state = self._try(self._switch.admit)
+        self._enter(key, state)
+
+    def __exit__(self, *exc: object) -> None:
+        self._leave()
+
+    async def __aenter__(self) -> None:
+        key, state = await self._atry()
+        if state is not None and self._wait > 0:
+            deadline = time.monotonic() + self._wait
+            while state is not None and await self._switch.await_writable(
+                max(0.0, deadline - time.monotonic())
+            ):
+                key, state = await self._atry()
+        self._enter(key, state)
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._leave()
+
+    def __call__(self, function: F) -> F:
+        """Wrap a function or a coroutine function: each call is one piece of work."""
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def awaited(*args: Any, **kwargs: Any) -> Any:
+                async with self:
+                    return await function(*args, **kwargs)
+
+            return cast(F, awaited)
+
+        @functools.wraps(function)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return function(*args, **kwargs)
+
+        return cast(F, called)
+
+    def _try(self, admit: Callable[[], State | None]) -> tuple[object, State | None]:
+        key = self._switch.inflight.begin()
+        try:
+            state = admit()
+        except BaseException:
+            self._switch.inflight.end(key)
+            raise
+        if state is not None:
+            self._switch.inflight.end(key)
+        return key, state
+
+    async def _atry(self) -> tuple[object, State | None]:
+        key = self._switch.inflight.begin()
+        try:
+            state = await self._switch.aadmit()
+        except BaseException:
+            self._switch.inflight.end(key)
+            raise
+        if state is not None:
+            self._switch.inflight.end(key)
+        return key, state
+
+    def _enter(self, key: object, state: State | None) -> None:
+        if state is not None:
+            raise ReadOnlyError(
+                f"the site is read-only ({state.reason}): this work was not begun",
+                expected_end=state.expected_end,
+            )
+        token = enter(Work(may_write=True, name="writing"))
+        _entered.set((*_entered.get(), (key, token)))
+
+    def _leave(self) -> None:
+        *outer, (key, token) = _entered.get()
+        _entered.set(tuple(outer))
+        try:
+            leave(token)
+        finally:
+            self._switch.inflight.end(key)

@@ -186,7 +186,11 @@ def new_cause_id() -> str:
 
 
 def _instant_out(value: datetime | None) -> str | None:
-    return None if value is None else value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return (
+        None
+        if value is None
+        else value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    )
 
 
 def _instant(value: Any) -> datetime:
@@ -270,8 +274,7 @@ _CAUSE_FIELDS = frozenset(_cause_out(Cause("", "", "", datetime.min.replace(tzin
 _LIFT_FIELDS = frozenset(_lift_out(Lift("", datetime.min.replace(tzinfo=UTC), "")))
 _WINDOW_FIELDS = frozenset(_window_out(Window("", *(2 * [datetime.min.replace(tzinfo=UTC)]), by="")))
 _RECORD_FIELDS = frozenset(
-    "v epoch id mode site lineage protected changed_at changed_by causes lifted windows"
-    " sessions_ended_before sessions_floor needs".split()
+    ["v", "epoch", "id", "mode", "site", "lineage", "protected", "changed_at", "changed_by", "causes", "lifted", "windows", "sessions_ended_before", "sessions_floor", "needs"]
 )
 
 
@@ -384,7 +387,9 @@ def ordered(record: Record) -> Record:
     """Return the record with lifted causes dropped and the rest in one order, so that equal records are equal."""
     return replace(
         record,
-        causes=tuple(sorted((c for c in record.causes if c.id not in record.lifted), key=lambda c: (c.since, c.id))),
+        causes=tuple(
+            sorted((c for c in record.causes if c.id not in record.lifted), key=lambda c: (c.since, c.id))
+        ),
         windows=tuple(sorted(record.windows, key=lambda w: (w.start, w.id))),
     )
 

@@ -89,7 +89,9 @@ def with_cause(record: Record | None, cause: Cause, *, site: str, at: datetime, 
     return _changed(replace(record, causes=(*others, cause)), at=at, by=by)
 
 
-def without_causes(record: Record, ids: Iterable[str], *, at: datetime, by: str, undone: bool = False) -> Record:
+def without_causes(
+    record: Record, ids: Iterable[str], *, at: datetime, by: str, undone: bool = False
+) -> Record:
     """Return the record with these causes lifted; ids that do not stand are ignored.
 
     Args:
@@ -130,7 +132,9 @@ def trimmed(record: Record, *, at: datetime) -> Record:
 def _changed(record: Record, *, at: datetime, by: str) -> Record:
     # The store's clock may have gone back (a failover); an instant of change never does.
     return ordered(
-        replace(record, epoch=record.epoch + 1, id=new_id(), changed_at=max(at, record.changed_at), changed_by=by)
+        replace(
+            record, epoch=record.epoch + 1, id=new_id(), changed_at=max(at, record.changed_at), changed_by=by
+        )
     )
 
 
@@ -147,10 +151,7 @@ def adds(mine: Record, theirs: Record) -> bool:
         if theirs.lineage:
             return False  # overruled by a person's `init`
     return (
-        any(
-            c.id not in theirs.lifted and _newer(c, theirs.cause(c.id))
-            for c in mine.causes
-        )
+        any(c.id not in theirs.lifted and _newer(c, theirs.cause(c.id)) for c in mine.causes)
         or any(
             key not in theirs.lifted or (lift.undone and not theirs.lifted[key].undone)
             for key, lift in mine.lifted.items()

@@ -1,0 +1,26 @@
+"""Puts a running site into read-only mode, and says when that can be trusted.
+
+`import readonly` loads no web framework and no client library.
+"""
+
+from __future__ import annotations
+
+from .errors import ReadOnlyError
+from .policy import Policy, SessionCookie
+from .rules import reads, rule, writes
+from .state import State
+from .switch import Switch
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Policy",
+    "ReadOnlyError",
+    "SessionCookie",
+    "State",
+    "Switch",
+    "__version__",
+    "reads",
+    "rule",
+    "writes",
+]

@@ -1,0 +1,329 @@
+"""Changing the record in a store: read, change, write if unchanged, else read again (design rule 2).
+
+Both sides use this, an application's switch in its thread and the operator's command in its own; it knows the store
+and nothing of processes.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from .errors import ConfigurationError, LostRace, NoRecord, NotYours
+from .members import host_name
+from .record import FENCE, LOCAL, OPERATOR, WINDOW, Cause, Record, dump, load, new_cause_id
+from .stores import Census, Reading, Store, redacted
+from .transitions import adds, contradicts, first_record, join, with_cause, without_causes
+
+# `off --undo` takes a slip back, session cut-off included, for so long (and no cookie is expired before).
+UNDO_GRACE = timedelta(seconds=60)
+# A change meets others' changes rarely; more often than this something else is wrong.
+TRIES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Who changes something.
+
+    Attributes:
+        name: The person, wherever they sit; a bare system user is qualified by its host, since `root` on two
+            machines may be two people.
+        host: The machine it was typed on.
+    """
+
+    name: str
+    host: str
+
+    @classmethod
+    def here(cls, named: str | None = None, environ: Mapping[str, str] | None = None) -> Operator:
+        """Return who is at work here: `named`, READONLY_OPERATOR, SUDO_USER, else the system's user and host."""
+        environ = os.environ if environ is None else environ
+        host = host_name()
+        person = named or environ.get("READONLY_OPERATOR") or environ.get("SUDO_USER")
+        if person:
+            return cls(person, host)
+        try:
+            user = getpass.getuser()
+        except (OSError, KeyError):  # a user id without a name, as in many containers
+            user = f"uid-{os.getuid()}" if hasattr(os, "getuid") else "unknown"
+        return cls(f"{user}@{host}", host)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a change did.
+
+    Attributes:
+        record: The record that stands now.
+        reading: The reading that proved it.
+        causes: Ids of the causes that were set or lifted.
+        changed: False if everything was already so.
+    """
+
+    record: Record
+    reading: Reading
+    causes: tuple[str, ...]
+    changed: bool = True
+
+
+def read_record(store: Store) -> tuple[Record | None, Reading]:
+    """Read the record of the store's site.
+
+    Raises:
+        StoreUnreachable: The store did not answer.
+        UnreadableRecord: This version can't read what it holds.
+        ConfigurationError: It holds another site's record.
+    """
+    reading = store.read()
+    if reading.record is None:
+        return None, reading
+    record = load(reading.record)
+    if record.site != store.site:
+        raise ConfigurationError(
+            f"the store {redacted(store.url)} holds the record of the site {record.site!r}, not of {store.site!r}: "
+            f"end its URL with ?site={record.site}, or name another store. Nothing was changed"
+        )
+    return record, reading
+
+
+def _replace(
+    store: Store,
+    make: Callable[[Record | None, datetime], tuple[Record | None, Sequence[str]]],
+    *,
+    closes: bool,
+) -> Change:
+    base: Record | None = None
+    for attempt in range(TRIES):
+        record, reading = read_record(store)
+        if attempt and contradicts(base, record, closes=closes) and record is not None:
+            raise LostRace(
+                f"{record.changed_by} was faster: epoch {record.epoch} stands, and nothing of yours was changed",
+                by=record.changed_by,
+                epoch=record.epoch,
+            )
+        if not attempt:
+            base = record
+        new, causes = make(record, reading.at)
+        if new is None:
+            if record is None:
+                raise AssertionError("a change over nothing must make something")
+            return Change(record, reading, tuple(causes), changed=False)
+        raw = dump(new)
+        after = store.replace(raw, was=reading.record, causes=[c.id for c in new.causes])
+        if after.record == raw:
+            return Change(new, after, tuple(causes))
+    raise LostRace(
+        f"the record of {store.site} changed {TRIES} times while this was tried; nothing of yours was changed",
+        by=record.changed_by if record is not None else "?",
+        epoch=record.epoch if record is not None else 0,
+    )
+
+
+def initialise(
+    store: Store,
+    operator: Operator,
+    *,
+    protected: bool = False,
+    replace_existing: bool = False,
+    end_sessions: bool = False,
+) -> Change:
+    """Write the first record of a site.
+
+    Raises:
+        NotYours: There is a record, and it was not told to replace it.
+    """
+
+    def make(record: Record | None, at: datetime) -> tuple[Record | None, Sequence[str]]:
+        if record is not None and not record.partial and not replace_existing:
+            raise NotYours(
+                f"{store.site} has a record already (epoch {record.epoch}, {record.mode}): nothing was changed",
+                causes=[c.id for c in record.causes],
+            )
+        causes = [c.id for c in record.causes] if record is not None else []
+        new = first_record(
+            store.site,
+            at=at,
+            by=operator.name,
+            protected=protected,
+            replacing=record,
+            end_sessions=end_sessions,
+        )
+        if record is not None and record.partial and not replace_existing:
+            # An `on` over the empty store stays: making the record whole opens nothing by itself.
+            lifted = {key: lift for key, lift in new.lifted.items() if key not in causes}
+            new = replace(new, causes=record.causes, lifted=lifted)
+        return new, causes
+
+    return _replace(store, make, closes=False)
+
+
+def turn_on(
+    store: Store,
+    operator: Operator,
+    *,
+    reason: str = "",
+    message: str = "",
+    expected: timedelta | None = None,
+    sessions: str | None = None,
+    kind: str = OPERATOR,
+) -> Change:
+    """Set the operator's cause, or change it if it stands: what is given anew replaces what was said before."""
+    mine = new_cause_id()
+
+    def make(record: Record | None, at: datetime) -> tuple[Record | None, Sequence[str]]:
+        at = at.astimezone(UTC)
+        end = at + expected if expected is not None else None
+        standing = next(
+            (
+                c
+                for c in (record.causes if record is not None else ())
+                if c.kind == kind == OPERATOR and c.by == operator.name
+            ),
+            None,
+        )
+        if standing is not None:
+            cause = replace(
+                standing,
+                reason=reason or standing.reason,
+                message=message or standing.message,
+                expected_end=end or standing.expected_end,
+                sessions=sessions or standing.sessions,
+                host=operator.host,
+            )
+            if cause == standing:
+                return None, [cause.id]
+        else:
+            cause = Cause(
+                id=mine,
+                kind=kind,
+                by=operator.name,
+                since=at,
+                reason=reason,
+                message=message,
+                expected_end=end,
+                sessions=sessions,
+                host=operator.host,
+            )
+        return with_cause(record, cause, site=store.site, at=at, by=operator.name), [cause.id]
+
+    return _replace(store, make, closes=True)
+
+
+def turn_off(
+    store: Store,
+    operator: Operator,
+    *,
+    cause: str | None = None,
+    every: bool = False,
+    undo: bool = False,
+    kind: str = OPERATOR,
+) -> Change:
+    """Lift causes: the operator's own, or the one named, or all that may be lifted by anybody.
+
+    Args:
+        store: Where the record is.
+        operator: Who lifts.
+        cause: Lift this one, whosever it is.
+        every: Lift operators' and windows' causes; never a run that reports, a fence that stands or a local one.
+        undo: Withdraw the session cut-off as well; only within `UNDO_GRACE` of the start.
+        kind: The kind of one's own causes.
+
+    Raises:
+        NoRecord: The store holds none, or a partial one: there is nothing that could be opened.
+        NotYours: Only others' causes stand; or the one named can't be lifted like this.
+        LostRace: Somebody closed the site meanwhile.
+    """
+
+    def make(record: Record | None, at: datetime) -> tuple[Record | None, Sequence[str]]:
+        if record is None or record.partial:
+            raise NoRecord(
+                f"the store {redacted(store.url)} holds no {'whole ' if record is not None else ''}record for "
+                f"{store.site}, so there is nothing to lift: a process that knew the state writes it back; "
+                f"if none is left: readonlyctl init {store.site}"
+            )
+        chosen = _chosen(record, operator, cause=cause, every=every, kind=kind)
+        if undo:
+            late = [c for c in chosen if at - c.since > UNDO_GRACE]
+            if late:
+                raise NotYours(
+                    f"{late[0].id} stands since {late[0].since:%H:%M:%S} UTC: sessions can be given back for "
+                    f"{UNDO_GRACE.total_seconds():.0f} s only. Nothing was changed; without --undo `off` opens the site "
+                    "and sessions stay ended",
+                    causes=[c.id for c in late],
+                )
+        if not chosen:
+            return None, ()
+        ids = [c.id for c in chosen]
+        return without_causes(record, ids, at=at, by=operator.name, undone=undo), ids
+
+    return _replace(store, make, closes=False)
+
+
+def _chosen(record: Record, operator: Operator, *, cause: str | None, every: bool, kind: str) -> list[Cause]:
+    if cause is not None:
+        named = record.cause(cause)
+        if named is None:
+            if cause in record.lifted:
+                return []
+            stands = ", ".join(c.id for c in record.causes) or "none"
+            raise NotYours(f"there is no cause {cause}; standing: {stands}. Nothing was changed", causes=[])
+        if named.kind in (FENCE, LOCAL):
+            raise NotYours(
+                f"{named.id} is a {named.kind} that is still at work: it is not lifted from here. Nothing was changed",
+                causes=[named.id],
+            )
+        return [named]
+    if every:
+        return [c for c in record.causes if c.kind in (OPERATOR, WINDOW)]
+    mine = [c for c in record.causes if c.kind == kind and c.by == operator.name]
+    if not mine and record.causes:
+        lines = "; ".join(
+            f"{c.kind} {c.id} by {c.by} since {c.since:%Y-%m-%d %H:%M} UTC"
+            + (f" ({c.reason})" if c.reason else "")
+            for c in record.causes
+        )
+        raise NotYours(
+            f"{record.site} is read-only because of others, not you ({operator.name}): {lines}. Nothing was changed",
+            causes=[c.id for c in record.causes],
+        )
+    return mine
+
+
+def lift_exactly(store: Store, operator: Operator, cause_id: str) -> Change:
+    """Lift one cause by its id, if it stands: for whoever made it and gives it up."""
+
+    def make(record: Record | None, at: datetime) -> tuple[Record | None, Sequence[str]]:
+        if record is None:
+            raise NoRecord(
+                f"the store {redacted(store.url)} holds no record for {store.site}: nothing was changed"
+            )
+        if record.cause(cause_id) is None:
+            return None, [cause_id]
+        return without_causes(record, [cause_id], at=at, by=operator.name), [cause_id]
+
+    return _replace(store, make, closes=False)
+
+
+def survey(store: Store, known: Record | None) -> tuple[Record | None, Census]:
+    """Read record and registry in one step; write back first what the store has lost of what the caller knows.
+
+    Raises:
+        StoreUnreachable: The store did not answer.
+        UnreadableRecord: This version can't read what it holds.
+    """
+    for _ in range(TRIES):
+        census = store.census()
+        record = load(census.reading.record) if census.reading.record is not None else None
+        if known is None or (record is not None and not adds(known, record)):
+            return record, census
+        if record is not None and record.site != known.site:
+            return record, census
+        joined = known if record is None else join(known, record, at=census.reading.at)
+        if record is None and not joined.causes:
+            # A writable record goes back by members whose own knowledge is fresh, not by a command (design rule 4).
+            return None, census
+        store.replace(dump(joined), was=census.reading.record, causes=[c.id for c in joined.causes])
+    return record, census

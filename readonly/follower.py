@@ -1,0 +1,595 @@
+"""One process's thread: it follows the record, reports, and is the only one that talks to the store.
+
+Everything that a fork would break (process id, lock, thread, connections, knowledge) is in one object, which a child
+replaces; whether this process has one is decided by comparing process ids, since fork hooks and `is_alive()` both lie
+under some servers.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Protocol, TypeVar
+
+from .clock import Clock
+from .errors import Error, StoreUnreachable
+from .inflight import InFlight
+from .members import Guarded, Report
+from .record import LOCAL, Cause
+from .state import UNKNOWN, State
+from .stores import Reading, Store, redacted
+from .transitions import Knowledge, lapsed, learn
+
+T = TypeVar("T")
+logger = logging.getLogger("readonly")
+
+# A thousand members, each reporting every five seconds, cost Redis about 1% of a core; so the interval grows with
+# the number of members and their reports together stay at 200 a second.
+REPORTS_PER_SECOND = 200.0
+# The roster of a week, so that `on` can say who was there yesterday.
+KEEP_SECONDS = 7 * 24 * 3600.0
+# Rounds of read, join and write back within one heartbeat before it waits for the next one.
+ROUNDS = 8
+BACKOFF_FIRST_SECONDS, BACKOFF_CAP_SECONDS = 0.1, 2.0
+# Clocks drift; a lease ends here earlier than others may believe (rule 10).
+LEASE_SLACK = 0.05
+
+
+class Guard(Protocol):
+    """A database guard, as the switch needs it."""
+
+    name: str
+
+    def prove(self) -> str:
+        """Try a harmless write that must fail; return "" if it was refused, else what is wrong."""
+        ...
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return what server, database and user it writes to, without secrets."""
+        ...
+
+
+class View:
+    """What the request path reads: attributes only, no lock, no I/O.
+
+    Attributes:
+        open: True only while this process knows, here and now, that the site is writable.
+        admit_until: Until when writes may be admitted without a second look, on the switch's monotonic clock;
+            minus infinity while closed.
+        sessions_cut: A session cut-off is known: requests with a session cookie need a look, writable or not.
+        state: The state behind it.
+    """
+
+    __slots__ = ("admit_until", "open", "sessions_cut", "state")
+
+    def __init__(self) -> None:
+        self.open = False
+        self.admit_until = float("-inf")
+        self.sessions_cut = False
+        self.state: State = UNKNOWN
+
+    def shut(self) -> None:
+        """Send every request to the slow path, which looks for itself."""
+        self.open = False
+        self.admit_until = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a switch was told; the same in every process.
+
+    Attributes:
+        lease: Seconds for which writes are admitted without the store, or None for ever.
+        boot: `closed` or `open`, for a process that never reached the store.
+        interval: Seconds between reports, at least.
+        runs: What the process runs, as the application says.
+        inert: READONLY_DISABLED: obey nothing, and report that.
+        trust_threads: Whether a background thread is known to run here at all times.
+    """
+
+    lease: float | None = None
+    boot: str = "closed"
+    interval: float = 1.0
+    runs: str = ""
+    inert: bool = False
+    trust_threads: bool = True
+
+
+@dataclass(slots=True)
+class _Job:
+    """Something to be done in the thread, with its store."""
+
+    run: Callable[[Store], Any]
+    future: Future[Any]
+
+
+@dataclass(slots=True)
+class _Waiter:
+    """Somebody who waits for a condition of the registry: looked at on every report and hint."""
+
+    look: Callable[[Store], Any | None]
+    future: Future[Any]
+    deadline: float
+
+
+class Follower:
+    """Follows the store in one process. Any thread may call `ensure`, `refresh`, `submit`, `watch_for`, `wake`."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        view: View,
+        inflight: InFlight,
+        settings: Settings,
+        clock: Clock,
+        monotonic: Callable[[], float],
+        describe: Callable[[], Mapping[str, Any]],
+        guards: Callable[[], tuple[Guard, ...]],
+        changed: Callable[[State], None],
+    ) -> None:
+        self.pid = os.getpid()
+        self.member = secrets.token_hex(16)
+        self.store = store
+        self.known = Knowledge()
+        self.attempted = float("-inf")
+        self._view = view
+        self._inflight = inflight
+        self._settings = settings
+        self._clock = clock
+        self._monotonic = monotonic
+        self._describe = describe
+        self._guards = guards
+        self._changed = changed
+        self._lock = threading.RLock()
+        self._inline = threading.Lock()
+        self._inline_store: Store | None = None
+        self._thread: threading.Thread | None = None
+        self._woken = threading.Event()
+        self._stopping = False
+        self._jobs: deque[_Job] = deque()
+        self._waiters: list[_Waiter] = []
+        self._local: dict[str, Cause] = {}
+        self._problem = ""
+        self._reached = False
+        self._counter = 0
+        self._members = 1
+        self._offset = timedelta(0)
+        self._lease_until = float("inf")
+        self._was_leased = False
+        self._first_seen: dict[object, float] = {}
+        self._proofs: dict[str, str] = {}
+        self._proving: tuple[str, ...] = ()
+        self._backoff = BACKOFF_FIRST_SECONDS
+        self._said: tuple[object, ...] = ()
+        self._changes: deque[State] = deque()
+
+    # --- from any thread ---------------------------------------------------------------------------------------------
+
+    def ensure(self) -> None:
+        """Start the thread if there is none. The caller has compared the process id."""
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None and not self._stopping:
+                    thread = threading.Thread(target=self._run, name="readonly-follower", daemon=True)
+                    thread.start()
+                    self._thread = thread
+
+    @property
+    def stale_after(self) -> float:
+        """Seconds without an attempt to reach the store after which a request looks for itself."""
+        return 3 * self.interval + self.store.timeout
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two reports; grows with the number of members."""
+        wanted = max(self._settings.interval, self._members / REPORTS_PER_SECOND)
+        return wanted if self._settings.lease is None else min(wanted, self._settings.lease / 3)
+
+    def stale(self) -> bool:
+        """Return whether nobody has even tried to reach the store for too long."""
+        return self._monotonic() - self.attempted > self.stale_after
+
+    def lease_over(self) -> bool:
+        """Return whether the lease has run out, and nobody has tried to renew it just now."""
+        now = self._monotonic()
+        return now > self._lease_until and now - self.attempted > self.interval
+
+    def refresh(self) -> None:
+        """Look for oneself, in the calling thread: bounded, and one at a time. Never raises."""
+        if not self._inline.acquire(timeout=self.store.timeout):
+            return
+        try:
+            if not self.stale() and not self.lease_over():
+                return  # somebody else has just looked
+            if self._inline_store is None:
+                self._inline_store = self.store.reopened()
+            self._beat_safely(self._inline_store)
+        finally:
+            self._inline.release()
+
+    def wake(self) -> None:
+        """Make the thread look at once."""
+        self._woken.set()
+        self.store.wake()
+
+    def submit(self, run: Callable[[Store], T]) -> Future[T]:
+        """Have something done in the thread, with its store; in the thread itself it is done at once."""
+        future: Future[T] = Future()
+        job = _Job(run, future)
+        if threading.current_thread() is self._thread:
+            self._do(job)
+        else:
+            self._jobs.append(job)
+            self.ensure()
+            self.wake()
+        return future
+
+    def watch_for(self, look: Callable[[Store], T | None], timeout: float) -> Future[T | None]:
+        """Have `look` called at every hint and report until it returns something, or for `timeout` seconds."""
+        future: Future[T | None] = Future()
+        self._waiters.append(_Waiter(look, future, self._monotonic() + timeout))
+        self.ensure()
+        self.wake()
+        return future
+
+    def detected(self, name: str, reason: str | None) -> None:
+        """Add (or, with None, take away) a cause that only this process sees; it is never written to the record."""
+        with self._lock:
+            if reason is None:
+                if self._local.pop(name, None) is None:
+                    return
+            else:
+                known = self._local.get(name)
+                if known is not None and known.reason == reason:
+                    return
+                since = known.since if known is not None else self.now()
+                self._local[name] = Cause(
+                    id=name, kind=LOCAL, by="this process", since=since, reason=reason, sessions="keep"
+                )
+            self._publish()
+        self.wake()
+
+    def republish(self) -> None:
+        """Work out again what is known, now: a window may have begun, a lease may have run out."""
+        with self._lock:
+            self._publish()
+
+    def apply(self, reading: Reading) -> None:
+        """Take in a reading that somebody else made with this store, and obey it before returning."""
+        with self._lock:
+            self._take_in(reading)
+            self._publish()
+
+    def now(self) -> datetime:
+        """Return the wall clock, corrected by the store's."""
+        return self._clock.now() + self._offset
+
+    def stop(self, timeout: float) -> None:
+        """Say goodbye and end the thread; the switch may be used again, then with a new follower."""
+        self._stopping = True
+        self._view.shut()
+        thread = self._thread
+        if thread is None or thread is threading.current_thread():
+            return
+        self.wake()
+        thread.join(timeout)
+
+    # --- in the thread -----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                self._woken.clear()
+                self._beat_safely(self.store)
+                while self._changes:
+                    self._changed(self._changes.popleft())
+                if self._jobs:
+                    while self._jobs:
+                        self._do(self._jobs.popleft())
+                    continue  # what they changed is reported at once
+                self._look_for_waiters()
+                if not self._stopping:
+                    self._wait()
+            self._say_goodbye()
+        finally:
+            # Whatever ended this thread, no request may go on trusting what it left behind.
+            self._view.shut()
+            self._fail_all(Error("the switch was closed"))
+            self.store.close()
+
+    def _wait(self) -> None:
+        timeout = self._patience()
+        if self._problem:
+            # The store's own wait needs the store; an event needs nothing.
+            self._woken.wait(min(timeout, self._backoff * random.uniform(0.5, 1.0)))  # noqa: S311 - jitter
+            self._backoff = min(self._backoff * 2, BACKOFF_CAP_SECONDS)
+            return
+        if self._woken.is_set():
+            return
+        try:
+            self.store.wait(timeout, for_reports=bool(self._waiters))
+        except StoreUnreachable as error:
+            self._store_failed(error)
+
+    def _patience(self) -> float:
+        """Seconds until something is due by the clock."""
+        due = [self.interval * random.uniform(0.9, 1.0)]  # noqa: S311 - jitter, so that members do not report in step
+        now = self._monotonic()
+        if self._waiters:
+            due.append(max(0.0, min(w.deadline for w in self._waiters) - now))
+        if self._settings.lease is not None and self._view.open:
+            due.append(max(0.0, self._lease_until - now))
+        window = self._view.state.next_window
+        if window is not None:
+            due.append(max(0.0, (window.start - self.now()).total_seconds()))
+        return min(due)
+
+    def _do(self, job: _Job) -> None:
+        if not job.future.set_running_or_notify_cancel():
+            return
+        try:
+            job.future.set_result(job.run(self.store))
+        except BaseException as error:
+            job.future.set_exception(error)
+
+    def _look_for_waiters(self) -> None:
+        for waiter in list(self._waiters):
+            result: Any | None = None
+            try:
+                if not waiter.future.cancelled():
+                    result = waiter.look(self.store)
+            except StoreUnreachable as error:
+                self._store_failed(error)
+            except BaseException as error:
+                self._waiters.remove(waiter)
+                waiter.future.set_exception(error)
+                continue
+            if waiter.future.cancelled():
+                self._waiters.remove(waiter)
+            elif result is not None or self._monotonic() >= waiter.deadline:
+                self._waiters.remove(waiter)
+                waiter.future.set_result(result)
+
+    def _fail_all(self, error: Error) -> None:
+        for job in self._jobs:
+            job.future.set_exception(error)
+        self._jobs.clear()
+        for waiter in self._waiters:
+            waiter.future.set_exception(error)
+        self._waiters.clear()
+
+    def _say_goodbye(self) -> None:
+        try:
+            report = replace(self._report(), gone=True)
+            self.store.report(self.member, report.dump(), keep_seconds=KEEP_SECONDS, announce=True)
+        except StoreUnreachable as error:
+            logger.info("readonly: could not say goodbye to the store: %s", error)
+
+    # --- heartbeat ---------------------------------------------------------------------------------------------------
+
+    def _beat_safely(self, store: Store) -> None:
+        try:
+            self._beat(store)
+        except StoreUnreachable as error:
+            self._store_failed(error)
+        except Exception:
+            # A fault of ours must not end the thread: the site would follow nothing any more.
+            logger.exception("readonly: a heartbeat failed; the state stays as it is, the next one follows")
+            self._problem = self._problem or "a heartbeat failed"
+
+    def _beat(self, store: Store) -> None:
+        """Report, read, take in, write back what the store lacks, and report again what that has changed."""
+        for _ in range(ROUNDS):
+            self.attempted = self._monotonic()
+            report = self._report()
+            announce = self._essence(report) != self._said
+            sent = self._monotonic()
+            reading = store.report(self.member, report.dump(), keep_seconds=KEEP_SECONDS, announce=announce)
+            self._said = self._essence(report)
+            with self._lock:
+                self._renew_lease(sent)
+                back = self._take_in(reading)
+                self._store_answered()
+                self._publish()
+            if back is not None:
+                causes = [c.id for c in self.known.record.causes] if self.known.record is not None else []
+                after = store.replace(back, was=reading.record, causes=causes)
+                logger.warning(
+                    "readonly: the store lacked what this process knew; %s",
+                    "written back" if after.record == back else "another process was faster",
+                )
+                with self._lock:
+                    self._take_in(after)
+                    self._publish()
+            if self._essence(self._report(count=False)) == self._said:
+                return
+
+    def _report(self, *, count: bool = True) -> Report:
+        # The order is what makes a report worth something: the view was swapped before, the count is read after,
+        # and only then is it sent (protocol.md 1.12).
+        state = self._view.state
+        keys = self._inflight.keys()
+        now = self._monotonic()
+        self._first_seen = {key: self._first_seen.get(key, now) for key in keys}
+        if count:
+            self._counter += 1
+        settings = self._settings
+        return Report(
+            id=self.member,
+            pid=self.pid,
+            epoch=state.epoch,
+            causes=tuple(c.id for c in state.causes if c.kind != LOCAL),
+            closed=state.read_only and not settings.inert,
+            in_flight=len(keys),
+            oldest_seconds=round(now - min(self._first_seen.values(), default=now), 3),
+            synced=state.synced,
+            counter=self._counter,
+            interval=self.interval,
+            lease=settings.lease,
+            boot=settings.boot,
+            runs=settings.runs,
+            guards=tuple(
+                Guarded(g.name, self._proofs.get(g.name, "pending") if state.read_only else "", g.describe())
+                for g in self._guards()
+            ),
+            local=tuple(c.reason for c in state.causes if c.kind == LOCAL),
+            inert=settings.inert,
+            **self._describe(),
+        )
+
+    @staticmethod
+    def _essence(report: Report) -> tuple[object, ...]:
+        """What others wait for: if this changes, it is reported at once and announced."""
+        return (
+            report.epoch,
+            report.causes,
+            report.closed,
+            report.synced,
+            report.in_flight == 0,
+            report.guards,
+        )
+
+    def _renew_lease(self, sent: float) -> None:
+        lease = self._settings.lease
+        if lease is None:
+            return
+        if self._was_leased and sent > self._lease_until:
+            self.known = lapsed(self.known)
+        self._was_leased = True
+        # From when it was sent, not from when the answer came (protocol.md C11).
+        self._lease_until = sent + lease * (1 - LEASE_SLACK)
+
+    def _take_in(self, reading: Reading) -> bytes | None:
+        self._reached = True
+        self._members = max(1, reading.members)
+        self._offset = reading.at - self._clock.now()
+        young = reading.incarnation_seconds < 2 * self._settings.interval
+        before = self.known.problem
+        self.known, back = learn(self.known, reading.record, site=self.store.site, young=young, at=reading.at)
+        if self.known.problem and self.known.problem != before:
+            logger.error("readonly: %s; writes are refused until that is over", self.known.problem)
+        return back
+
+    def _unknown_because(self) -> str:
+        known, shown = self.known, redacted(self.store.url)
+        if self._settings.lease is not None and self._was_leased and self._monotonic() > self._lease_until:
+            return f"the lease is over: the store {shown} has not been reached for {self._settings.lease:g} s"
+        if known.record is None:
+            if not self._reached:
+                return f"the store {shown} was never reached" + (
+                    f": {self._problem}" if self._problem else ""
+                )
+            return (
+                f"the store {shown} holds no record for the site {self.store.site!r}. New installation? "
+                f"readonlyctl init {self.store.site}. Existing site? The store was emptied; a process that knew the "
+                "state writes it back within seconds. readonlyctl status tells more"
+            )
+        if not known.settled and not known.record.partial:
+            return "this process waits until those who may know more than a store this young have written it back"
+        return ""
+
+    def _publish(self) -> None:
+        """Make the view say what is known now. Called with the lock held."""
+        local = tuple(self._local.values())
+        if self.known.problem:
+            problem = self.known.problem
+            local += (
+                Cause("unreadable", LOCAL, "this process", self.now(), reason=problem, sessions="keep"),
+            )
+        because = self._unknown_because()
+        before = self._view.state
+        state = State.at(self.now(), self.known.record, local=local, unknown_because=because)
+        if not self._reached and self._settings.boot == "open" and not state.causes:
+            state = replace(state, read_only=False)
+        view = self._view
+        if state.read_only and not self._settings.inert:
+            view.shut()
+            view.state = state
+            self._inflight.waiting = True
+        else:
+            view.state = state if not self._settings.inert else replace(state, read_only=False)
+            self._inflight.waiting = False
+            until = min(self.attempted + self.stale_after, self._lease_until)
+            trusted = self._settings.trust_threads and not self._stopping
+            view.admit_until = until if trusted else float("-inf")
+            view.open = trusted
+        view.sessions_cut = state.sessions_ended_before("end") is not None
+        if _meaning(before) != _meaning(view.state):
+            self._log_change(before, view.state)
+            if view.state.read_only and not before.read_only:
+                self._proofs = {}
+            self._changes.append(view.state)
+        if view.state.read_only:
+            self._prove_guards()
+
+    def _prove_guards(self) -> None:
+        """Have each guard try a harmless write, in a thread of its own: a database that hangs must not silence us."""
+        guards = tuple(
+            g for g in self._guards() if g.name not in self._proofs and g.name not in self._proving
+        )
+        if not guards or not self._view.state.causes:
+            return
+        self._proving = (*self._proving, *(g.name for g in guards))
+
+        def prove() -> None:
+            for guard in guards:
+                try:
+                    proof = guard.prove()
+                except Exception as error:
+                    logger.exception("readonly: the guard of %s could not be tried", guard.name)
+                    proof = f"could not be tried: {error}"
+                with self._lock:
+                    self._proving = tuple(n for n in self._proving if n != guard.name)
+                    if self._view.state.read_only:
+                        self._proofs[guard.name] = proof
+            self.wake()
+
+        threading.Thread(target=prove, name="readonly-proof", daemon=True).start()
+
+    # --- words -------------------------------------------------------------------------------------------------------
+
+    def _store_failed(self, error: StoreUnreachable) -> None:
+        first = not self._problem
+        self._problem = str(error)
+        with self._lock:
+            self._publish()
+        if first:
+            state = self._view.state
+            logger.error(
+                "readonly: %s. This process keeps what it knew: %s",
+                error,
+                state.mode if state.record is not None else "nothing, so it refuses writes and serves reads",
+            )
+
+    def _store_answered(self) -> None:
+        if self._problem:
+            logger.warning("readonly: the store answers again")
+        self._problem = ""
+        self._backoff = BACKOFF_FIRST_SECONDS
+
+    def _log_change(self, before: State, after: State) -> None:
+        logger.info(
+            "readonly: %s is %s (epoch %d)%s",
+            self.store.site,
+            after.mode,
+            after.epoch,
+            f": {after.reason}" if after.read_only else "",
+            extra={
+                "readonly_mode": str(after.mode),
+                "readonly_epoch": after.epoch,
+                "readonly_was": str(before.mode),
+            },
+        )
+
+
+def _meaning(state: State) -> tuple[object, ...]:
+    return (state.mode, state.epoch, state.causes, state.read_only, state.unknown_because)

@@ -1,0 +1,422 @@
+"""What processes say about themselves, and what follows from it: values and pure functions.
+
+A silent member never proves anything (design rule 11): it is *gone* (it said goodbye, or its process is proven to be
+over), *expired* (its lease and a margin are over, so that it admits nothing), or *lost*. What it had begun may still
+commit, unless its last words were "nothing in flight, and refusing".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from .errors import ConfigurationError, NotConfirmed
+from .record import VERSION, Record
+from .state import State
+from .stores import Seen
+
+# A member that missed so many of its own intervals is silent; one report may be late, two in a row hardly are.
+MISSED_INTERVALS = 3
+SLACK_SECONDS = 1.0
+# Clocks of two machines may differ by so much in speed: a lease is over for others only after this share more.
+LEASE_DRIFT = 0.05
+# A member that has been gone for longer than any transaction may last has nothing left that could commit.
+LONGEST_TRANSACTION_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """One guarded database, as a member reports it.
+
+    Attributes:
+        name: The database's name in the application.
+        proof: "" when a harmless write was refused as it must be, "pending" until that was tried, else what is wrong.
+        server: Identity of what it writes to, without secrets.
+    """
+
+    name: str
+    proof: str = ""
+    server: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one process says about itself.
+
+    Attributes:
+        id: 128 random bits, drawn after the process id was compared; host, pid and start are labels.
+        host, pid, start, namespace: Where it runs; `start` is the kernel's start time of the process, `namespace` its
+            process-id namespace, both "" where they can't be had.
+        role: `web`, `celery`, `job`, or what READONLY_ROLE says.
+        library: Version of readonly-mode.
+        reads_version: The highest record version it reads.
+        epoch: Epoch of its view.
+        causes: Ids of the causes in force in its view, windows included, local ones not.
+        closed: It refuses writes.
+        in_flight: Writes admitted and not over.
+        oldest_seconds: For how long the oldest of them has been seen in flight, at least.
+        synced: It has read the state and trusts it.
+        counter: Rises with every report; a second process with the same id would show.
+        interval: Seconds between its reports.
+        lease: Seconds it admits writes without the store, or None for ever.
+        boot: `closed` or `open`.
+        runs: What it runs, as the application says.
+        guards: Its guarded databases.
+        local: Causes that only it sees, one sentence each.
+        inert: READONLY_DISABLED is set: it refuses nothing.
+        gone: Its last words.
+        tally: Counters since it started.
+    """
+
+    id: str
+    host: str
+    pid: int
+    role: str
+    start: str = ""
+    namespace: str = ""
+    library: str = ""
+    reads_version: int = VERSION
+    epoch: int = 0
+    causes: tuple[str, ...] = ()
+    closed: bool = True
+    in_flight: int = 0
+    oldest_seconds: float = 0.0
+    synced: bool = False
+    counter: int = 0
+    interval: float = 1.0
+    lease: float | None = None
+    boot: str = "closed"
+    runs: str = ""
+    guards: tuple[Guarded, ...] = ()
+    local: tuple[str, ...] = ()
+    inert: bool = False
+    gone: bool = False
+    tally: Mapping[str, Any] = field(default_factory=dict)
+
+    def dump(self) -> bytes:
+        """Return the report as it is sent: JSON, UTF-8."""
+        return json.dumps(asdict(self), separators=(",", ":"), ensure_ascii=False).encode()
+
+    @classmethod
+    def load(cls, member: str, raw: bytes) -> Report:
+        """Read a report; fields of newer versions are ignored, and one that can't be read proves nothing."""
+        try:
+            document = json.loads(raw)
+            known = {f.name for f in fields(cls)}
+            values = {key: value for key, value in document.items() if key in known}
+            values["causes"] = tuple(values.get("causes", ()))
+            values["local"] = tuple(values.get("local", ()))
+            values["guards"] = tuple(Guarded(**g) for g in values.get("guards", ()))
+            return cls(**values)
+        except (ValueError, TypeError, AttributeError):
+            return cls(id=member, host="?", pid=0, role="unreadable", reads_version=0, closed=False)
+
+    @property
+    def name(self) -> str:
+        """What people call it: role, host and pid."""
+        return f"{self.role} {self.host}/{self.pid}"
+
+
+class Condition(StrEnum):
+    """Where one member stands, seen from a change that is being confirmed."""
+
+    OBEYS = "obeys"
+    DRAINS = "drains"
+    LATE = "late"
+    UNPROVEN = "unproven"
+    INERT = "inert"
+    LOST = "lost"
+    EXPIRED = "expired"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A report, how old it is, and what that makes of its sender."""
+
+    report: Report
+    silent_seconds: float
+    condition: Condition
+    why: str = ""
+
+    @property
+    def blocks(self) -> bool:
+        """True while this member keeps a change from being proven."""
+        return bool(self.why)
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """The answer to "is it true yet?", from one atomic read of record and registry.
+
+    Attributes:
+        epoch: Epoch of the record that was read, 0 without one.
+        causes: Ids of the causes that were asked for.
+        closing: True if it was asked whether writes have stopped, False if it was asked whether they may go on.
+        at: Store's clock, UTC.
+        members: Every registered member that counts.
+        problems: What is missing apart from members, one sentence each.
+    """
+
+    epoch: int
+    causes: tuple[str, ...]
+    closing: bool
+    at: datetime
+    members: tuple[Member, ...]
+    problems: tuple[str, ...] = ()
+
+    def of(self, *conditions: Condition) -> tuple[Member, ...]:
+        """Return the members in these conditions."""
+        return tuple(m for m in self.members if m.condition in conditions)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What keeps this from being proven, one sentence each; empty when it is."""
+        return (*self.problems, *(f"{m.report.name}: {m.why}" for m in self.members if m.blocks))
+
+    @property
+    def safe(self) -> bool:
+        """True when what was asked for is true of every process that is known."""
+        return not self.missing
+
+    def require_safe(self) -> Confirmation:
+        """Return self if safe.
+
+        Raises:
+            NotConfirmed: Something is missing.
+        """
+        if not self.safe:
+            raise NotConfirmed("not confirmed: " + "; ".join(self.missing), missing=self.missing)
+        return self
+
+
+def ttl_seconds(report: Report) -> float:
+    """Return after how many seconds without a report a member is silent."""
+    return MISSED_INTERVALS * report.interval + SLACK_SECONDS
+
+
+def confirm(
+    record: Record | None,
+    reports: Sequence[Seen],
+    *,
+    causes: Iterable[str],
+    closing: bool,
+    at: datetime,
+    expect: Mapping[str, Expected] | None = None,
+    here_since: Mapping[str, datetime] | None = None,
+    incarnation_seconds: float = float("inf"),
+) -> Confirmation:
+    """Judge every member against a change: by cause, not by epoch (design rule 11).
+
+    Args:
+        record: The record, read in the same step as the reports, or None.
+        reports: The registry.
+        causes: Ids of the causes that must (closing) or must not (opening) be in force everywhere.
+        closing: Whether writes must have stopped.
+        at: Store's clock, UTC.
+        expect: How many of each role must be there.
+        here_since: For each cause, when it came into this store.
+        incarnation_seconds: How long this store has been known; a registry younger than a member's silence may be
+            missing somebody who is still at work (design rule 6).
+    """
+    wanted = tuple(causes)
+    problems: list[str] = []
+    standing = State.at(at, record).causes if record is not None else ()
+    present = {c.id for c in standing}
+    for cause in wanted:
+        if closing and cause not in present:
+            problems.append(f"the store does not hold {cause} any more")
+        if not closing and cause in present:
+            problems.append(f"the store holds {cause} again")
+    found = [
+        _judge(Report.load(s.member, s.report), s, wanted, closing, at, here_since or {}) for s in reports
+    ]
+    members = tuple(sorted((m for m in found if m is not None), key=lambda m: (m.report.role, m.report.name)))
+    alive = [m for m in members if m.condition not in (Condition.LOST, Condition.EXPIRED, Condition.GONE)]
+    if closing and not alive:
+        problems.append(
+            "no process of the site reports: is the middleware installed, and does it use this very store?"
+        )
+    for role, expected in (expect or {}).items():
+        there = sum(m.report.role == role for m in alive)
+        if not expected.met_by(there):
+            problems.append(f"{role}: {there} report, expected {expected}")
+    if closing and alive:
+        settled_after = max(ttl_seconds(m.report) for m in alive)
+        if incarnation_seconds < settled_after:
+            problems.append(
+                f"the store is known for {incarnation_seconds:.1f} s only: who was there before has until "
+                f"{settled_after:.1f} s to report again"
+            )
+    return Confirmation(
+        epoch=record.epoch if record is not None else 0,
+        causes=wanted,
+        closing=closing,
+        at=at,
+        members=members,
+        problems=tuple(problems),
+    )
+
+
+def _judge(
+    report: Report,
+    seen: Seen,
+    causes: Sequence[str],
+    closing: bool,
+    at: datetime,
+    here_since: Mapping[str, datetime],
+) -> Member | None:
+    silent = max(0.0, (at - seen.at).total_seconds())
+
+    def member(condition: Condition, why: str = "") -> Member:
+        return Member(report, silent, condition, why)
+
+    idle = report.closed and report.synced and not report.in_flight and set(causes) <= set(report.causes)
+    if report.gone:
+        # Its last words settle it: nothing in flight, so nothing of its own can commit any more.
+        if not report.in_flight or silent > LONGEST_TRANSACTION_SECONDS:
+            return None
+        return member(
+            Condition.GONE,
+            f"ended with {report.in_flight} writes in flight; they may still commit" if closing else "",
+        )
+    if silent > ttl_seconds(report):
+        if not closing:
+            return member(Condition.LOST)
+        begun = (
+            f"{report.in_flight} writes in flight then"
+            if report.in_flight
+            else "it may have begun writes since"
+        )
+        if is_gone(report):
+            if silent > LONGEST_TRANSACTION_SECONDS:
+                return None
+            return member(Condition.GONE, "" if idle else f"its process has ended; {begun}")
+        if _expired(report, causes, at, here_since):
+            return member(Condition.EXPIRED, "" if idle else f"its lease is over, it admits nothing; {begun}")
+        if idle:
+            return member(
+                Condition.LOST, f"silent for {silent:.0f} s; it obeyed then, with nothing in flight"
+            )
+        return member(Condition.LOST, f"silent for {silent:.0f} s and may still accept writes; {begun}")
+    if report.inert:
+        return member(
+            Condition.INERT, "inert (READONLY_DISABLED is set there): it refuses nothing" if closing else ""
+        )
+    if closing:
+        return _judge_closing(report, causes, member)
+    held = sorted(set(causes) & set(report.causes))
+    if held:
+        return member(Condition.LATE, f"still holds {', '.join(held)}")
+    return member(Condition.OBEYS)
+
+
+def _judge_closing(report: Report, causes: Sequence[str], member: Any) -> Member:
+    found: Member
+    missing = sorted(set(causes) - set(report.causes))
+    if not report.closed or missing:
+        found = member(Condition.LATE, "has not taken the change in yet")
+    elif report.in_flight:
+        found = member(
+            Condition.DRAINS,
+            f"{report.in_flight} writes in flight, the oldest for {report.oldest_seconds:.1f} s or more",
+        )
+    elif any(g.proof for g in report.guards):
+        what = "; ".join(f"{g.name}: {g.proof}" for g in report.guards if g.proof)
+        found = member(Condition.UNPROVEN, f"its database guard has not proven itself ({what})")
+    else:
+        found = member(Condition.OBEYS)
+    return found
+
+
+def _expired(report: Report, causes: Sequence[str], at: datetime, here_since: Mapping[str, datetime]) -> bool:
+    # Counted from when the cause came into this very store, and again whenever it was lost (protocol.md 1.22).
+    if report.lease is None:
+        return False
+    since = [here_since.get(cause, at) for cause in causes]
+    if not since:
+        return False
+    wait = report.lease * (1 + LEASE_DRIFT) + SLACK_SECONDS
+    return at - max(since) > timedelta(seconds=wait)
+
+
+# --- how many must be there ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """How many members of a role must be there."""
+
+    count: int
+    at_least: bool = True
+
+    def met_by(self, there: int) -> bool:
+        """Return whether so many are right."""
+        return there >= self.count
+
+    def __str__(self) -> str:
+        return f"{self.count}" + (" or more" if self.at_least else "")
+
+
+_EXPECT = re.compile(r"\s*(?P<role>[\w.-]+)\s*(?P<sign>>=|=)\s*(?P<count>\d+)\s*")
+
+
+def parse_expect(text: str) -> dict[str, Expected]:
+    """Read `"web=4,celery>=2"`. More than were expected never keeps a change from being proven; fewer do.
+
+    Raises:
+        ConfigurationError: It can't be read.
+    """
+    found: dict[str, Expected] = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        match = _EXPECT.fullmatch(part)
+        if match is None:
+            raise ConfigurationError(
+                f"expect={text!r}: {part!r} can't be read: write role=number, as in 'web=4'"
+            )
+        found[match["role"]] = Expected(int(match["count"]), at_least=match["sign"] == ">=")
+    return found
+
+
+# --- processes of this host ----------------------------------------------------------------------------------------
+
+
+def process_start(pid: int) -> str:
+    """Return the kernel's start time of a process, in clock ticks since boot, or "" (proc(5), /proc/[pid]/stat)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The second field is the command in parentheses and may hold anything, so count from its end.
+            return file.read().rpartition(b")")[2].split()[19].decode()
+    except (OSError, IndexError):
+        return ""
+
+
+def process_namespace() -> str:
+    """Return what tells this machine boot and process-id namespace from others, or "" where it can't be known."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return f"{file.read().strip()}:{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def is_gone(report: Report) -> bool:
+    """Return whether a member's process is proven to be over, seen from this process.
+
+    Only its own host and process-id namespace can tell: there the pid is free, or belongs to another process.
+    """
+    if not report.namespace or not report.start or report.namespace != process_namespace():
+        return False
+    return process_start(report.pid) != report.start
+
+
+def host_name() -> str:
+    """Return this host's name, as people know it."""
+    return platform.node() or "unknown-host"

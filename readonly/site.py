@@ -1,0 +1,301 @@
+"""Site: the operator's side. On until it is safe, off until it is open, and what the store says in between.
+
+It needs the store's URL and nothing of the application: not its code, not its settings, not its web servers.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from . import changes
+from .changes import Change, Operator
+from .config import operator_config
+from .errors import LostRace, NoRecord, NotConfirmed, StoreUnreachable
+from .members import Confirmation, Expected, confirm
+from .record import Record
+from .state import State
+from .stores import Census, Store, redacted, store_from_url
+from .switch import Switch
+
+Progress = Callable[[Confirmation], None]
+# Some conditions change by the clock alone (a member falls silent): look again so often, hint or no hint.
+LOOK_AGAIN_SECONDS = 0.5
+RETRY_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Safety:
+    """What `on` reached.
+
+    Attributes:
+        change: What was set.
+        confirmation: The last look at the members.
+        level: How strong a "safe" is: without a fence, `app only`.
+    """
+
+    change: Change
+    confirmation: Confirmation
+    level: str = "app only"
+
+    @property
+    def safe(self) -> bool:
+        """True when no write of the site's processes can commit until `off`."""
+        return self.confirmation.safe
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What keeps it from being safe, one sentence each."""
+        return self.confirmation.missing
+
+    def require_safe(self) -> Safety:
+        """Return self if safe.
+
+        Raises:
+            NotConfirmed: Something is missing.
+        """
+        if not self.safe:
+            raise NotConfirmed("not safe: " + "; ".join(self.problems), missing=self.problems)
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One atomic look at record and registry."""
+
+    record: Record | None
+    census: Census
+
+    @property
+    def state(self) -> State:
+        """What the record means now, by the store's clock."""
+        return State.at(self.census.reading.at, self.record)
+
+
+class Site:
+    """One site, as an operator sees it. Not thread-safe; it starts no thread and is no member.
+
+    Args:
+        switch: Names the store; it is not started.
+        expect: How many members of each role must be there for a "safe".
+    """
+
+    def __init__(self, switch: Switch, *, expect: Mapping[str, Expected] | None = None) -> None:
+        self.switch = switch
+        self.store: Store = switch.store
+        self.expect = dict(expect or {})
+        self._pause = threading.Event()
+
+    @classmethod
+    def from_config(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        store: str | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> Site:
+        """Return the site that readonly.toml, READONLY_STORE or `store` names.
+
+        Raises:
+            ConfigurationError: No store is named, or a setting can't be right.
+        """
+        found = operator_config(store=store, config=path, environ=environ)
+        # A command never makes a store: typed in another folder it would confirm an empty one.
+        return cls(Switch(store_from_url(found.store, create=False)), expect=found.expect)
+
+    @property
+    def name(self) -> str:
+        """The site's name."""
+        return self.store.site
+
+    @property
+    def shown_store(self) -> str:
+        """The store's URL without its password."""
+        return redacted(self.store.url)
+
+    def look(self) -> Look:
+        """Read record and registry.
+
+        Raises:
+            StoreUnreachable: The store did not answer.
+            UnreadableRecord: This version can't read what it holds.
+        """
+        record, census = changes.survey(self.store, None)
+        return Look(record, census)
+
+    def set(
+        self,
+        *,
+        reason: str = "",
+        expected: timedelta | None = None,
+        message: str = "",
+        sessions: str | None = None,
+        operator: Operator | None = None,
+    ) -> Change:
+        """Set the operator's cause and do not wait."""
+        return changes.turn_on(
+            self.store,
+            operator or Operator.here(),
+            reason=reason,
+            message=message,
+            expected=expected,
+            sessions=sessions,
+        )
+
+    def on(
+        self,
+        *,
+        reason: str = "",
+        expected: timedelta | None = None,
+        timeout: float = 60.0,
+        message: str = "",
+        sessions: str | None = None,
+        operator: Operator | None = None,
+        progress: Progress | None = None,
+    ) -> Safety:
+        """Refuse writes; return when no process of the site can commit one any more, or after `timeout` seconds.
+
+        Raises:
+            StoreUnreachable: The store did not answer; the change may or may not have taken effect.
+            LostRace: Somebody lifted the cause meanwhile.
+        """
+        change = self.set(
+            reason=reason, expected=expected, message=message, sessions=sessions, operator=operator
+        )
+        return Safety(change, self.wait_closed(change, timeout=timeout, progress=progress))
+
+    def wait_closed(
+        self, change: Change, *, timeout: float, progress: Progress | None = None
+    ) -> Confirmation:
+        """Wait until every member obeys a change's causes and has drained, or for `timeout` seconds."""
+        return self._wait(change.record, change.causes, closing=True, timeout=timeout, progress=progress)
+
+    def wait(self, *, timeout: float, progress: Progress | None = None) -> Confirmation:
+        """Wait until what is in force now is true of every member: closed and drained, or open.
+
+        Raises:
+            NoRecord: The store holds no record.
+        """
+        look = self.look()
+        if look.record is None:
+            raise NoRecord(no_record(self.store))
+        standing = [c.id for c in look.state.causes]
+        return self._wait(
+            look.record,
+            tuple(standing or look.record.lifted),
+            closing=bool(standing) or look.record.partial,
+            timeout=timeout,
+            progress=progress,
+        )
+
+    def off(
+        self,
+        *,
+        cause: str | None = None,
+        every: bool = False,
+        undo: bool = False,
+        timeout: float = 60.0,
+        operator: Operator | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[Change, Confirmation]:
+        """Lift one's own cause (or the one named, or all), and wait until every member has taken that in.
+
+        Over an empty store it waits for a member to write the record back.
+
+        Raises:
+            NoRecord: Nobody wrote it back in time.
+            NotYours: Only others' causes stand; nothing was changed.
+            LostRace: Somebody switched on at the same moment; nothing was changed.
+        """
+        deadline = time.monotonic() + timeout
+        operator = operator or Operator.here()
+        while True:
+            try:
+                change = changes.turn_off(self.store, operator, cause=cause, every=every, undo=undo)
+                break
+            except NoRecord:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise
+                self._hint(min(left, LOOK_AGAIN_SECONDS))
+        left = max(0.0, deadline - time.monotonic())
+        lifted = change.causes or tuple(change.record.lifted)
+        return change, self._wait(change.record, lifted, closing=False, timeout=left, progress=progress)
+
+    def _wait(
+        self,
+        known: Record,
+        causes: tuple[str, ...],
+        *,
+        closing: bool,
+        timeout: float,
+        progress: Progress | None,
+    ) -> Confirmation:
+        deadline = time.monotonic() + timeout
+        last: Confirmation | None = None
+        while True:
+            try:
+                last = self._confirmation(known, causes, closing=closing)
+            except StoreUnreachable as error:
+                if time.monotonic() >= deadline:
+                    raise StoreUnreachable(_lost_while_waiting(error, last, closing)) from error
+            else:
+                if progress is not None:
+                    progress(last)
+                if last.safe or time.monotonic() >= deadline:
+                    return last
+            self._hint(max(0.0, min(deadline - time.monotonic(), LOOK_AGAIN_SECONDS)))
+
+    def _confirmation(self, known: Record, causes: tuple[str, ...], *, closing: bool) -> Confirmation:
+        # While it waits, the command is a member of the memory: it joins its cause back (design rule 12).
+        record, census = changes.survey(self.store, known)
+        if record is not None and closing:
+            lifted = [record.lifted[c] for c in causes if c in record.lifted]
+            if lifted:
+                raise LostRace(
+                    f"{lifted[0].by} lifted {lifted[0].id} at {lifted[0].at:%H:%M:%S} UTC, while this was waiting",
+                    by=lifted[0].by,
+                    epoch=record.epoch,
+                )
+        return confirm(
+            record,
+            census.reports,
+            causes=causes,
+            closing=closing,
+            at=census.reading.at,
+            expect=self.expect if closing else None,
+            here_since=census.reading.here_since,
+            incarnation_seconds=census.reading.incarnation_seconds,
+        )
+
+    def _hint(self, seconds: float) -> None:
+        try:
+            self.store.wait(seconds, for_reports=True)
+        except StoreUnreachable:
+            # The connection for hints is gone; the next look says what is the matter, after a breath.
+            self._pause.wait(min(seconds, RETRY_SECONDS))
+
+
+def no_record(store: Store) -> str:
+    """Say what an absent record means and what to type."""
+    return (
+        f"the store {redacted(store.url)} holds no record for the site {store.site}: its processes serve reads and "
+        f"refuse writes. New installation? readonlyctl init {store.site}. Existing site? The store was emptied; any "
+        "process that knew the state writes it back within seconds, and none has"
+    )
+
+
+def _lost_while_waiting(error: StoreUnreachable, last: Confirmation | None, closing: bool) -> str:
+    if last is None:
+        return f"{error}. The change was set before; nothing about it could be confirmed"
+    done = sum(not m.blocks for m in last.members)
+    rest = len(last.members) - done
+    word = "may still accept writes. Not safe" if closing else "may still refuse writes"
+    return (
+        f"{error}. Set at epoch {last.epoch}; {done} of {len(last.members)} had confirmed when the store went away"
+        + (f"; the other {rest} {word}" if rest else "")
+    )

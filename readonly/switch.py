@@ -1,0 +1,664 @@
+"""Switch: one process's live view of the state; the only thing the request path reads."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import functools
+import logging
+import os
+import sys
+import threading
+import time
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+from typing import Any, Literal, TypeVar
+
+from . import changes
+from .changes import Change, Operator
+from .clock import Clock, SystemClock, boottime
+from .errors import ConfigurationError, StoreUnreachable
+from .follower import Follower, Guard, Settings, View
+from .inflight import InFlight, Writing
+from .members import Confirmation, Report, confirm, host_name, process_namespace, process_start
+from .record import BLOCK, OPERATOR
+from .state import State
+from .stores import Store, redacted, store_from_url
+from .tally import Tally
+
+T = TypeVar("T")
+logger = logging.getLogger("readonly")
+
+# A call that goes through the thread waits for its turn behind one heartbeat and its own steps.
+CALL_TIMEOUTS = 6
+GOODBYE_SECONDS = 1.0
+_WORDS = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+    "": False,
+}
+
+_live: weakref.WeakSet[Switch] = weakref.WeakSet()
+
+
+class Switch:
+    """One per process: give the same object to middleware, databases and jobs.
+
+    Nothing starts when it is constructed. A daemon thread starts on first use in each process and owns all I/O; the
+    request path reads attributes. Forked children start their own.
+
+    Args:
+        store: Where the record lives.
+        lease: Seconds for which this process admits writes without reaching the store; None: for ever, with what it
+            last knew.
+        boot: What a process does that never reached the store: `closed` refuses writes, `open` accepts them.
+        runs: What this process runs (a name and version), shown beside it.
+        role: What this process is; None: READONLY_ROLE, else `web` behind a middleware and `job` elsewhere.
+        inert: Obey nothing and say so to everybody (READONLY_DISABLED=1).
+        interval: Seconds between two reports, at least; grows with the number of members.
+        clock: Where wall-clock time comes from.
+
+    Raises:
+        ConfigurationError: A setting can't be right.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        lease: float | None = None,
+        boot: Literal["closed", "open"] = "closed",
+        runs: str = "",
+        role: str | None = None,
+        inert: bool | None = None,
+        interval: float = 1.0,
+        clock: Clock | None = None,
+    ) -> None:
+        if boot not in ("closed", "open"):
+            raise ConfigurationError(
+                f"boot={boot!r} is not a choice: use 'closed' to refuse writes until the store was read once, "
+                "'open' to accept them."
+            )
+        if not interval > 0:
+            raise ConfigurationError(f"interval={interval!r} is no time: use a number of seconds above 0.")
+        if lease is not None and not lease >= 3 * interval:
+            raise ConfigurationError(
+                f"lease={lease!r} is too short: it is renewed every {interval:g} s and must outlast two missed "
+                f"reports: use {3 * interval:g} s or more, or None for no lease."
+            )
+        if inert is None:
+            inert = _flag("READONLY_DISABLED", os.environ.get("READONLY_DISABLED", ""))
+        self.store = store
+        self.site = store.site
+        self.view = View()
+        self.tally = Tally()
+        self.guarded = False
+        self.inflight = InFlight(self._drained)
+        # uWSGI forks without telling Python, and may run no threads between requests: there every request looks.
+        trust_threads = "uwsgi" not in sys.modules
+        self._settings = Settings(
+            lease=lease, boot=boot, interval=interval, runs=runs, inert=inert, trust_threads=trust_threads
+        )
+        self._role = role or os.environ.get("READONLY_ROLE") or ""
+        self._clock = clock or SystemClock()
+        # Only a lease must know of suspended time; without one the cheaper clock will do.
+        self._monotonic: Callable[[], float] = boottime if lease is not None else time.monotonic
+        self._followers: dict[int, Follower] = {}
+        self._guards: tuple[Guard, ...] = ()
+        self._callbacks: list[Callable[[State], None]] = []
+        _live.add(self)
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        lease: float | None = None,
+        boot: Literal["closed", "open"] = "closed",
+        runs: str = "",
+        role: str | None = None,
+        interval: float = 1.0,
+    ) -> Switch:
+        """Return a switch for the store that a URL names, such as `redis://host/0?site=shop`.
+
+        Raises:
+            ConfigurationError: The URL or a setting can't be right.
+        """
+        return cls(store_from_url(url), lease=lease, boot=boot, runs=runs, role=role, interval=interval)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Switch:
+        """Return a switch as the environment says: READONLY_STORE, _LEASE, _BOOT, _RUNS, _ROLE, _DISABLED.
+
+        Raises:
+            ConfigurationError: A variable is missing or can't be right; the message names it.
+        """
+        environ = os.environ if environ is None else environ
+        url = environ.get("READONLY_STORE")
+        if not url:
+            raise ConfigurationError(
+                "READONLY_STORE is not set: give it the store's URL, such as redis://flag.internal/0?site=shop"
+            )
+        lease: float | None = None
+        if environ.get("READONLY_LEASE"):
+            try:
+                lease = float(environ["READONLY_LEASE"])
+            except ValueError:
+                raise ConfigurationError(
+                    f"READONLY_LEASE={environ['READONLY_LEASE']!r} is no number of seconds: write 30, or leave it out"
+                ) from None
+        boot = environ.get("READONLY_BOOT") or "closed"
+        if boot not in ("closed", "open"):
+            raise ConfigurationError(f"READONLY_BOOT={boot!r} is not a choice: use 'closed' or 'open'")
+        return cls(
+            store_from_url(url),
+            lease=lease,
+            boot=boot,  # type: ignore[arg-type]  # narrowed by the check above, which mypy can't follow
+            runs=environ.get("READONLY_RUNS", ""),
+            role=environ.get("READONLY_ROLE"),
+            inert=_flag("READONLY_DISABLED", environ.get("READONLY_DISABLED", "")),
+        )
+
+    def __repr__(self) -> str:
+        return f"<Switch {redacted(self.store.url)} {self.view.state.mode}>"
+
+    # --- what the request path uses --------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """What this process knows, now. No I/O; the first use starts the thread."""
+        self._follower().ensure()
+        return self.view.state
+
+    def admit(self) -> State | None:
+        """Say whether a write that was counted before may go on. Never raises.
+
+        May block for the store's timeout when nobody has looked for too long (a process that just started, one
+        without threads): then the calling request looks for itself, one at a time.
+
+        Returns:
+            None if it is admitted; else the state to refuse it by, and the caller uncounts it.
+        """
+        if self._monotonic() < self.view.admit_until:
+            return None
+        state = self.look()
+        return state if state.read_only else None
+
+    async def aadmit(self) -> State | None:
+        """Do what `admit` does without blocking the event loop."""
+        if self._monotonic() < self.view.admit_until:
+            return None
+        state = await self.alook()
+        return state if state.read_only else None
+
+    def look(self) -> State:
+        """Return the state, after a look at the store if nobody has looked for too long. Never raises."""
+        follower = self._follower()
+        follower.ensure()
+        if follower.stale() or follower.lease_over():
+            follower.refresh()
+        follower.republish()
+        return self.view.state
+
+    async def alook(self) -> State:
+        """Do what `look` does without blocking the event loop."""
+        follower = self._follower()
+        follower.ensure()
+        if follower.stale() or follower.lease_over():
+            await asyncio.get_running_loop().run_in_executor(None, follower.refresh)
+        follower.republish()
+        return self.view.state
+
+    def writing(self, *, wait: float = 0.0) -> Writing:
+        """Return a context manager (with, async with) and decorator for work outside HTTP that writes.
+
+        It is counted, so that `on` waits for it. There is no way to only ask: a look without a count is a race.
+
+        Args:
+            wait: Seconds to wait for the site to be writable, before `ReadOnlyError` is raised.
+        """
+        return Writing(self, wait=wait)
+
+    def takes_role(self, role: str) -> None:
+        """Say what this process is, unless it was told; a middleware says `web`."""
+        self._role = self._role or role
+
+    # --- changes -----------------------------------------------------------------------------------------------------
+
+    def on(
+        self,
+        *,
+        reason: str = "",
+        expected: timedelta | None = None,
+        by: str | None = None,
+        message: str = "",
+        sessions: str | None = None,
+    ) -> State:
+        """Make the site read-only. It is set when this returns, and NOT yet safe: see `confirm`.
+
+        Args:
+            reason: For colleagues; never shown to visitors.
+            expected: How long it is expected to take; an announcement, it opens nothing.
+            by: Who does it; None: the system's user on this host.
+            message: For visitors.
+            sessions: `end`, `suspend` or `keep`; None: what the policy says.
+
+        Returns:
+            The new state, which this switch obeys already.
+
+        Raises:
+            StoreUnreachable: The store did not answer; the change may still take effect.
+            LostRace: Somebody switched off at the same moment.
+        """
+        return self._wait_for(self._on(reason, expected, by, message, sessions))
+
+    async def aon(
+        self,
+        *,
+        reason: str = "",
+        expected: timedelta | None = None,
+        by: str | None = None,
+        message: str = "",
+        sessions: str | None = None,
+    ) -> State:
+        """Do what `on` does, awaited."""
+        return await asyncio.wrap_future(self._on(reason, expected, by, message, sessions))
+
+    def off(self, *, every: bool = False, by: str | None = None) -> State:
+        """Lift one's own cause, or (`every`) all that operators and windows have set.
+
+        Returns:
+            The new state; it may still be read-only for other causes.
+
+        Raises:
+            StoreUnreachable: The store did not answer; the change may still take effect.
+            NoRecord: The store is empty; nothing can be opened.
+            NotYours: Only others' causes stand; nothing was changed.
+            LostRace: Somebody switched on at the same moment.
+        """
+        return self._wait_for(self._off(every, by))
+
+    async def aoff(self, *, every: bool = False, by: str | None = None) -> State:
+        """Do what `off` does, awaited."""
+        return await asyncio.wrap_future(self._off(every, by))
+
+    def confirm(
+        self,
+        epoch: int | None = None,
+        *,
+        timeout: float,
+        progress: Callable[[Confirmation], None] | None = None,
+    ) -> Confirmation:
+        """Wait until every process obeys and has finished the writes it had admitted.
+
+        What is confirmed is what is in force: the causes that stand (with `epoch`, in the record of that epoch or a
+        later one). If none stands, it waits until every process that reports is writable again.
+
+        Args:
+            epoch: Wait for a record of at least this epoch; None: the one that this switch knows.
+            timeout: Seconds to wait at most.
+            progress: Called in the switch's thread with each look at the members.
+
+        Returns:
+            The last look; ask it for `safe`, `missing`, or `require_safe()`.
+
+        Raises:
+            StoreUnreachable: The store could not be asked even once.
+        """
+        future, last = self._confirm(epoch, timeout, progress)
+        return self._confirmed(self._wait_for(future, timeout), last)
+
+    async def aconfirm(
+        self,
+        epoch: int | None = None,
+        *,
+        timeout: float,
+        progress: Callable[[Confirmation], None] | None = None,
+    ) -> Confirmation:
+        """Do what `confirm` does, awaited."""
+        future, last = self._confirm(epoch, timeout, progress)
+        return self._confirmed(await asyncio.wrap_future(future), last)
+
+    @contextmanager
+    def read_only(
+        self, *, reason: str = "", expected: timedelta | None = None, timeout: float = 60.0
+    ) -> Iterator[Confirmation]:
+        """Make the site read-only for a block of code, confirmed; lift that one cause, whatever happens in it.
+
+        Raises:
+            NotConfirmed: It could not be proven in time; the cause was lifted again.
+        """
+        change = self._wait_for(self._block_on(reason, expected))
+        try:
+            yield self.confirm(change.record.epoch, timeout=timeout).require_safe()
+        finally:
+            self._wait_for(self._block_off(change.causes[0]))
+
+    @asynccontextmanager
+    async def aread_only(
+        self, *, reason: str = "", expected: timedelta | None = None, timeout: float = 60.0
+    ) -> AsyncIterator[Confirmation]:
+        """Do what `read_only` does, awaited."""
+        change = await asyncio.wrap_future(self._block_on(reason, expected))
+        try:
+            yield (await self.aconfirm(change.record.epoch, timeout=timeout)).require_safe()
+        finally:
+            await asyncio.shield(asyncio.wrap_future(self._block_off(change.causes[0])))
+
+    # --- waiting and watching ----------------------------------------------------------------------------------------
+
+    def wait_writable(self, timeout: float) -> bool:
+        """Wait until the site is writable, for consumers, before they fetch. It is a hint: count before you write."""
+        happened = threading.Event()
+        stop = self.on_change(lambda state: None if state.read_only else happened.set())
+        try:
+            return not self.state.read_only or happened.wait(timeout) or not self.view.state.read_only
+        finally:
+            stop()
+
+    async def await_writable(self, timeout: float) -> bool:
+        """Do what `wait_writable` does, awaited."""
+        loop = asyncio.get_running_loop()
+        happened = asyncio.Event()
+        stop = self.on_change(lambda state: None if state.read_only else _call_soon(loop, happened.set))
+        try:
+            if not self.state.read_only:
+                return True
+            await asyncio.wait_for(happened.wait(), timeout)
+            return True
+        except TimeoutError:
+            return not self.view.state.read_only
+        finally:
+            stop()
+
+    async def changes(self) -> AsyncIterator[State]:
+        """Yield the state now, and again after each change, on the caller's loop. Changes in between may be skipped."""
+        loop = asyncio.get_running_loop()
+        happened = asyncio.Event()
+        stop = self.on_change(lambda _: _call_soon(loop, happened.set))
+        try:
+            yield self.state
+            while True:
+                await happened.wait()
+                happened.clear()
+                yield self.view.state
+        finally:
+            stop()
+
+    def on_change(self, callback: Callable[[State], None]) -> Callable[[], None]:
+        """Have `callback` called in the switch's thread after each change; returns what stops it.
+
+        It must not block: reports wait for it. What it raises is logged.
+        """
+        self._callbacks = [*self._callbacks, callback]
+
+        def stop() -> None:
+            # Compared by identity: the same function may have been given twice.
+            kept = list(self._callbacks)
+            for index, found in enumerate(kept):
+                if found is callback:
+                    del kept[index]
+                    break
+            self._callbacks = kept
+
+        return stop
+
+    def members(self) -> tuple[Report, ...]:
+        """Return the last report of every registered member.
+
+        Raises:
+            StoreUnreachable: The store did not answer.
+        """
+        future = self._follower().submit(lambda store: store.census().reports)
+        return tuple(Report.load(s.member, s.report) for s in self._wait_for(future))
+
+    # --- guards and local causes -------------------------------------------------------------------------------------
+
+    def add_guard(self, guard: Guard) -> None:
+        """Take in a database guard: it is reported, and tried out whenever the site turns read-only."""
+        if any(g.name == guard.name for g in self._guards):
+            raise ConfigurationError(
+                f"name={guard.name!r} is taken by another guarded database: give each Database a name of its own"
+            )
+        self._guards = (*self._guards, guard)
+        self.guarded = True
+
+    def remove_guard(self, guard: Guard) -> None:
+        """Forget a guard that was closed."""
+        self._guards = tuple(g for g in self._guards if g is not guard)
+        self.guarded = bool(self._guards)
+
+    def detected(self, name: str, reason: str | None) -> None:
+        """Add a cause that only this process sees (a primary found read-only), or take it away with None.
+
+        It lives in this process and in its report, never in the record, and overrides no operator.
+        """
+        self._follower().detected(name, reason)
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the thread now, and wait (bounded) until the state was read: for server hooks."""
+        follower = self._follower()
+        follower.ensure()
+        if follower.stale():
+            # The first heartbeat has begun or begins now; a job behind it ends when the thread has been around.
+            try:
+                follower.submit(lambda _: None).result(CALL_TIMEOUTS * self.store.timeout)
+            except FutureTimeout:
+                logger.warning("readonly: the store %s has not answered yet", redacted(self.store.url))
+
+    def close(self) -> None:
+        """Say goodbye and stop the thread. Used again, the switch starts anew, as another member."""
+        follower = self._followers.pop(os.getpid(), None)
+        if follower is not None:
+            follower.stop(GOODBYE_SECONDS + self.store.timeout)
+
+    def _follower(self) -> Follower:
+        pid = os.getpid()
+        found = self._followers.get(pid)
+        if found is not None:
+            return found
+        if self._followers:
+            self._after_fork()
+        store = self.store.reopened()
+        made = Follower(
+            store,
+            view=self.view,
+            inflight=self.inflight,
+            settings=self._settings,
+            clock=self._clock,
+            monotonic=self._monotonic,
+            describe=self._describe,
+            guards=lambda: self._guards,
+            changed=self._tell,
+        )
+        # One atomic step decides which of two threads made it; the loser's has started nothing.
+        return self._followers.setdefault(pid, made)
+
+    def _after_fork(self, *, hook: bool = False) -> None:
+        """Shut what a child inherited: the parent's thread, lock and count are not its own."""
+        pid = os.getpid()
+        if pid not in self._followers:
+            self.view.shut()
+            if hook:
+                # Only right after the fork: later, a request of this very process may have been counted already.
+                self.inflight.forget()
+            # Kept, not collected: closing the parent's connections here could disturb the parent.
+            _inherited.extend(self._followers.values())
+            self._followers = {}
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _describe(self) -> Mapping[str, Any]:
+        return {
+            "host": host_name(),
+            "start": process_start(os.getpid()),
+            "namespace": process_namespace(),
+            "role": self._role or "job",
+            "library": _version(),
+            "tally": self.tally.totals(),
+        }
+
+    def _drained(self) -> None:
+        follower = self._followers.get(os.getpid())
+        if follower is not None:
+            follower.wake()
+
+    def _tell(self, state: State) -> None:
+        for callback in self._callbacks:
+            try:
+                callback(state)
+            except Exception:
+                logger.exception("readonly: a callback for changes failed")
+
+    def _wait_for(self, future: Future[T], seconds: float = 0.0) -> T:
+        try:
+            return future.result(seconds + CALL_TIMEOUTS * self.store.timeout)
+        except FutureTimeout:
+            future.cancel()
+            raise StoreUnreachable(
+                f"the store {redacted(self.store.url)} did not answer in time; the change may or may not take effect: "
+                "readonlyctl status tells"
+            ) from None
+
+    def _change(self, change: Callable[[Store], Change]) -> Future[Change]:
+        follower = self._follower()
+
+        def run(store: Store) -> Change:
+            done = change(store)
+            follower.apply(done.reading)
+            return done
+
+        return follower.submit(run)
+
+    def _state_after(self, change: Callable[[Store], Change]) -> Future[State]:
+        follower = self._follower()
+
+        def run(store: Store) -> State:
+            follower.apply(change(store).reading)
+            return self.view.state
+
+        return follower.submit(run)
+
+    def _on(
+        self, reason: str, expected: timedelta | None, by: str | None, message: str, sessions: str | None
+    ) -> Future[State]:
+        if sessions not in (None, "end", "suspend", "keep"):
+            raise ConfigurationError(f"sessions={sessions!r} is not a choice: use 'end', 'suspend' or 'keep'")
+        return self._state_after(
+            lambda store: changes.turn_on(
+                store,
+                Operator.here(by),
+                reason=reason,
+                message=message,
+                expected=expected,
+                sessions=sessions,
+                kind=OPERATOR,
+            )
+        )
+
+    def _off(self, every: bool, by: str | None) -> Future[State]:
+        return self._state_after(lambda store: changes.turn_off(store, Operator.here(by), every=every))
+
+    def _block_on(self, reason: str, expected: timedelta | None) -> Future[Change]:
+        return self._change(
+            lambda store: changes.turn_on(
+                store, Operator.here(), reason=reason, expected=expected, kind=BLOCK
+            )
+        )
+
+    def _block_off(self, cause: str) -> Future[Change]:
+        return self._change(lambda store: changes.lift_exactly(store, Operator.here(), cause))
+
+    def _confirm(
+        self, epoch: int | None, timeout: float, progress: Callable[[Confirmation], None] | None
+    ) -> tuple[Future[Confirmation | None], list[Confirmation]]:
+        wanted = self.view.state.epoch if epoch is None else epoch
+        last: list[Confirmation] = []
+        mine: list[str] = []
+
+        def look(store: Store) -> Confirmation | None:
+            # A member of the memory: what the store lost while we wait goes back (design rule 12).
+            record, census = changes.survey(store, self.view.state.record)
+            if record is None or record.epoch < wanted:
+                return None
+            standing = State.at(census.reading.at, record).causes
+            for cause in standing:
+                if cause.id not in mine:
+                    mine.append(cause.id)
+            causes = [c.id for c in standing] or mine or list(record.lifted)
+            found = confirm(
+                record,
+                census.reports,
+                causes=causes,
+                closing=bool(standing),
+                at=census.reading.at,
+                here_since=census.reading.here_since,
+                incarnation_seconds=census.reading.incarnation_seconds,
+            )
+            last[:] = [found]
+            if progress is not None:
+                progress(found)
+            return found if found.safe else None
+
+        return self._follower().watch_for(look, timeout), last
+
+    @staticmethod
+    def _confirmed(found: Confirmation | None, last: list[Confirmation]) -> Confirmation:
+        if found is not None:
+            return found
+        if last:
+            return last[0]
+        raise StoreUnreachable(
+            "nothing could be confirmed: the store did not answer, or holds an older record than the one asked for. "
+            "The site obeys what it was last told; start nothing irreversible"
+        )
+
+
+_inherited: list[object] = []
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+    # The loop may have ended while the switch lives on.
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(callback)
+
+
+def _flag(name: str, value: str) -> bool:
+    try:
+        return _WORDS[value.strip().lower()]
+    except KeyError:
+        raise ConfigurationError(f"{name}={value!r} is not a choice: use 1 or 0") from None
+
+
+@functools.cache
+def _version() -> str:
+    from . import __version__
+
+    return __version__
+
+
+def _in_child() -> None:
+    for switch in list(_live):
+        switch._after_fork(hook=True)
+
+
+def _at_exit() -> None:
+    for switch in list(_live):
+        switch.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
+atexit.register(_at_exit)
