@@ -250,8 +250,8 @@ def turn_off(
             if late:
                 raise NotYours(
                     f"{late[0].id} stands since {late[0].since:%H:%M:%S} UTC: sessions can be given back for "
-                    f"{UNDO_GRACE.total_seconds():.0f} s only. Nothing was changed; without --undo `off` opens the site "
-                    "and sessions stay ended",
+                    f"{UNDO_GRACE.total_seconds():.0f} s only. Nothing was changed; without --undo `off` opens the "
+                    "site and sessions stay ended",
                     causes=[c.id for c in late],
                 )
         if not chosen:
@@ -281,8 +281,7 @@ def _chosen(record: Record, operator: Operator, *, cause: str | None, every: boo
     mine = [c for c in record.causes if c.kind == kind and c.by == operator.name]
     if not mine and record.causes:
         lines = "; ".join(
-            f"{c.kind} {c.id} by {c.by} since {c.since:%Y-%m-%d %H:%M} UTC"
-            + (f" ({c.reason})" if c.reason else "")
+            f"{c.kind} {c.id} by {c.by} since {c.since:%Y-%m-%d %H:%M} UTC" + (f" ({c.reason})" if c.reason else "")
             for c in record.causes
         )
         raise NotYours(
@@ -297,9 +296,7 @@ def lift_exactly(store: Store, operator: Operator, cause_id: str) -> Change:
 
     def make(record: Record | None, at: datetime) -> tuple[Record | None, Sequence[str]]:
         if record is None:
-            raise NoRecord(
-                f"the store {redacted(store.url)} holds no record for {store.site}: nothing was changed"
-            )
+            raise NoRecord(f"the store {redacted(store.url)} holds no record for {store.site}: nothing was changed")
         if record.cause(cause_id) is None:
             return None, [cause_id]
         return without_causes(record, [cause_id], at=at, by=operator.name), [cause_id]

@@ -23,7 +23,7 @@ from .clock import Clock
 from .errors import Error, StoreUnreachable
 from .inflight import InFlight
 from .members import Guarded, Report
-from .record import LOCAL, Cause
+from .record import LOCAL, Cause, Mode
 from .state import UNKNOWN, State
 from .stores import Reading, Store, redacted
 from .transitions import Knowledge, lapsed, learn
@@ -141,6 +141,8 @@ class Follower:
         self.store = store
         self.known = Knowledge()
         self.attempted = float("-inf")
+        # Set when the first heartbeat has ended, well or badly: before that there is nothing to go by.
+        self.tried = threading.Event()
         self._view = view
         self._inflight = inflight
         self._settings = settings
@@ -178,7 +180,7 @@ class Follower:
         """Start the thread if there is none. The caller has compared the process id."""
         if self._thread is None:
             with self._lock:
-                if self._thread is None and not self._stopping:
+                if self._thread is None:
                     thread = threading.Thread(target=self._run, name="readonly-follower", daemon=True)
                     thread.start()
                     self._thread = thread
@@ -213,6 +215,7 @@ class Follower:
             if self._inline_store is None:
                 self._inline_store = self.store.reopened()
             self._beat_safely(self._inline_store)
+            self.tried.set()
         finally:
             self._inline.release()
 
@@ -290,6 +293,7 @@ class Follower:
             while not self._stopping:
                 self._woken.clear()
                 self._beat_safely(self.store)
+                self.tried.set()
                 while self._changes:
                     self._changed(self._changes.popleft())
                 if self._jobs:
@@ -485,9 +489,7 @@ class Follower:
             return f"the lease is over: the store {shown} has not been reached for {self._settings.lease:g} s"
         if known.record is None:
             if not self._reached:
-                return f"the store {shown} was never reached" + (
-                    f": {self._problem}" if self._problem else ""
-                )
+                return f"the store {shown} was never reached" + (f": {self._problem}" if self._problem else "")
             return (
                 f"the store {shown} holds no record for the site {self.store.site!r}. New installation? "
                 f"readonlyctl init {self.store.site}. Existing site? The store was emptied; a process that knew the "
@@ -502,9 +504,7 @@ class Follower:
         local = tuple(self._local.values())
         if self.known.problem:
             problem = self.known.problem
-            local += (
-                Cause("unreadable", LOCAL, "this process", self.now(), reason=problem, sessions="keep"),
-            )
+            local += (Cause("unreadable", LOCAL, "this process", self.now(), reason=problem, sessions="keep"),)
         because = self._unknown_because()
         before = self._view.state
         state = State.at(self.now(), self.known.record, local=local, unknown_because=because)
@@ -533,9 +533,7 @@ class Follower:
 
     def _prove_guards(self) -> None:
         """Have each guard try a harmless write, in a thread of its own: a database that hangs must not silence us."""
-        guards = tuple(
-            g for g in self._guards() if g.name not in self._proofs and g.name not in self._proving
-        )
+        guards = tuple(g for g in self._guards() if g.name not in self._proofs and g.name not in self._proving)
         if not guards or not self._view.state.causes:
             return
         self._proving = (*self._proving, *(g.name for g in guards))
@@ -577,7 +575,8 @@ class Follower:
         self._backoff = BACKOFF_FIRST_SECONDS
 
     def _log_change(self, before: State, after: State) -> None:
-        logger.info(
+        logger.log(
+            logging.WARNING if after.mode is Mode.UNKNOWN else logging.INFO,
             "readonly: %s is %s (epoch %d)%s",
             self.store.site,
             after.mode,

@@ -106,9 +106,7 @@ class Writing:
         key, state = await self._atry()
         if state is not None and self._wait > 0:
             deadline = time.monotonic() + self._wait
-            while state is not None and await self._switch.await_writable(
-                max(0.0, deadline - time.monotonic())
-            ):
+            while state is not None and await self._switch.await_writable(max(0.0, deadline - time.monotonic())):
                 key, state = await self._atry()
         self._enter(key, state)
 

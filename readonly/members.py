@@ -8,13 +8,13 @@ commit, unless its last words were "nothing in flight, and refusing".
 from __future__ import annotations
 
 import json
-import os
 import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from .errors import ConfigurationError, NotConfirmed
@@ -235,15 +235,11 @@ def confirm(
             problems.append(f"the store does not hold {cause} any more")
         if not closing and cause in present:
             problems.append(f"the store holds {cause} again")
-    found = [
-        _judge(Report.load(s.member, s.report), s, wanted, closing, at, here_since or {}) for s in reports
-    ]
+    found = [_judge(Report.load(s.member, s.report), s, wanted, closing, at, here_since or {}) for s in reports]
     members = tuple(sorted((m for m in found if m is not None), key=lambda m: (m.report.role, m.report.name)))
     alive = [m for m in members if m.condition not in (Condition.LOST, Condition.EXPIRED, Condition.GONE)]
     if closing and not alive:
-        problems.append(
-            "no process of the site reports: is the middleware installed, and does it use this very store?"
-        )
+        problems.append("no process of the site reports: is the middleware installed, and does it use this very store?")
     for role, expected in (expect or {}).items():
         there = sum(m.report.role == role for m in alive)
         if not expected.met_by(there):
@@ -290,11 +286,7 @@ def _judge(
     if silent > ttl_seconds(report):
         if not closing:
             return member(Condition.LOST)
-        begun = (
-            f"{report.in_flight} writes in flight then"
-            if report.in_flight
-            else "it may have begun writes since"
-        )
+        begun = f"{report.in_flight} writes in flight then" if report.in_flight else "it may have begun writes since"
         if is_gone(report):
             if silent > LONGEST_TRANSACTION_SECONDS:
                 return None
@@ -302,14 +294,10 @@ def _judge(
         if _expired(report, causes, at, here_since):
             return member(Condition.EXPIRED, "" if idle else f"its lease is over, it admits nothing; {begun}")
         if idle:
-            return member(
-                Condition.LOST, f"silent for {silent:.0f} s; it obeyed then, with nothing in flight"
-            )
+            return member(Condition.LOST, f"silent for {silent:.0f} s; it obeyed then, with nothing in flight")
         return member(Condition.LOST, f"silent for {silent:.0f} s and may still accept writes; {begun}")
     if report.inert:
-        return member(
-            Condition.INERT, "inert (READONLY_DISABLED is set there): it refuses nothing" if closing else ""
-        )
+        return member(Condition.INERT, "inert (READONLY_DISABLED is set there): it refuses nothing" if closing else "")
     if closing:
         return _judge_closing(report, causes, member)
     held = sorted(set(causes) & set(report.causes))
@@ -378,9 +366,7 @@ def parse_expect(text: str) -> dict[str, Expected]:
     for part in filter(None, (p.strip() for p in text.split(","))):
         match = _EXPECT.fullmatch(part)
         if match is None:
-            raise ConfigurationError(
-                f"expect={text!r}: {part!r} can't be read: write role=number, as in 'web=4'"
-            )
+            raise ConfigurationError(f"expect={text!r}: {part!r} can't be read: write role=number, as in 'web=4'")
         found[match["role"]] = Expected(int(match["count"]), at_least=match["sign"] == ">=")
     return found
 
@@ -391,9 +377,8 @@ def parse_expect(text: str) -> dict[str, Expected]:
 def process_start(pid: int) -> str:
     """Return the kernel's start time of a process, in clock ticks since boot, or "" (proc(5), /proc/[pid]/stat)."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # The second field is the command in parentheses and may hold anything, so count from its end.
-            return file.read().rpartition(b")")[2].split()[19].decode()
+        # The second field is the command in parentheses and may hold anything, so count from its end.
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19].decode()
     except (OSError, IndexError):
         return ""
 
@@ -401,8 +386,8 @@ def process_start(pid: int) -> str:
 def process_namespace() -> str:
     """Return what tells this machine boot and process-id namespace from others, or "" where it can't be known."""
     try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            return f"{file.read().strip()}:{os.readlink('/proc/self/ns/pid')}"
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}:{Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return ""
 

@@ -186,11 +186,7 @@ def new_cause_id() -> str:
 
 
 def _instant_out(value: datetime | None) -> str | None:
-    return (
-        None
-        if value is None
-        else value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    )
+    return None if value is None else value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _instant(value: Any) -> datetime:
@@ -270,11 +266,28 @@ def _window_out(window: Window) -> dict[str, Any]:
     }
 
 
-_CAUSE_FIELDS = frozenset(_cause_out(Cause("", "", "", datetime.min.replace(tzinfo=UTC))))
-_LIFT_FIELDS = frozenset(_lift_out(Lift("", datetime.min.replace(tzinfo=UTC), "")))
-_WINDOW_FIELDS = frozenset(_window_out(Window("", *(2 * [datetime.min.replace(tzinfo=UTC)]), by="")))
+_ANY = datetime.min.replace(tzinfo=UTC)
+_CAUSE_FIELDS = frozenset(_cause_out(Cause("", "", "", _ANY)))
+_LIFT_FIELDS = frozenset(_lift_out(Lift("", _ANY, "")))
+_WINDOW_FIELDS = frozenset(_window_out(Window("", _ANY, _ANY, "")))
 _RECORD_FIELDS = frozenset(
-    ["v", "epoch", "id", "mode", "site", "lineage", "protected", "changed_at", "changed_by", "causes", "lifted", "windows", "sessions_ended_before", "sessions_floor", "needs"]
+    [
+        "v",
+        "epoch",
+        "id",
+        "mode",
+        "site",
+        "lineage",
+        "protected",
+        "changed_at",
+        "changed_by",
+        "causes",
+        "lifted",
+        "windows",
+        "sessions_ended_before",
+        "sessions_floor",
+        "needs",
+    ]
 )
 
 
@@ -294,9 +307,7 @@ def load(raw: bytes) -> Record:
         if not isinstance(version, int) or version < 1:
             raise ValueError(f"v={version!r} is no version")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise UnreadableRecord(
-            f"the record is corrupt ({_explain(error)}): {_excerpt(raw)}", corrupt=True
-        ) from error
+        raise UnreadableRecord(f"the record is corrupt ({_explain(error)}): {_excerpt(raw)}", corrupt=True) from error
     if version > VERSION:
         raise UnreadableRecord(
             f"the record has version {version}; this library reads up to version {VERSION}: upgrade readonly-mode",
@@ -387,9 +398,7 @@ def ordered(record: Record) -> Record:
     """Return the record with lifted causes dropped and the rest in one order, so that equal records are equal."""
     return replace(
         record,
-        causes=tuple(
-            sorted((c for c in record.causes if c.id not in record.lifted), key=lambda c: (c.since, c.id))
-        ),
+        causes=tuple(sorted((c for c in record.causes if c.id not in record.lifted), key=lambda c: (c.since, c.id))),
         windows=tuple(sorted(record.windows, key=lambda w: (w.start, w.id))),
     )
 

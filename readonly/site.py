@@ -163,14 +163,10 @@ class Site:
             StoreUnreachable: The store did not answer; the change may or may not have taken effect.
             LostRace: Somebody lifted the cause meanwhile.
         """
-        change = self.set(
-            reason=reason, expected=expected, message=message, sessions=sessions, operator=operator
-        )
+        change = self.set(reason=reason, expected=expected, message=message, sessions=sessions, operator=operator)
         return Safety(change, self.wait_closed(change, timeout=timeout, progress=progress))
 
-    def wait_closed(
-        self, change: Change, *, timeout: float, progress: Progress | None = None
-    ) -> Confirmation:
+    def wait_closed(self, change: Change, *, timeout: float, progress: Progress | None = None) -> Confirmation:
         """Wait until every member obeys a change's causes and has drained, or for `timeout` seconds."""
         return self._wait(change.record, change.causes, closing=True, timeout=timeout, progress=progress)
 

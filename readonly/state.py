@@ -80,9 +80,7 @@ class State:
             causes=causes,
             since=min((c.since for c in causes), default=None),
             expected_end=max(known_ends) if known_ends and len(known_ends) == len(ends) else None,
-            next_window=min(
-                (w for w in open_windows if w.start > instant), key=lambda w: w.start, default=None
-            ),
+            next_window=min((w for w in open_windows if w.start > instant), key=lambda w: w.start, default=None),
             synced=not unknown_because,
             record=record,
             unknown_because=unknown_because,
@@ -98,9 +96,7 @@ class State:
         """One sentence for colleagues and logs; never for visitors."""
         if self.mode is Mode.UNKNOWN:
             return self.unknown_because
-        return "; ".join(
-            f"{c.kind} {c.id} by {c.by}" + (f": {c.reason}" if c.reason else "") for c in self.causes
-        )
+        return "; ".join(f"{c.kind} {c.id} by {c.by}" + (f": {c.reason}" if c.reason else "") for c in self.causes)
 
     def sessions(self, default: str) -> str:
         """Return what happens to sessions now: `end`, `suspend`, or `keep` (always while writable or unknown).

@@ -36,6 +36,8 @@ logger = logging.getLogger("readonly")
 # A call that goes through the thread waits for its turn behind one heartbeat and its own steps.
 CALL_TIMEOUTS = 6
 GOODBYE_SECONDS = 1.0
+# A process that just started waits so long, in timeouts of the store, for its first heartbeat to end.
+FIRST_LOOK_TIMEOUTS = 2
 _WORDS = {
     "1": True,
     "true": True,
@@ -205,6 +207,8 @@ class Switch:
         """Return the state, after a look at the store if nobody has looked for too long. Never raises."""
         follower = self._follower()
         follower.ensure()
+        if not follower.tried.is_set():
+            follower.tried.wait(FIRST_LOOK_TIMEOUTS * self.store.timeout)
         if follower.stale() or follower.lease_over():
             follower.refresh()
         follower.republish()
@@ -213,11 +217,10 @@ class Switch:
     async def alook(self) -> State:
         """Do what `look` does without blocking the event loop."""
         follower = self._follower()
-        follower.ensure()
-        if follower.stale() or follower.lease_over():
-            await asyncio.get_running_loop().run_in_executor(None, follower.refresh)
-        follower.republish()
-        return self.view.state
+        if follower.tried.is_set() and not follower.stale() and not follower.lease_over():
+            follower.republish()
+            return self.view.state
+        return await asyncio.get_running_loop().run_in_executor(None, self.look)
 
     def writing(self, *, wait: float = 0.0) -> Writing:
         """Return a context manager (with, async with) and decorator for work outside HTTP that writes.
@@ -449,14 +452,8 @@ class Switch:
 
     def start(self) -> None:
         """Start the thread now, and wait (bounded) until the state was read: for server hooks."""
-        follower = self._follower()
-        follower.ensure()
-        if follower.stale():
-            # The first heartbeat has begun or begins now; a job behind it ends when the thread has been around.
-            try:
-                follower.submit(lambda _: None).result(CALL_TIMEOUTS * self.store.timeout)
-            except FutureTimeout:
-                logger.warning("readonly: the store %s has not answered yet", redacted(self.store.url))
+        if not self.look().synced:
+            logger.warning("readonly: %s", self.view.state.unknown_because)
 
     def close(self) -> None:
         """Say goodbye and stop the thread. Used again, the switch starts anew, as another member."""
@@ -573,9 +570,7 @@ class Switch:
 
     def _block_on(self, reason: str, expected: timedelta | None) -> Future[Change]:
         return self._change(
-            lambda store: changes.turn_on(
-                store, Operator.here(), reason=reason, expected=expected, kind=BLOCK
-            )
+            lambda store: changes.turn_on(store, Operator.here(), reason=reason, expected=expected, kind=BLOCK)
         )
 
     def _block_off(self, cause: str) -> Future[Change]:

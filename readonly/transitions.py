@@ -89,9 +89,7 @@ def with_cause(record: Record | None, cause: Cause, *, site: str, at: datetime, 
     return _changed(replace(record, causes=(*others, cause)), at=at, by=by)
 
 
-def without_causes(
-    record: Record, ids: Iterable[str], *, at: datetime, by: str, undone: bool = False
-) -> Record:
+def without_causes(record: Record, ids: Iterable[str], *, at: datetime, by: str, undone: bool = False) -> Record:
     """Return the record with these causes lifted; ids that do not stand are ignored.
 
     Args:
@@ -132,9 +130,7 @@ def trimmed(record: Record, *, at: datetime) -> Record:
 def _changed(record: Record, *, at: datetime, by: str) -> Record:
     # The store's clock may have gone back (a failover); an instant of change never does.
     return ordered(
-        replace(
-            record, epoch=record.epoch + 1, id=new_id(), changed_at=max(at, record.changed_at), changed_by=by
-        )
+        replace(record, epoch=record.epoch + 1, id=new_id(), changed_at=max(at, record.changed_at), changed_by=by)
     )
 
 
@@ -261,9 +257,7 @@ def lapsed(known: Knowledge) -> Knowledge:
     becomes partial and needs a whole one from the store (protocol.md 1.19).
     """
     record = known.record
-    return replace(
-        known, record=replace(record, lineage="") if record is not None else None, raw=None, settled=False
-    )
+    return replace(known, record=replace(record, lineage="") if record is not None else None, raw=None, settled=False)
 
 
 def learn(
