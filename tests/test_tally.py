@@ -1,0 +1,125 @@
+"""Counters stay bounded, and a log says much with few lines."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import UTC, datetime
+
+import pytest
+
+from readonly.errors import ReadOnlyError
+from readonly.tally import MAX_LABELS, OTHER, Tally, route_group
+
+
+class HandClock:
+    """A clock that moves when told."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.seconds, UTC)
+
+    def boottime(self) -> float:
+        return self.seconds
+
+
+def test_counts_what_happened() -> None:
+    """Totals say how many, by kind, by route and by bypass."""
+    tally = Tally(HandClock())
+    tally.refused("/comments/new", "write")
+    tally.refused("/comments/new", "write")
+    tally.refused("/login", "login")
+    tally.escaped("/articles", ReadOnlyError(database="main", table="views"))
+    tally.bypassed("ann", "/admin")
+    tally.ended()
+    tally.ended(2)
+    assert tally.totals() == {
+        "refused": 3,
+        "refused_by_kind": {"write": 2, "login": 1},
+        "refused_by_route": {"/comments/new": 2, "/login": 1},
+        "escaped": 1,
+        "escaped_by_route": {"/articles": 1},
+        "bypassed": 1,
+        "bypassed_by_name": {"ann": 1},
+        "ended": 3,
+    }
+
+
+def test_one_line_for_a_route_and_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """The first refusal is logged at once, the rest of that minute as a number in the next line; never as errors."""
+    clock = HandClock()
+    tally = Tally(clock)
+    with caplog.at_level(logging.INFO, "readonly"):
+        for _ in range(10):
+            tally.refused("/heartbeat", "write")
+            tally.refused("/other", "write")
+            clock.seconds += 6.1
+        assert [(r.levelname, getattr(r, "route", ""), getattr(r, "count", 0)) for r in caplog.records] == [
+            ("INFO", "/heartbeat", 1),
+            ("INFO", "/other", 1),
+        ]
+        tally.refused("/heartbeat", "write")
+    assert caplog.records[-1].__dict__["count"] == 10
+    assert caplog.records[-1].__dict__["event"] == "refused"
+
+
+def test_an_escape_is_an_error_and_says_what_to_do(caplog: pytest.LogCaptureFixture) -> None:
+    """A rule is missing: the line is an error with the route, the database and the table."""
+    tally = Tally(HandClock())
+    for _ in range(3):
+        tally.escaped("GET /articles/{id}", ReadOnlyError(database="main", table="views"))
+    (line,) = caplog.records
+    assert line.levelno == logging.ERROR
+    assert "GET /articles/{id}" in line.getMessage()
+    assert "main, table views" in line.getMessage()
+    assert "Policy(writes=[...])" in line.getMessage()
+
+
+def test_labels_are_bounded() -> None:
+    """Somebody who asks for a million addresses gets counted, under one label."""
+    tally = Tally(HandClock())
+    for number in range(3 * MAX_LABELS):
+        tally.refused(f"/{number}", "write")
+        tally.escaped(f"/{number}", ReadOnlyError())
+        tally.bypassed("ann", f"/{number}")
+    totals = tally.totals()
+    assert totals["refused"] == totals["escaped"] == totals["bypassed"] == 3 * MAX_LABELS
+    assert totals["refused_by_route"][OTHER] == 2 * MAX_LABELS
+    assert len(totals["refused_by_route"]) <= MAX_LABELS + 1
+    assert len(totals["escaped_by_route"]) <= MAX_LABELS + 1
+
+
+def test_no_count_is_lost_between_threads() -> None:
+    """Eight threads count at once and nothing is missing."""
+    tally = Tally(HandClock())
+
+    def work() -> None:
+        for _ in range(2_000):
+            tally.refused("/a", "write")
+            tally.ended()
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert tally.totals()["refused"] == tally.totals()["ended"] == 16_000
+
+
+@pytest.mark.parametrize(
+    ("path", "group"),
+    [
+        ("/", "/"),
+        ("", "/"),
+        ("/login", "/login"),
+        ("/articles/7/comments", "/articles/7"),
+        ("/a\nERROR forged/x/y", "/a\\x0aERROR forged/x"),
+        ("/über/x", "/\\xfcber/x"),
+        ("/" + 500 * "x", "/" + 79 * "x"),
+    ],
+)
+def test_route_group(path: str, group: str) -> None:
+    """A path is grouped by its first two segments, and can't forge a log line."""
+    assert route_group(path) == group
