@@ -178,9 +178,9 @@ class Follower:
 
     def ensure(self) -> None:
         """Start the thread if there is none. The caller has compared the process id."""
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():
             with self._lock:
-                if self._thread is None:
+                if self._thread is None or not (self._thread.is_alive() or self._stopping):
                     thread = threading.Thread(target=self._run, name="readonly-follower", daemon=True)
                     thread.start()
                     self._thread = thread
@@ -269,7 +269,7 @@ class Follower:
     def apply(self, reading: Reading) -> None:
         """Take in a reading that somebody else made with this store, and obey it before returning."""
         with self._lock:
-            self._take_in(reading)
+            self._take_in(reading, heartbeat=False)
             self._publish()
 
     def now(self) -> datetime:
@@ -401,7 +401,7 @@ class Follower:
             self._said = self._essence(report)
             with self._lock:
                 self._renew_lease(sent)
-                back = self._take_in(reading)
+                back = self._take_in(reading, heartbeat=True)
                 self._store_answered()
                 self._publish()
             if back is not None:
@@ -412,7 +412,7 @@ class Follower:
                     "written back" if after.record == back else "another process was faster",
                 )
                 with self._lock:
-                    self._take_in(after)
+                    self._take_in(after, heartbeat=False)
                     self._publish()
             if self._essence(self._report(count=False)) == self._said:
                 return
@@ -472,11 +472,13 @@ class Follower:
         # From when it was sent, not from when the answer came (protocol.md C11).
         self._lease_until = sent + lease * (1 - LEASE_SLACK)
 
-    def _take_in(self, reading: Reading) -> bytes | None:
+    def _take_in(self, reading: Reading, *, heartbeat: bool) -> bytes | None:
         self._reached = True
-        self._members = max(1, reading.members)
         self._offset = reading.at - self._clock.now()
-        young = reading.incarnation_seconds < 2 * self._settings.interval
+        if heartbeat:
+            self._members = max(1, reading.members)
+        # Only a heartbeat makes this process a member; before one was accepted it admits nothing (design rule 7).
+        young = not heartbeat or reading.incarnation_seconds < 2 * self._settings.interval
         before = self.known.problem
         self.known, back = learn(self.known, reading.record, site=self.store.site, young=young, at=reading.at)
         if self.known.problem and self.known.problem != before:

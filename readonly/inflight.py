@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextvars import ContextVar, Token
 from typing import Any, Protocol, TypeVar, cast
 
-from .context import Work, enter, leave
+from .context import Work, current, enter, leave
 from .errors import ReadOnlyError
 from .state import State
 
@@ -155,10 +155,15 @@ class Writing:
 
     def _enter(self, key: object, state: State | None) -> None:
         if state is not None:
-            raise ReadOnlyError(
+            refusal = ReadOnlyError(
                 f"the site is read-only ({state.reason}): this work was not begun",
                 expected_end=state.expected_end,
             )
+            work = current()
+            if work is not None:
+                # Inside a request: an exception would be a 500 by the time it leaves the framework.
+                work.mark(refusal)
+            raise refusal
         token = enter(Work(may_write=True, name="writing"))
         _entered.set((*_entered.get(), (key, token)))
 

@@ -1,0 +1,115 @@
+"""Four processes, a real Redis, a real PostgreSQL, load from a process of its own, and the switch turned 205 times.
+
+The truth is in the table: the rows just after a confirmed `on` and just before the next `off` are the same.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from support import children
+from support.processes import WebServer, uvicorn
+from support.waiting import eventually
+
+from readonly import Switch
+
+HERE = Path(__file__).parent
+SWITCHES, BY_COMMAND = 200, 5
+WRITES_A_PHASE = 20
+WRITERS, READERS = 12, 6
+
+
+@dataclass
+class Site:
+    """The running site, its load and its database."""
+
+    server: WebServer
+    database: psycopg.Connection[tuple[int]]
+    switch: Switch
+    store: str
+    log: Path
+
+    def rows(self) -> int:
+        """Return how many rows are committed, through a connection that nothing of ours touches."""
+        found = self.database.execute("SELECT count(*) FROM written").fetchone()
+        assert found is not None
+        return found[0]
+
+
+@pytest.fixture
+def site(redis_url: str, postgres_url: str, tmp_path: Path) -> Iterator[Site]:
+    """Start site and load."""
+    with psycopg.connect(postgres_url, autocommit=True) as database:
+        database.execute("CREATE TABLE written (key text PRIMARY KEY)")
+        subprocess.run(
+            [sys.executable, "-m", "readonly", "--store", redis_url, "init", redis_url.partition("site=")[2]],
+            check=True,
+            capture_output=True,
+        )
+        switch = Switch.from_url(redis_url, role="test")
+        environment = {"READONLY_STORE": redis_url, "TEST_DATABASE": postgres_url, "PYTHONPATH": str(HERE)}
+        log = tmp_path / "load.log"
+        with uvicorn(
+            "written_site:app", workers=4, log=tmp_path / "server.log", environment=environment, folder=HERE
+        ) as server:
+            eventually(
+                lambda: sum(m.role == "web" and m.synced for m in switch.members()) == 4, what="four members report"
+            )
+            load = subprocess.Popen(
+                [sys.executable, HERE / "hammer.py", str(server.port), str(WRITERS), str(READERS), str(log)],
+                stdin=subprocess.PIPE,
+                env=children.without_ours(dict(__import__("os").environ)),
+            )
+            try:
+                yield Site(server, database, switch, redis_url, log)
+            finally:
+                assert load.stdin is not None
+                load.stdin.close()
+                load.wait(30)
+                switch.close()
+
+
+@pytest.mark.timeout(240)
+def test_no_write_commits_between_a_confirmed_on_and_off_in_200_switches(site: Site) -> None:
+    """Every switch is confirmed; rows stand still in between, move in every writable phase, and no read is refused."""
+    for number in range(SWITCHES):
+        before = site.rows()
+        eventually(lambda before=before: site.rows() >= before + WRITES_A_PHASE, 30, what="writes are accepted")
+        state = site.switch.on(reason=f"switch {number}")
+        confirmation = site.switch.confirm(state.epoch, timeout=30)
+        assert confirmation.safe, confirmation.missing
+        rows = site.rows()
+        refused_until = site.log.stat().st_size
+        eventually(lambda start=refused_until: site.log.stat().st_size > start + 200, 30, what="the load goes on")
+        assert site.rows() == rows, f"a write committed after switch {number} was confirmed"
+        site.switch.off()
+        assert site.switch.confirm(timeout=30).safe
+    for _ in range(BY_COMMAND):
+        before = site.rows()
+        eventually(lambda before=before: site.rows() >= before + WRITES_A_PHASE, 30, what="writes are accepted")
+        _readonlyctl(site.store, "on", "--expect", "web=4", "--timeout", "30s")
+        rows = site.rows()
+        refused_until = site.log.stat().st_size
+        eventually(lambda start=refused_until: site.log.stat().st_size > start + 200, 30, what="the load goes on")
+        assert site.rows() == rows
+        _readonlyctl(site.store, "off", "--timeout", "30s")
+
+    answers = Counter(tuple(line.split()[0:3:2]) for line in site.log.read_text().splitlines())
+    assert set(answers) == {("read", "200"), ("write", "201"), ("write", "503")}, answers
+    acknowledged = {line.split()[1] for line in site.log.read_text().splitlines() if line.split()[2] == "201"}
+    kept = {row[0] for row in site.database.execute("SELECT key FROM written").fetchall()}
+    assert acknowledged <= kept, "an acknowledged write is missing"
+
+
+def _readonlyctl(store: str, *arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "readonly", "--store", store, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
