@@ -1,9 +1,9 @@
 """Where the record lives: the contract that every store keeps, and the URL that names one.
 
-A store knows bytes, not records: what they mean is `record.py`'s and `transitions.py`'s business. It is used by
-one thread at a time, except for `wake`, which any thread may call. Every call is bounded by `timeout` (and once
-more by it where a connection must be made first). Stores hold nothing before their first call, and connect again
-after `close`.
+A store knows bytes, not records: what they mean is `record.py`'s and `transitions.py`'s business. It is used
+by one thread at a time, except for `wake`, which any thread may call. Every call is bounded by `timeout` (and
+once more by it where a connection must be made first). Stores hold nothing before their first call, and
+connect again after `close`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from readonly.transitions import first_record
 
 DEFAULT_TIMEOUT_SECONDS = 1.0
 # Below every lineage that a person makes by `init`, and the same in every record that a store made by itself:
-# such records join, so that a file that was deleted and made again never lifts a cause that some process knows.
+# such records join, so that a file that was deleted and made again never lifts a cause that some process
+# knows.
 AUTOMATIC_LINEAGE = "0"
 
 
@@ -33,7 +34,8 @@ class Reading:
         record: The stored record, byte for byte, or None where there is none.
         at: The store's clock, UTC.
         incarnation_seconds: For how long this incarnation of the store is known to its users: small after a
-            restart, a failover, a FLUSHALL or a new file; then others may know more than it does (design rule 8).
+            restart, a failover, a FLUSHALL or a new file; then others may know more than it does (design rule
+            8).
         members: How many members are registered.
         here_since: For each standing cause, when it came into this store and has not left it since, by the
             store's clock. Filled in a census only.
@@ -67,8 +69,9 @@ class Census:
 class Store(Protocol):
     """One site's record, its members' reports, and its logs.
 
-    Every call raises `StoreUnreachable` when the store does not answer within `timeout` or does not take what it
-    is told (out of memory, a replica, no permission). After that the call's effect is unknown, never "not done".
+    Every call raises `StoreUnreachable` when the store does not answer within `timeout` or does not take what
+    it is told (out of memory, a replica, no permission). After that the call's effect is unknown, never "not
+    done".
 
     Attributes:
         url: The whole URL; it may hold a password: show `redacted(url)`.
@@ -90,8 +93,8 @@ class Store(Protocol):
         Args:
             record: The new record.
             was: What must stand there, byte for byte; None: nothing.
-            causes: Ids of the causes that stand in `record`; the store notes the time for each that it did not
-                hold, all of them where it held no record.
+            causes: Ids of the causes that stand in `record`; the store notes the time for each that it did
+                not hold, all of them where it held no record.
 
         Returns:
             What stands there now: ours if `reading.record == record`, else somebody else's.
@@ -120,9 +123,9 @@ class Store(Protocol):
     def wait(self, timeout: float, *, for_reports: bool = False) -> bool:
         """Wait until the record may have changed.
 
-        A hint may come for nothing, and one may be lost: whoever waits reads at an interval all the same. A new
-        or renewed subscription counts as a hint, since what was published in between is gone. A connection that
-        does not answer a ping is dropped and made again.
+        A hint may come for nothing, and one may be lost: whoever waits reads at an interval all the same. A
+        new or renewed subscription counts as a hint, since what was published in between is gone. A
+        connection that does not answer a ping is dropped and made again.
 
         Args:
             timeout: Seconds to wait at most.
@@ -132,7 +135,8 @@ class Store(Protocol):
             True for a hint; False at the timeout or when `wake` was called.
 
         Raises:
-            StoreUnreachable: The connection is lost and could not be made again at once; the caller backs off.
+            StoreUnreachable: The connection is lost and could not be made again at once; the caller backs
+                off.
         """
         ...
 
@@ -177,8 +181,7 @@ def site_of(parts: SplitResult, url: str) -> str:
     site = named[0]
     if not all(c.isalnum() or c in "-_." for c in site) or len(site) > 64:
         raise ConfigurationError(
-            f"store={redacted(url)!r}: site={site!r} is no site name: use up to 64 letters, digits, "
-            "'-', '_' and '.'"
+            f"store={redacted(url)!r}: site={site!r} is no site name: use up to 64 letters, digits, '-', '_' and '.'"
         )
     return site
 
@@ -186,6 +189,8 @@ def site_of(parts: SplitResult, url: str) -> str:
 def redacted(url: str) -> str:
     """Return a URL that may be shown: its password, and passwords in its query, are `***`."""
     parts = urlsplit(url)
+    if not parts.netloc and not parts.path and not parts.query:
+        return url  # memory://
     netloc = parts.netloc
     if "@" in netloc:
         user, _, host = netloc.rpartition("@")
@@ -199,13 +204,17 @@ def redacted(url: str) -> str:
     return urlunsplit(parts._replace(netloc=netloc, query=query))
 
 
-def store_from_url(url: str, *, create: bool = True, timeout: float = DEFAULT_TIMEOUT_SECONDS) -> Store:
+def store_from_url(
+    url: str, *, create: bool = True, initialise: bool = True, timeout: float = DEFAULT_TIMEOUT_SECONDS
+) -> Store:
     """Return the store that a URL names; nothing is connected yet.
 
     Args:
-        url: `memory://?site=…`, `sqlite:////absolute/path?site=…`, `redis://host:port/db?site=…`, `rediss://…`,
-            or a scheme of the entry points `readonly.stores` (a callable with this function's signature).
+        url: `memory://?site=…`, `sqlite:////absolute/path?site=…`, `redis://host:port/db?site=…`,
+            `rediss://…`, or a scheme of the entry points `readonly.stores` (a callable with this function's
+            signature).
         create: Whether opening may make what is not there (an SQLite file): the site may, a command may not.
+        initialise: Whether what is made that way gets its first record: not for `init`, which writes its own.
         timeout: Seconds that one call may take.
 
     Raises:
@@ -221,7 +230,9 @@ def store_from_url(url: str, *, create: bool = True, timeout: float = DEFAULT_TI
     if scheme == "sqlite":
         from .sqlite import SQLiteStore
 
-        return SQLiteStore.from_url(url, site=site_of(parts, url), create=create, timeout=timeout)
+        return SQLiteStore.from_url(
+            url, site=site_of(parts, url), create=create, initialise=initialise, timeout=timeout
+        )
     if scheme in ("redis", "rediss"):
         from .redis import RedisStore
 

@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 
 from readonly.clock import Clock, SystemClock
 from readonly.errors import StoreUnreachable
+
 from . import DEFAULT_TIMEOUT_SECONDS, Census, Reading, Seen, automatic_record, redacted
 
 
@@ -44,8 +45,8 @@ class _Link:
 class MemoryStore:
     """The `Store` contract over shared memory. All handles made from one object share what it holds.
 
-    It starts initialised and writable. Two stores made from the same URL stay two: what is not passed on is not
-    shared. Unlike other stores it may be used by several threads at once, except for `wait`.
+    It starts initialised and writable. Two stores made from the same URL stay two: what is not passed on is
+    not shared. Unlike other stores it may be used by several threads at once, except for `wait`.
 
     Tests use what real stores suffer: `lose` (a FLUSHALL), `break_` and `mend` (the network), `peer` (what
     another process would hold: the same memory over a link of its own).
@@ -137,9 +138,7 @@ class MemoryStore:
             self._check()
             memory = self._memory
             with memory.lock:
-                hint = self._changes != memory.changes or (
-                    for_reports and self._announced != memory.announced
-                )
+                hint = self._changes != memory.changes or (for_reports and self._announced != memory.announced)
                 self._changes, self._announced = memory.changes, memory.announced
             woken, self._woken = self._woken, False
             if hint or woken:
@@ -243,9 +242,7 @@ class MemoryStore:
         return Reading(
             record=memory.record,
             at=memory.clock.now(),
-            incarnation_seconds=float("inf")
-            if memory.emptied is None
-            else memory.clock.boottime() - memory.emptied,
+            incarnation_seconds=float("inf") if memory.emptied is None else memory.clock.boottime() - memory.emptied,
             members=len(memory.members),
             here_since=dict(memory.since) if since else {},
         )

@@ -1,0 +1,387 @@
+"""For tests: contracts that authors of stores inherit.
+
+Needs pytest to run, and imports nothing of it.
+"""
+
+# ruff: noqa: S101 - these are tests
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, timedelta
+from typing import ClassVar
+
+from .stores import Reading, Store
+
+# How long a test waits for something that must happen; it is there much sooner, or the test fails.
+PATIENCE_SECONDS = 5.0
+# How long a test waits for something that must not happen.
+QUIET_SECONDS = 0.15
+
+
+class StoreContract:
+    """What every store does; inherit it as `class TestMyStore(StoreContract)` and give `make_store`.
+
+    Each test has a new store of its own. Whether it begins with a record is the store's affair.
+
+    Attributes:
+        between_processes: Whether a forked child sees the same store.
+    """
+
+    between_processes: ClassVar[bool] = True
+
+    def make_store(self) -> Store:
+        """Return a handle on a new store. Called once a test; the other handles are reopened from it."""
+        raise NotImplementedError
+
+    # --- the record ---------------------------------------------------------------------------------------
+
+    def test_what_was_put_is_read_byte_for_byte(self) -> None:
+        """A record is bytes: also those that no version of the library can read come back unchanged."""
+        with self._opened() as store:
+            for record in (b"{}", b"", bytes(range(256)), "ä\u2028\0".encode() * 5000):
+                assert put(store, record).record == record
+                assert store.read().record == record
+                assert store.reopened().read().record == record
+
+    def test_reading_changes_nothing(self) -> None:
+        """A look is not a membership and not a record."""
+        with self._opened() as store:
+            first = store.read()
+            assert store.read().record == first.record
+            assert store.census().reports == ()
+            assert store.census().reading.record == first.record
+
+    def test_readings_carry_the_stores_clock(self) -> None:
+        """The clock is UTC, and goes on."""
+        with self._opened() as store:
+            first, second = store.read(), put(store, b"1")
+            assert first.at.utcoffset() == timedelta(0)
+            assert first.at <= second.at <= first.at + timedelta(seconds=60)
+
+    def test_a_record_is_replaced_only_where_the_expected_one_stands(self) -> None:
+        """The loser of a race changes nothing and is told what stands."""
+        with self._opened() as store:
+            put(store, b"1")
+            for wrong in (b"0", b"", b"1 ", None):
+                assert store.replace(b"2", was=wrong).record == b"1"
+            assert store.read().record == b"1"
+            assert store.replace(b"2", was=b"1").record == b"2"
+            assert store.read().record == b"2"
+
+    def test_of_racing_changes_none_is_lost(self) -> None:
+        """Threads with handles of their own count to a number together, by compare-and-set."""
+        with self._opened() as store:
+            put(store, b"")
+            threads = [threading.Thread(target=count_up, args=(store.reopened(), 25)) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(60)
+            assert counted(store) == 100
+
+    def test_a_lost_race_keeps_the_time_of_causes(self) -> None:
+        """A change that was refused does not touch what the store knows of causes."""
+        with self._opened() as store:
+            put(store, b"1", "a")
+            before = store.census().reading.here_since
+            assert store.replace(b"2", was=b"0", causes=["b"]).record == b"1"
+            assert store.census().reading.here_since == before
+
+    def test_the_store_knows_since_when_it_holds_a_cause(self) -> None:
+        """A cause that stays keeps its time, a new one gets one, one that left and came back begins anew."""
+        with self._opened() as store:
+            put(store, b"1", "a")
+            first = store.census().reading
+            assert set(first.here_since) == {"a"}
+            assert first.at - timedelta(seconds=60) <= first.here_since["a"] <= first.at
+            tick(store)
+            put(store, b"2", "a", "b")
+            second = store.census().reading.here_since
+            assert second["a"] == first.here_since["a"] < second["b"]
+            put(store, b"3", "b")
+            assert store.census().reading.here_since == {"b": second["b"]}
+            tick(store)
+            put(store, b"4", "a", "b")
+            assert store.census().reading.here_since["a"] > second["b"]
+
+    def test_an_incarnation_grows_older(self) -> None:
+        """Nothing but a loss makes a store young."""
+        with self._opened() as store:
+            store.report("m", b"{}", keep_seconds=60)
+            first = store.read().incarnation_seconds
+            assert 0 <= first <= store.reopened().read().incarnation_seconds
+
+    # --- members ------------------------------------------------------------------------------------------
+
+    def test_a_report_registers_and_reads_in_one_step(self) -> None:
+        """What a report returns is the record, and the member is on the registry."""
+        with self._opened() as store:
+            put(store, b"1")
+            reading = store.report("m1", b'{"a":1}', keep_seconds=60)
+            assert (reading.record, reading.members) == (b"1", 1)
+            assert store.reopened().report("m2", b"\xff\0", keep_seconds=60).members == 2
+            census = store.census()
+            assert census.reading.record == b"1"
+            assert {seen.member: seen.report for seen in census.reports} == {"m1": b'{"a":1}', "m2": b"\xff\0"}
+            assert all(seen.at.tzinfo == UTC and seen.at <= census.reading.at for seen in census.reports)
+
+    def test_a_report_replaces_the_members_last_one(self) -> None:
+        """One member, one report, and the time of the last one."""
+        with self._opened() as store:
+            store.report("m", b"1", keep_seconds=60)
+            (first,) = store.census().reports
+            tick(store)
+            store.report("m", b"2", keep_seconds=60)
+            (second,) = store.census().reports
+            assert second.report == b"2"
+            assert second.at > first.at
+
+    def test_members_go_by_being_forgotten(self) -> None:
+        """Forgetting takes off that member alone, and an unknown one is no error."""
+        with self._opened() as store:
+            store.report("m1", b"1", keep_seconds=60)
+            store.report("m2", b"2", keep_seconds=60)
+            store.forget("m1")
+            store.forget("nobody")
+            assert [seen.member for seen in store.census().reports] == ["m2"]
+            assert store.read().members == 1
+
+    def test_members_that_report_no_more_are_dropped_after_a_while(self) -> None:
+        """Any member's report drops those that were silent for longer than it says."""
+        with self._opened() as store:
+            store.report("old", b"1", keep_seconds=60)
+            tick(store)
+            assert store.report("new", b"2", keep_seconds=60).members == 2
+            tick(store)
+            assert store.report("new", b"3", keep_seconds=0.0).members == 1
+            assert [seen.member for seen in store.census().reports] == ["new"]
+
+    # --- hints --------------------------------------------------------------------------------------------
+
+    def test_a_change_ends_a_wait(self) -> None:
+        """Every waiter is told, whoever made the change."""
+        with self._opened() as store:
+            put(store, b"1")
+            waiters = [Waiter(store.reopened()) for _ in range(3)]
+            put(store.reopened(), b"2")
+            assert [waiter.result() for waiter in waiters] == [True, True, True]
+
+    def test_a_change_before_the_wait_is_not_missed(self) -> None:
+        """What changes between a reading and the wait that follows it ends that wait."""
+        with self._opened() as store:
+            other = store.reopened()
+            settle(store)
+            store.read()
+            put(other, b"2")
+            assert store.wait(PATIENCE_SECONDS)
+
+    def test_a_wait_ends_at_its_timeout(self) -> None:
+        """Nothing happened: no hint, and no longer than was asked for."""
+        with self._opened() as store:
+            settle(store)
+            began = time.monotonic()
+            assert store.wait(QUIET_SECONDS) is False
+            assert QUIET_SECONDS * 0.5 < time.monotonic() - began < QUIET_SECONDS + 2
+
+    def test_reports_wake_only_those_who_wait_for_them(self) -> None:
+        """An announced report ends a wait for reports; others end none."""
+        with self._opened() as store:
+            other = store.reopened()
+            settle(store)
+            settle(store, for_reports=True)
+            other.report("m", b"1", keep_seconds=60)
+            assert store.wait(QUIET_SECONDS, for_reports=True) is False
+            waiter = Waiter(store, for_reports=True)
+            other.report("m", b"2", keep_seconds=60, announce=True)
+            assert waiter.result() is True
+            settle(store)
+            other.report("m", b"3", keep_seconds=60, announce=True)
+            assert store.wait(QUIET_SECONDS) is False
+
+    def test_wake_ends_a_running_wait(self) -> None:
+        """Any thread may end a wait; that is no hint."""
+        with self._opened() as store:
+            settle(store)
+            waiter = Waiter(store)
+            store.wake()
+            assert waiter.result() is False
+
+    def test_wake_ends_the_next_wait(self) -> None:
+        """A wake that comes too early is kept, and used up by one wait."""
+        with self._opened() as store:
+            settle(store)
+            store.wake()
+            began = time.monotonic()
+            assert store.wait(PATIENCE_SECONDS) is False
+            assert time.monotonic() - began < PATIENCE_SECONDS / 2
+            assert store.wait(QUIET_SECONDS) is False
+            assert time.monotonic() - began >= QUIET_SECONDS * 0.5
+
+    def test_wake_is_for_one_handle(self) -> None:
+        """Handles are woken one by one."""
+        with self._opened() as store:
+            other = store.reopened()
+            settle(other)
+            store.wake()
+            assert other.wait(QUIET_SECONDS) is False
+            other.close()
+
+    # --- logs ---------------------------------------------------------------------------------------------
+
+    def test_logs_are_bounded_and_apart(self) -> None:
+        """The oldest entries go; logs know nothing of each other or of the record."""
+        with self._opened() as store:
+            before = store.read().record
+            assert list(store.entries("history", last=10)) == []
+            for number in range(7):
+                store.append("history", b"%d\0" % number, keep=5)
+            store.append("refused", b"x", keep=5)
+            assert list(store.entries("history", last=10)) == [b"2\0", b"3\0", b"4\0", b"5\0", b"6\0"]
+            assert list(store.entries("history", last=2)) == [b"5\0", b"6\0"]
+            assert list(store.reopened().entries("refused", last=1)) == [b"x"]
+            assert store.read().record == before
+
+    # --- handles ------------------------------------------------------------------------------------------
+
+    def test_a_closed_handle_connects_again(self) -> None:
+        """Closing drops connections, nothing else; closing twice is no error."""
+        with self._opened() as store:
+            put(store, b"1")
+            store.close()
+            store.close()
+            assert store.read().record == b"1"
+
+    def test_a_reopened_handle_is_independent(self) -> None:
+        """It names the same store, and outlives the one it was made from."""
+        with self._opened() as store:
+            put(store, b"1")
+            other = store.reopened()
+            assert (other.url, other.site, other.timeout) == (store.url, store.site, store.timeout)
+            store.close()
+            assert other.read().record == b"1"
+            other.close()
+
+    def test_a_forked_child_has_connections_of_its_own(self) -> None:
+        """A child uses the parent's handle and a reopened one, and the parent goes on as before."""
+        if not (self.between_processes and hasattr(os, "fork")):
+            return
+        with self._opened() as store:
+            put(store, b"")
+            settle(store)
+
+            def child() -> None:
+                count_up(store, 10)
+                store.report("child", b"1", keep_seconds=60)
+                other = store.reopened()
+                count_up(other, 10)
+                store.close()
+                other.close()
+
+            waiter = Waiter(store)
+            in_child(child)
+            assert waiter.result() is True
+            count_up(store, 10)
+            assert counted(store) == 30
+            assert [seen.member for seen in store.census().reports] == ["child"]
+
+    @contextmanager
+    def _opened(self) -> Iterator[Store]:
+        store = self.make_store()
+        try:
+            yield store
+        finally:
+            store.close()
+
+
+class Waiter:
+    """A thread that waits at a store; `result` is what its wait returned. It may be hinted at once, once."""
+
+    def __init__(self, store: Store, *, for_reports: bool = False) -> None:
+        self._results: list[bool | BaseException] = []
+        settle(store, for_reports=for_reports)
+        self._thread = threading.Thread(target=self._wait, args=(store, for_reports), daemon=True)
+        self._thread.start()
+
+    def _wait(self, store: Store, for_reports: bool) -> None:
+        try:
+            self._results.append(store.wait(PATIENCE_SECONDS, for_reports=for_reports))
+        except BaseException as error:
+            self._results.append(error)
+
+    def result(self) -> bool:
+        """Return what the wait returned, which must be long before its timeout; raise what it raised."""
+        self._thread.join(PATIENCE_SECONDS * 0.8)
+        assert self._results, "nothing ended the wait"
+        (result,) = self._results
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+
+def put(store: Store, record: bytes, *causes: str) -> Reading:
+    """Put a record in the place of whatever stands there."""
+    reading = store.read()
+    while reading.record != record:
+        reading = store.replace(record, was=reading.record, causes=causes)
+    return reading
+
+
+def count_up(store: Store, times: int) -> None:
+    """Add one to the number that the record begins with, so many times, against whoever does the same."""
+    for _ in range(times):
+        reading = store.read()
+        while True:
+            # As in real records, something random tells ours from one that says the same.
+            ours = b"%d %s" % (_number(reading) + 1, secrets.token_hex(8).encode())
+            reading = store.replace(ours, was=reading.record)
+            if reading.record == ours:
+                break
+
+
+def counted(store: Store) -> int:
+    """Return the number that `count_up` has left in the record."""
+    return _number(store.read())
+
+
+def _number(reading: Reading) -> int:
+    return int((reading.record or b"0").split(b" ")[0] or b"0")
+
+
+def tick(store: Store) -> None:
+    """Return when the store's clock, cut to milliseconds, has moved on."""
+    first = store.read().at
+    while store.read().at - first < timedelta(milliseconds=2):
+        pass
+
+
+def settle(store: Store, *, for_reports: bool = False) -> None:
+    """Use up the hints that are there already: a new subscription is one."""
+    while store.wait(0.05, for_reports=for_reports):
+        pass
+
+
+def in_child(act: Callable[[], None]) -> None:
+    """Run something in a forked child, and fail if it fails."""
+    with warnings.catch_warnings():
+        # From Python 3.12 on a fork beside threads is warned of: servers do it, and that is what is tested.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            act()
+            code = 0
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    assert status == 0, f"the child ended with {status}"
