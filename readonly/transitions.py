@@ -228,13 +228,17 @@ class Knowledge:
         record: The join, or None before anything was read.
         raw: The bytes of `record` where it is, unchanged, what a store held.
         settled: A whole record was read from a store that is not too young to know better (design rule 8).
-        unreadable: Bytes of a record of another version, last seen; they go back byte for byte if the store loses them.
+        fresh: False for what outlived its lease or comes from a file: it may close others and can't open anybody,
+            until a whole record from the store confirms it (protocol.md 1.19).
+        unreadable: Bytes of a record of another version, last seen; they go back byte for byte if the store loses
+            them.
         problem: Why the last reading could not be used, else "".
     """
 
     record: Record | None = None
     raw: bytes | None = None
     settled: bool = False
+    fresh: bool = True
     unreadable: bytes | None = None
     problem: str = ""
 
@@ -253,11 +257,17 @@ class Knowledge:
 def lapsed(known: Knowledge) -> Knowledge:
     """Return what is left of knowledge when its lease has run out: it may close others, and can't open anybody.
 
-    Causes and lifts are kept (a lapsed process that forgot its lifts would bring lifted causes back); its record
-    becomes partial and needs a whole one from the store (protocol.md 1.19).
+    Causes and lifts are kept: a lapsed process that forgot its lifts would bring lifted causes back.
     """
-    record = known.record
-    return replace(known, record=replace(record, lineage="") if record is not None else None, raw=None, settled=False)
+    return replace(known, settled=False, fresh=False)
+
+
+def recalled(raw: bytes) -> Knowledge:
+    """Return what a process may take from the last record that its host remembers: as much as a lapsed one's."""
+    try:
+        return Knowledge(record=load(raw), raw=raw, fresh=False)
+    except UnreadableRecord as error:
+        return Knowledge(fresh=False, unreadable=None if error.corrupt else raw)
 
 
 def learn(
@@ -280,30 +290,41 @@ def learn(
     try:
         theirs = load(stored)
     except UnreadableRecord as error:
-        keep = None if error.corrupt else stored
-        return replace(known, unreadable=keep, problem=error.why), None
+        return replace(known, unreadable=None if error.corrupt else stored, problem=error.why), None
     if theirs.site != site:
         why = f"the store holds the record of the site {theirs.site!r}, not of {site!r}"
         return replace(known, problem=why), None
     settled = known.settled or (not young and not theirs.partial)
-    if known.record is None or not adds(known.record, theirs):
-        return Knowledge(theirs, stored, settled), None
-    joined = join(known.record, theirs, at=at)
+    fresh = known.fresh or settled
+    mine = _worth(known, theirs)
+    if mine is None or not adds(mine, theirs):
+        return Knowledge(theirs, stored, settled, fresh), None
+    joined = join(mine, theirs, at=at)
     raw = dump(joined)
-    # What was read here and is more than the store has: it goes back, also when it opens nothing.
-    return Knowledge(joined, raw, settled or (known.settled and not joined.partial)), raw
+    return Knowledge(joined, raw, settled, fresh), raw
+
+
+def _worth(known: Knowledge, theirs: Record | None) -> Record | None:
+    """Return the record that this process may join with `theirs`: what is not fresh makes nothing whole."""
+    record = known.record
+    if record is None or known.fresh:
+        return record
+    if theirs is not None and theirs.lineage > record.lineage:
+        return record  # overruled by a person's `init`; joining says so
+    return replace(record, lineage="")
 
 
 def _learn_nothing(known: Knowledge) -> tuple[Knowledge, bytes | None]:
     if known.unreadable is not None:
         return known, known.unreadable
     known = replace(known, problem="")
-    record = known.record
-    if record is None:
+    mine = _worth(known, None)
+    if mine is None:
         return known, None
-    if record.causes or (known.settled and not record.partial):
-        return known, known.raw or dump(record)
-    return known, None
+    if mine.partial:
+        # Nothing but its causes is worth writing: a partial record can close and can't open.
+        return known, dump(mine) if mine.causes else None
+    return known, (known.raw or dump(mine)) if mine.causes or known.settled else None
 
 
 # --- who may lift what -------------------------------------------------------------------------------------------
