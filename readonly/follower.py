@@ -21,12 +21,13 @@ from typing import Any, Protocol, TypeVar
 
 from .clock import Clock
 from .errors import Error, StoreUnreachable
+from .hostfile import HostFile
 from .inflight import InFlight
 from .members import Guarded, Report
 from .record import LOCAL, Cause, Mode
 from .state import UNKNOWN, State
 from .stores import Reading, Store, redacted
-from .transitions import Knowledge, lapsed, learn
+from .transitions import Knowledge, lapsed, learn, recalled
 
 T = TypeVar("T")
 logger = logging.getLogger("readonly")
@@ -135,6 +136,7 @@ class Follower:
         describe: Callable[[], Mapping[str, Any]],
         guards: Callable[[], tuple[Guard, ...]],
         changed: Callable[[State], None],
+        memory: HostFile,
     ) -> None:
         self.pid = os.getpid()
         self.member = secrets.token_hex(16)
@@ -151,6 +153,8 @@ class Follower:
         self._describe = describe
         self._guards = guards
         self._changed = changed
+        self._memory = memory
+        self._recalled = False
         self._lock = threading.RLock()
         self._inline = threading.Lock()
         self._inline_store: Store | None = None
@@ -392,6 +396,12 @@ class Follower:
 
     def _beat(self, store: Store) -> None:
         """Report, read, take in, write back what the store lacks, and report again what that has changed."""
+        if not self._recalled:
+            self._recalled = True
+            last = self._memory.recall()
+            if last is not None:
+                with self._lock:
+                    self.known = recalled(last[0])
         for _ in range(ROUNDS):
             self.attempted = self._monotonic()
             report = self._report()
@@ -414,6 +424,7 @@ class Follower:
                 with self._lock:
                     self._take_in(after, heartbeat=False)
                     self._publish()
+            self._memory.remember(self.known.raw)
             if self._essence(self._report(count=False)) == self._said:
                 return
 
@@ -489,9 +500,9 @@ class Follower:
         known, shown = self.known, redacted(self.store.url)
         if self._settings.lease is not None and self._was_leased and self._monotonic() > self._lease_until:
             return f"the lease is over: the store {shown} has not been reached for {self._settings.lease:g} s"
+        if not self._reached:
+            return f"the store {shown} was never reached" + (f": {self._problem}" if self._problem else "")
         if known.record is None:
-            if not self._reached:
-                return f"the store {shown} was never reached" + (f": {self._problem}" if self._problem else "")
             return (
                 f"the store {shown} holds no record for the site {self.store.site!r}. New installation? "
                 f"readonlyctl init {self.store.site}. Existing site? The store was emptied; a process that knew the "

@@ -23,6 +23,7 @@ from .changes import Change, Operator
 from .clock import Clock, SystemClock, boottime
 from .errors import ConfigurationError, StoreUnreachable
 from .follower import Follower, Guard, Settings, View
+from .hostfile import HostFile, state_folder
 from .inflight import InFlight, Writing
 from .members import Confirmation, Report, confirm, host_name, process_namespace, process_start
 from .record import BLOCK, OPERATOR
@@ -479,6 +480,7 @@ class Switch:
             describe=self._describe,
             guards=lambda: self._guards,
             changed=self._tell,
+            memory=HostFile(store.url, store.site, state_folder()),
         )
         # One atomic step decides which of two threads made it; the loser's has started nothing.
         return self._followers.setdefault(pid, made)
