@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from importlib.metadata import entry_points
 from typing import Protocol, runtime_checkable
-from urllib.parse import SplitResult, parse_qs, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from readonly.errors import ConfigurationError
 from readonly.record import dump
@@ -187,21 +187,24 @@ def site_of(parts: SplitResult, url: str) -> str:
 
 
 def redacted(url: str) -> str:
-    """Return a URL that may be shown: its password, and passwords in its query, are `***`."""
-    parts = urlsplit(url)
-    if not parts.netloc and not parts.path and not parts.query:
-        return url  # memory://
-    netloc = parts.netloc
-    if "@" in netloc:
-        user, _, host = netloc.rpartition("@")
-        name, colon, _ = user.partition(":")
-        netloc = f"{name}{':***' if colon else ''}@{host}"
-    query = "&".join(
+    """Return a URL that may be shown: its password, and passwords in its query, are `***`.
+
+    It works on text, so that a URL that can't be read (a password with a slash in it) is not shown whole either.
+    """
+    scheme, colon, rest = url.partition("://")
+    if not colon:
+        return url
+    if "@" in rest and not rest.startswith("/"):  # else a path, which holds no password
+        user, _, host = rest.rpartition("@")
+        name, password, _ = user.partition(":")
+        rest = f"{name}{':***' if password else ''}@{host}"
+    path, mark, query = rest.partition("?")
+    pairs = [
         f"{key}=***" if "pass" in key.lower() or "secret" in key.lower() else pair
-        for pair in parts.query.split("&")
+        for pair in query.split("&")
         for key in [pair.partition("=")[0]]
-    )
-    return urlunsplit(parts._replace(netloc=netloc, query=query))
+    ]
+    return f"{scheme}://{path}{mark}{'&'.join(pairs)}"
 
 
 def store_from_url(
@@ -220,7 +223,10 @@ def store_from_url(
     Raises:
         ConfigurationError: The URL can't be right, or the store's client is not installed.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigurationError(f"store={redacted(url)!r} can't be read as a URL: {error}") from error
     scheme = parts.scheme.lower()
     if scheme == "memory":
         from .memory import MemoryStore
