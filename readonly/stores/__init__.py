@@ -189,7 +189,8 @@ def site_of(parts: SplitResult, url: str) -> str:
 def redacted(url: str) -> str:
     """Return a URL that may be shown: its password, and passwords in its query, are `***`.
 
-    It works on text, so that a URL that can't be read (a password with a slash in it) is not shown whole either.
+    It works on text, so that a URL that can't be read (a password with a slash in it) is not shown whole
+    either.
     """
     scheme, colon, rest = url.partition("://")
     if not colon:

@@ -1,0 +1,603 @@
+"""A store in Redis or Valkey (6.2 or newer): for a site of several machines.
+
+One connection for commands and one that listens, both made at first use and each owned by one process.
+Connections are redis-py's, used bare: its client would connect again by itself, and a restart that nobody
+notices is what this store must not miss.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import selectors
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn, Protocol
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from readonly.errors import ConfigurationError, StoreUnreachable
+
+from . import DEFAULT_TIMEOUT_SECONDS, Census, Reading, Seen, redacted
+
+try:
+    import redis.connection
+    import redis.exceptions
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+except ModuleNotFoundError as error:
+    if error.name != "redis":
+        raise
+    raise ConfigurationError(
+        "a store at redis:// needs redis-py, which is not installed: pip install 'readonly-mode[redis]'"
+    ) from error
+
+# A connection that listens is given up when a ping on it is not answered for so long. TCP alone may take
+# minutes.
+DEAD_SECONDS = 1.5
+# Pings are no more frequent than heartbeats are: these find a lost change in any case, and cost as much.
+PING_SECONDS = 1.0
+PINGS_PER_SECOND = 200.0
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Script:
+    """A Lua script, called by its hash."""
+
+    def __init__(self, body: str) -> None:
+        self.text = body.strip() + "\n"
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+# Every script gets the same four keys, which are all that it touches:
+# KEYS[1] …:state        hash: `record`, and `since:<cause>`, the time in ms at which the store got that cause
+#   KEYS[2] …:members      hash: member -> report
+#   KEYS[3] …:seen         sorted set: member -> time in ms of its last report
+# KEYS[4] …:incarnation  hash with one field: run id of the server -> time in ms at which a member first met
+# it ARGV[1] is the run id of the server, as learnt when the connection was made. All times are the server's.
+_HEAD = """
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now_ms = string.format('%.0f', now)
+local born = redis.call('HGET', KEYS[4], ARGV[1])
+"""
+# A restart and a failover have another run id, FLUSHALL has taken the hash with it: either way it is young
+# again.
+_STAMP = """
+if not born or tonumber(born) > now then
+  redis.call('DEL', KEYS[4])
+  redis.call('HSET', KEYS[4], ARGV[1], now_ms)
+  born = now_ms
+end
+"""
+_READING = "redis.call('HGET', KEYS[1], 'record'), clock[1], clock[2], born, redis.call('ZCARD', KEYS[3])"
+
+READ = Script(f"""
+-- Reads readonly:{{site}}:state, :seen, :incarnation. Writes nothing, so that a replica and a full server answer, too.
+{_HEAD}
+return {{{_READING}}}
+""")
+
+REPLACE = Script(f"""
+-- Owns readonly:{{site}}:state and :incarnation. Publishes on ARGV[5].
+-- ARGV[2] '1' if ARGV[3] must stand there, '0' if nothing may; ARGV[4] the new record; ARGV[6]… the causes in it.
+{_HEAD}
+local stands = redis.call('HGET', KEYS[1], 'record')
+local expected = not stands
+if ARGV[2] == '1' then expected = stands == ARGV[3] end
+if expected then
+  -- First, so that a user who may not publish has changed nothing. Nobody reads before this script is over.
+  redis.call('PUBLISH', ARGV[5], '')
+  {_STAMP}
+  if not stands then redis.call('DEL', KEYS[1]) end
+  local standing = {{}}
+  for i = 6, #ARGV do standing['since:' .. ARGV[i]] = true end
+  for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
+    if string.sub(name, 1, 6) == 'since:' and not standing[name] then redis.call('HDEL', KEYS[1], name) end
+  end
+  for name in pairs(standing) do redis.call('HSETNX', KEYS[1], name, now_ms) end
+  redis.call('HSET', KEYS[1], 'record', ARGV[4])
+end
+return {{{_READING}}}
+""")
+
+REPORT = Script(f"""
+-- Owns readonly:{{site}}:members, :seen and :incarnation; reads :state. Publishes on ARGV[5] unless it is empty.
+-- ARGV[2] member, ARGV[3] report, ARGV[4] ms after which silent members are dropped.
+{_HEAD}
+if ARGV[5] ~= '' then redis.call('PUBLISH', ARGV[5], '') end
+{_STAMP}
+redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
+redis.call('ZADD', KEYS[3], now_ms, ARGV[2])
+local oldest = '(' .. string.format('%.0f', now - tonumber(ARGV[4]))
+local silent = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', oldest, 'LIMIT', 0, 1000)
+if #silent > 0 then
+  redis.call('HDEL', KEYS[2], unpack(silent))
+  redis.call('ZREM', KEYS[3], unpack(silent))
+end
+return {{{_READING}}}
+""")
+
+CENSUS = Script(f"""
+-- Reads readonly:{{site}}:state, :members, :seen and :incarnation in one step.
+{_HEAD}
+return {{{_READING}, redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2]),
+  redis.call('ZRANGE', KEYS[3], 0, -1, 'WITHSCORES')}}
+""")
+
+FORGET = Script("""
+-- Owns readonly:{site}:members and :seen. ARGV[2] the member.
+redis.call('HDEL', KEYS[2], ARGV[2])
+redis.call('ZREM', KEYS[3], ARGV[2])
+return {}
+""")
+
+APPEND = Script("""
+-- Owns KEYS[1], readonly:{site}:log:<name>, a list. ARGV[1] the entry, ARGV[2] how many are kept.
+redis.call('RPUSH', KEYS[1], ARGV[1])
+redis.call('LTRIM', KEYS[1], -tonumber(ARGV[2]), -1)
+return {}
+""")
+
+
+class Connection(Protocol):
+    """What is used of redis-py's connections."""
+
+    _sock: Any
+
+    def connect(self) -> None:
+        """Connect, log in and choose the database."""
+
+    def disconnect(self) -> None:
+        """Close the socket; in a process that did not open it, without a word to the server."""
+
+    def send_command(self, *words: str | bytes | int) -> None:
+        """Send one command."""
+
+    def can_read(self, timeout: float = 0) -> bool:
+        """Return whether anything is there to be read; raise if the connection is lost."""
+        ...
+
+    def read_response(self) -> Any:
+        """Read one answer, or raise the error that it is."""
+
+
+@dataclass(slots=True)
+class _Commands:
+    """The connection that commands go over, and the run id of the server that it was made to."""
+
+    connection: Connection
+    run_id: str
+
+
+@dataclass(slots=True)
+class _Listener:
+    """The connection that listens.
+
+    Attributes:
+        connection: It.
+        selector: Watches it and the waker.
+        reports: Whether it is subscribed to announced reports, too.
+        heard: When something last came from it, on the monotonic clock.
+        pinged: When a ping was sent that was not answered, or None.
+        looked: When it was last looked at.
+    """
+
+    connection: Connection
+    selector: selectors.BaseSelector
+    reports: bool
+    heard: float
+    pinged: float | None
+    looked: float
+
+
+class _Waker:
+    """A pipe to itself: the one way to end a wait for a socket that a signal handler may use."""
+
+    def __init__(self) -> None:
+        self.read_end, self._write_end = os.pipe()
+        os.set_blocking(self.read_end, False)
+        os.set_blocking(self._write_end, False)
+
+    def ring(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # full: it rings already
+            os.write(self._write_end, b"\0")
+
+    def quiet(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.read_end, 65536)
+
+    def __del__(self) -> None:
+        os.close(self.read_end)
+        os.close(self._write_end)
+
+
+class RedisStore:
+    """The `Store` contract over one Redis server. It connects at the first call.
+
+    The store's clock is the server's. Its incarnation is as old as the first report that its present run has
+    taken: a restart, a failover and a FLUSHALL begin a new one.
+
+    Args:
+        url: `redis://` or `rediss://`, with `?site=`; other options of the query are redis-py's.
+        site: The site's name.
+        timeout: Seconds for one answer, and for making a connection.
+
+    Raises:
+        ConfigurationError: The URL can't be right.
+    """
+
+    def __init__(self, url: str, *, site: str, timeout: float = DEFAULT_TIMEOUT_SECONDS) -> None:
+        self.url = url
+        self.site = site
+        self.timeout = timeout
+        self._connect = _connector(url, timeout)
+        self._prefix = f"readonly:{{{site}}}:"
+        self._keys = [self._prefix + name for name in ("state", "members", "seen", "incarnation")]
+        self._changes = self._prefix + "changes"
+        self._reports = self._prefix + "reports"
+        self._pid = os.getpid()
+        self._commands: _Commands | None = None
+        self._listener: _Listener | None = None
+        self._waker: _Waker | None = None
+        self._woken = False
+        self._members = 0
+
+    @classmethod
+    def from_url(cls, url: str, *, site: str, timeout: float = DEFAULT_TIMEOUT_SECONDS) -> RedisStore:
+        """Return the store that a URL names; see the class."""
+        return cls(url, site=site, timeout=timeout)
+
+    # --- the contract -------------------------------------------------------------------------------------
+
+    def read(self) -> Reading:
+        """Read the record. Writes nothing: a replica and a server that is full answer, too."""
+        return self._reading(self._run(READ))
+
+    def replace(self, record: bytes, *, was: bytes | None, causes: Sequence[str] = ()) -> Reading:
+        """Put `record` in place of `was`, if that is what stands there."""
+        expected = ("0", b"") if was is None else ("1", was)
+        return self._reading(self._run(REPLACE, *expected, record, self._changes, *causes))
+
+    def report(self, member: str, report: bytes, *, keep_seconds: float, announce: bool = False) -> Reading:
+        """Register a member and read the record, in one round trip."""
+        keep = round(keep_seconds * 1000)
+        return self._reading(self._run(REPORT, member, report, keep, self._reports if announce else ""))
+
+    def census(self) -> Census:
+        """Read record and registry in one step."""
+        *reading, state, members, seen = self._run(CENSUS)
+        since = {
+            name[len(b"since:") :].decode(): _instant(at) for name, at in _pairs(state) if name.startswith(b"since:")
+        }
+        reports, times = dict(_pairs(members)), dict(_pairs(seen))
+        # A server that evicts may have lost one of the two: such a member is shown, not left out.
+        found = (
+            Seen(member.decode(), reports.get(member, b""), _instant(times.get(member, b"0")))
+            for member in sorted({*reports, *times})
+        )
+        return Census(self._reading(reading, since), tuple(found))
+
+    def forget(self, member: str) -> None:
+        """Take one member off the registry."""
+        self._run(FORGET, member)
+
+    def wait(self, timeout: float, *, for_reports: bool = False) -> bool:
+        """Wait until the record may have changed."""
+        deadline = time.monotonic() + timeout
+        self._in_this_process()
+        if self._waker is None:
+            self._waker = _Waker()
+        try:
+            listener = self._listener
+            if listener is not None and listener.reports >= for_reports:
+                try:
+                    return self._listen(listener, self._waker, deadline, for_reports)
+                except (redis.exceptions.RedisError, OSError):
+                    # Perhaps only this connection is gone. Whatever was published meanwhile is lost, so that
+                    # subscribing again is a hint.
+                    pass
+            self._subscribe(self._waker, reports=for_reports)
+            return True
+        except (redis.exceptions.RedisError, OSError) as error:
+            self._stop_listening()
+            self._give_up(error)
+
+    def wake(self) -> None:
+        """Make a running or the next `wait` return."""
+        # In this order: a wait that is just making its waker looks at `_woken` afterwards.
+        self._woken = True
+        waker = self._waker
+        if waker is not None and self._pid == os.getpid():
+            waker.ring()
+
+    def append(self, log: str, entry: bytes, *, keep: int) -> None:
+        """Append to a bounded log."""
+        self._call(APPEND, [f"{self._prefix}log:{log}"], entry, keep)
+
+    def entries(self, log: str, *, last: int) -> Sequence[bytes]:
+        """Return the last entries of a log, oldest first."""
+        found = self._guarded(
+            lambda commands: _ask(commands.connection, "LRANGE", f"{self._prefix}log:{log}", -last, -1)
+        )
+        return tuple(found) if last > 0 else ()
+
+    def reopened(self) -> RedisStore:
+        """Return the same store with connections of its own."""
+        return RedisStore(self.url, site=self.site, timeout=self.timeout)
+
+    def close(self) -> None:
+        """Close the connections that this process opened."""
+        self._in_this_process()
+        self._stop_listening()
+        self._hang_up()
+
+    # --- commands -----------------------------------------------------------------------------------------
+
+    def _run(self, script: Script, *args: str | bytes | int) -> list[Any]:
+        return self._call(script, self._keys, None, *args)
+
+    def _call(self, script: Script, keys: Sequence[str], *args: str | bytes | int | None) -> list[Any]:
+        """Run a script; None among its arguments stands for the server's run id."""
+
+        def call(commands: _Commands) -> list[Any]:
+            words = [commands.run_id if arg is None else arg for arg in args]
+            try:
+                found = _ask(commands.connection, "EVALSHA", script.sha, len(keys), *keys, *words)
+            except redis.exceptions.NoScriptError:
+                found = _ask(commands.connection, "EVAL", script.text, len(keys), *keys, *words)
+            return list(found)
+
+        return self._guarded(call)
+
+    def _guarded(self, call: Callable[[_Commands], list[Any]]) -> list[Any]:
+        self._in_this_process()
+        try:
+            return call(self._connected())
+        except redis.exceptions.ResponseError as error:
+            self._give_up(error)  # the server answered: its connection is as good as before
+        except (redis.exceptions.RedisError, OSError) as error:
+            # An answer that comes too late must not be taken for that of the next call.
+            self._hang_up()
+            self._give_up(error)
+        except BaseException:
+            self._hang_up()
+            raise
+
+    def _connected(self) -> _Commands:
+        commands = self._commands
+        if commands is not None:
+            try:
+                stale = commands.connection.can_read(0)
+            except (redis.exceptions.RedisError, OSError):
+                stale = True
+            if not stale:
+                return commands
+            # The server hung up since the last call (a restart, an idle limit): that is no failure yet.
+            self._hang_up()
+        connection = self._connect()
+        try:
+            connection.connect()
+            # Once for each connection, since it is far too long an answer for every heartbeat.
+            info = bytes(_ask(connection, "INFO", "server"))
+        except BaseException:
+            connection.disconnect()
+            raise
+        run_id = next((line[7:] for line in info.split(b"\r\n") if line.startswith(b"run_id:")), b"unknown")
+        self._commands = _Commands(connection, run_id.decode())
+        return self._commands
+
+    def _hang_up(self) -> None:
+        commands, self._commands = self._commands, None
+        if commands is not None:
+            commands.connection.disconnect()
+
+    # --- listening ----------------------------------------------------------------------------------------
+
+    def _subscribe(self, waker: _Waker, *, reports: bool) -> None:
+        self._stop_listening()
+        connection = self._connect()
+        channels = [self._changes, *([self._reports] if reports else [])]
+        try:
+            connection.connect()
+            connection.send_command("SUBSCRIBE", *channels)
+            for _ in channels:
+                connection.read_response()
+            selector = getattr(selectors, "PollSelector", selectors.SelectSelector)()
+            selector.register(connection._sock, selectors.EVENT_READ)
+            selector.register(waker.read_end, selectors.EVENT_READ)
+        except BaseException:
+            connection.disconnect()
+            raise
+        now = time.monotonic()
+        self._listener = _Listener(connection, selector, reports, heard=now, pinged=None, looked=now)
+
+    def _listen(self, listener: _Listener, waker: _Waker, deadline: float, for_reports: bool) -> bool:
+        """Wait for a hint; raises what redis-py raises where the connection is lost."""
+        connection = listener.connection
+        if listener.pinged is not None:
+            # Nobody looked for an answer while nobody waited.
+            listener.pinged += time.monotonic() - listener.looked
+        ping_seconds = max(PING_SECONDS, self._members / PINGS_PER_SECOND)
+        while True:
+            hint = False
+            # Also what redis-py or TLS has read already, and no selector will show again.
+            while connection.can_read(0):
+                hint = self._is_hint(connection.read_response(), for_reports) or hint
+                listener.heard, listener.pinged = time.monotonic(), None
+            if hint:
+                return True
+            if self._woken:
+                waker.quiet()
+                self._woken = False
+                return False
+            now = listener.looked = time.monotonic()
+            if now >= deadline:
+                return False
+            if listener.pinged is None and now - listener.heard >= ping_seconds:
+                connection.send_command("PING")
+                listener.pinged = now
+            if listener.pinged is None:
+                due = listener.heard + ping_seconds
+            elif now - listener.pinged < DEAD_SECONDS:
+                due = listener.pinged + DEAD_SECONDS
+            else:
+                raise redis.exceptions.TimeoutError(f"no answer to a ping for {DEAD_SECONDS:g} s")
+            listener.selector.select(min(deadline, due) - now)
+            listener.looked = time.monotonic()
+
+    def _is_hint(self, message: Any, for_reports: bool) -> bool:
+        # [b"message", channel, data]; [b"pong", b""]; a second [b"subscribe", …] is a connection made again.
+        kind, channel = bytes(message[0]), bytes(message[1])
+        if kind == b"message":
+            return for_reports or channel != self._reports.encode()
+        return kind != b"pong"
+
+    def _stop_listening(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.selector.close()
+            listener.connection.disconnect()
+
+    # --- inside -------------------------------------------------------------------------------------------
+
+    def _in_this_process(self) -> None:
+        """Let go of what a parent opened: its sockets are closed here without a word to the server."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._commands = self._listener = self._waker = None
+
+    def _reading(self, answer: Sequence[Any], since: dict[str, datetime] | None = None) -> Reading:
+        record, seconds, microseconds, born, members = answer
+        at = EPOCH + timedelta(seconds=int(seconds), microseconds=int(microseconds))
+        self._members = int(members)
+        return Reading(
+            record=None if record is None else bytes(record),
+            at=at,
+            incarnation_seconds=0.0 if born is None else max(0.0, (at - _instant(born)).total_seconds()),
+            members=self._members,
+            here_since=since or {},
+        )
+
+    def _give_up(self, error: Exception) -> NoReturn:
+        raise StoreUnreachable(f"store {redacted(self.url)}: {_explain(error, self.timeout)}") from error
+
+
+def _ask(connection: Connection, *words: str | bytes | int) -> Any:
+    connection.send_command(*words)
+    return connection.read_response()
+
+
+def _instant(milliseconds: bytes) -> datetime:
+    return EPOCH + timedelta(milliseconds=int(milliseconds))
+
+
+def _pairs(flat: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+    return list(zip(flat[::2], flat[1::2], strict=True))
+
+
+# --- the URL ----------------------------------------------------------------------------------------------
+
+# What redis-py would take from a URL, and this store decides.
+_OURS = {
+    *("site", "db", "decode_responses", "encoding", "health_check_interval", "max_connections", "parser_class"),
+    *("protocol", "retry", "retry_on_error", "retry_on_timeout", "socket_connect_timeout", "socket_timeout", "timeout"),
+}
+
+
+def _connector(url: str, timeout: float) -> Callable[[], Connection]:
+    """Return what makes a connection, not yet connected.
+
+    Raises:
+        ConfigurationError: The URL can't be right.
+    """
+    shown = f"store={redacted(url)!r}"
+    parts = urlsplit(url)
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    refused = sorted({name for name, _ in options} & _OURS - {"site"})
+    if refused:
+        raise ConfigurationError(f"{shown}: {refused[0]}= is this library's to choose: leave it out")
+    database = parts.path.strip("/")
+    if database and not database.isdigit():
+        raise ConfigurationError(f"{shown}: {database!r} is no database number: write redis://host:port/0?site=NAME")
+    theirs = urlencode([(name, value) for name, value in options if name != "site"])
+    try:
+        if not parts.hostname:
+            raise ValueError("it names no host")
+        parts.port  # noqa: B018 - raises for what is no port
+        settings: dict[str, Any] = dict(redis.connection.parse_url(urlunsplit(parts._replace(query=theirs))))
+        kind: Any = settings.pop("connection_class", redis.connection.Connection)
+        settings |= {
+            "db": int(database or 0),
+            "socket_timeout": timeout,
+            "socket_connect_timeout": timeout,
+            "socket_keepalive": True,
+            # Trying again is for the caller, who must know that something was lost.
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
+        }
+        kind(**settings)
+    except (TypeError, ValueError, redis.exceptions.RedisError) as error:
+        raise ConfigurationError(f"{shown} is no URL of a Redis store: {error}") from error
+
+    def connect() -> Connection:
+        made: Connection = kind(**settings)
+        return made
+
+    return connect
+
+
+# --- words ------------------------------------------------------------------------------------------------
+
+# By the code that the server sends; an older one buries it in the message of a failed script.
+_MEANINGS = {
+    "READONLY": "it is a replica and takes no writes: name the primary",
+    "OOM": "its memory is full (maxmemory), so that it takes no writes: make room, or give this store its own server",
+    "NOREPLICAS": "it has too few replicas (min-replicas-to-write) and takes no writes: it may be cut off",
+    "MISCONF": "it can't save to its disk and takes no writes (stop-writes-on-bgsave-error): look at its log",
+    "LOADING": "it is loading its data and does not answer yet: try again",
+    "MASTERDOWN": "it is a replica that has lost its primary: name the primary",
+    "NOPERM": "its user may not do this: allow ~readonly:* &readonly:* +@read +@write +@scripting +@pubsub +info +ping +time",
+    "NOAUTH": "it wants a password: write redis://user:password@host:port/0?site=NAME",
+    "WRONGPASS": "it does not know this user and password",
+    "MOVED": "it is a node of a Cluster, which is not supported yet: name one Redis server",
+    "ASK": "it is a node of a Cluster, which is not supported yet: name one Redis server",
+    "CLUSTERDOWN": "it is a node of a Cluster that is down",
+    "CROSSSLOT": "it is a node of a Cluster, which is not supported yet: name one Redis server",
+    "WRONGTYPE": "a key of this store holds something of somebody else's: give the store another database",
+    "BUSY": "it is busy with a script of somebody else's: SCRIPT KILL ends that",
+}
+# redis-py takes the code off the message and makes it a class; not every version has all of them.
+_CODES = {
+    "ReadOnlyError": "READONLY",
+    "OutOfMemoryError": "OOM",
+    "BusyLoadingError": "LOADING",
+    "MasterDownError": "MASTERDOWN",
+    "NoPermissionError": "NOPERM",
+    "MovedError": "MOVED",
+    "AskError": "ASK",
+    "ClusterDownError": "CLUSTERDOWN",
+    "ClusterCrossSlotError": "CROSSSLOT",
+}
+
+
+def _explain(error: Exception, timeout: float) -> str:
+    """Say what happened and what it means, in one sentence without a password."""
+    if isinstance(error, redis.exceptions.AuthenticationError):
+        code = "NOAUTH" if "required" in str(error).lower() else "WRONGPASS"
+        return f"{_MEANINGS[code]} ({error})"
+    known = _CODES.get(type(error).__name__)
+    if known is not None:
+        return f"{_MEANINGS[known]} ({error})"
+    if isinstance(error, (redis.exceptions.TimeoutError, TimeoutError)):
+        return f"it did not answer within {timeout:g} s ({error}); what was asked of it may still happen"
+    if isinstance(error, redis.exceptions.ResponseError):
+        words = str(error).replace("-", " ").split()
+        for code, meaning in _MEANINGS.items():
+            if code in words:
+                return f"{meaning} ({error})"
+        return f"it answered with an error: {error}"
+    return f"it can't be reached: {error}"
