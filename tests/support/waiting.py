@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -54,18 +54,18 @@ def eventually(
 
 
 async def eventually_async(
-    predicate: Callable[[], Awaitable[T]] | Callable[[], T],
+    predicate: Callable[[], object],
     timeout: float = 10.0,
     *,
     what: str = "",
     ignoring: type[Exception] | tuple[type[Exception], ...] = (),
     poll_seconds: float = POLL_SECONDS,
-) -> T:
+) -> Any:
     """Do the same on an event loop; `predicate` may be a coroutine function."""
     deadline = time.monotonic() + timeout
     while True:
         failure: Exception | None = None
-        answer: T | None = None
+        answer: object = None
         try:
             given = predicate()
             answer = await given if isinstance(given, Awaitable) else given
