@@ -1,0 +1,338 @@
+"""The answer to a refused request: status, headers and body. Nothing here reads the request's body or does I/O."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import random
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from .gate import ActKind, Outcome, Verdict
+from .pages import CONTENT_SECURITY_POLICY, Page, Refused, render
+from .policy import RETRY_AFTER_SECONDS
+from .rules import Facts
+from .state import State
+
+# Once an announced end has passed, nobody knows: look again soon, but not as if it were the next moment.
+OVERDUE_SECONDS: Final = 120.0
+# Clients that were refused together come back spread over a fifth of the wait, and over a minute at most.
+JITTER_SHARE: Final = 0.2
+JITTER_LIMIT_SECONDS: Final = 60.0
+
+_EXPOSED = "Retry-After, X-Read-Only, X-Read-Only-Until"
+logger = logging.getLogger("readonly")
+
+HeaderList = list[tuple[str, str]]
+
+
+class Answer(NamedTuple):
+    """A complete response.
+
+    Attributes:
+        status: 503 or 403.
+        headers: Name and value pairs, ASCII; Content-Length is the length of the body that a GET would get.
+        body: Empty for HEAD and gRPC.
+    """
+
+    status: int
+    headers: HeaderList
+    body: bytes
+
+
+class Format(StrEnum):
+    """What a client can make use of."""
+
+    PAGE = "page"
+    PROBLEM = "problem"
+    GRPC = "grpc"
+
+
+# --- What the client can read -------------------------------------------------------------------------------
+
+
+def negotiate(facts: Facts) -> Format:
+    """Return the form in which a client can use a refusal.
+
+    A page is for a browser that is about to show it. Everything that code will read gets problem details:
+    whoever sent or asks for JSON, and whatever calls from a script (XMLHttpRequest, fetch, htmx), even if it
+    takes HTML. Turbo is the exception among those: it shows the page that it gets as a page.
+    """
+    get = facts.headers.get
+    content_type = get("content-type")
+    if content_type is not None:
+        media = content_type.partition(";")[0].strip().lower()
+        if media.startswith("application/grpc"):
+            return Format.GRPC
+        if media == "application/json" or media.endswith("+json"):
+            return Format.PROBLEM
+    if facts.kind == "websocket":
+        return Format.PROBLEM
+    accept = get("accept")
+    if accept is None or not _prefers_page(accept):
+        return Format.PROBLEM
+    if get("hx-request") is not None or get("x-requested-with") is not None:
+        return Format.PROBLEM
+    if get("sec-fetch-dest") == "empty" and "text/vnd.turbo-stream.html" not in accept:
+        return Format.PROBLEM
+    return Format.PAGE
+
+
+@lru_cache(maxsize=512)
+def _prefers_page(accept: str) -> bool:
+    """Return whether HTML is asked for by name, and JSON not before it (RFC 9110 section 12.5.1)."""
+    page = problem = 0.0
+    for position, item in enumerate(accept.lower().split(",")):
+        media, *parameters = (part.strip() for part in item.split(";"))
+        weight = 1.0
+        for parameter in parameters:
+            if parameter.startswith("q="):
+                try:
+                    weight = float(parameter[2:])
+                except ValueError:
+                    weight = 0.0
+        if not 0 < weight <= 1:
+            continue
+        weight -= position * 1e-6  # of two that are as welcome, the first
+        if media in ("text/html", "application/xhtml+xml"):
+            page = max(page, weight)
+        elif media == "application/json" or media.endswith("+json"):
+            problem = max(problem, weight)
+    return page > problem
+
+
+# --- Headers ------------------------------------------------------------------------------------------------
+
+
+def retry_after_seconds(until: datetime | None, *, now: datetime, default_seconds: float, jitter: float) -> int:
+    """Return the delay to advertise with a refused request.
+
+    Args:
+        until: Expected end, timezone-aware; None when none was announced.
+        now: Current time, timezone-aware.
+        default_seconds: Used when `until` is None.
+        jitter: From 0 (none) to 1 (a fifth more, at most a minute): never earlier than the expected end.
+
+    Returns:
+        Whole seconds, rounded up, at least 1.
+
+    Source: RFC 9110, section 10.2.3, delay-seconds form.
+    """
+    if until is None:
+        base = default_seconds
+    else:
+        base = (until - now).total_seconds()
+        if base <= 0:
+            base = OVERDUE_SECONDS
+    return max(1, math.ceil(base + jitter * min(JITTER_SHARE * base, JITTER_LIMIT_SECONDS)))
+
+
+def rfc3339(instant: datetime) -> str:
+    """Return an instant in UTC, to the second (RFC 3339)."""
+    return f"{instant.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def state_headers(state: State) -> HeaderList:
+    """Return what every response carries while read-only; nothing while writable."""
+    if not state.read_only:
+        return []
+    if state.expected_end is None:
+        return [("X-Read-Only", "true")]
+    return [("X-Read-Only", "true"), ("X-Read-Only-Until", rfc3339(state.expected_end))]
+
+
+# An origin as browsers send it, or "null"; anything else is not echoed.
+_ORIGIN = re.compile(r"[!-+\--~]+\Z")
+
+
+def cors_headers(origin: str | None, *, exposed: str = _EXPOSED) -> HeaderList:
+    """Return what lets a script of another origin read a refusal: it holds nothing that is not public."""
+    if origin is None or not _ORIGIN.match(origin):
+        return []
+    return [
+        ("Access-Control-Allow-Origin", origin),
+        ("Access-Control-Allow-Credentials", "true"),
+        ("Access-Control-Expose-Headers", exposed),
+    ]
+
+
+# --- Bodies -------------------------------------------------------------------------------------------------
+
+
+def _detail(verdict: Verdict, state: State) -> str:
+    if verdict.outcome is Outcome.SESSION_ENDED:
+        return "Your session ended when the site became read-only. Nothing was saved; sign in again."
+    if state.message:
+        return state.message
+    if verdict.act.kind is ActKind.LOGIN:
+        return "The site is read-only at the moment: signing in is not possible. Please try again later."
+    return "The site is read-only at the moment. Nothing was saved; please try again later."
+
+
+def problem(verdict: Verdict, state: State, *, retry_after: int | None) -> bytes:
+    """Return problem details (RFC 9457); `code` is what a client should look at.
+
+    Args:
+        verdict: The refusal.
+        state: The state it was decided by.
+        retry_after: As in the header, None where there is none.
+    """
+    ended = verdict.outcome is Outcome.SESSION_ENDED
+    document: dict[str, object] = {
+        "type": "about:blank",
+        "title": "Forbidden" if ended else "Service Unavailable",
+        "status": 403 if ended else 503,
+        "detail": _detail(verdict, state),
+        "code": str(verdict.outcome),
+        "expected_end": rfc3339(state.expected_end) if state.expected_end is not None else None,
+    }
+    if retry_after is not None:
+        document["retry_after"] = retry_after
+    return json.dumps(document, ensure_ascii=False).encode()
+
+
+class Rejection:
+    """Makes the answers of one application, and keeps what it rendered while the state stays the same.
+
+    Any thread may call it. What threads race for is a dictionary's entry, which both would fill alike.
+    """
+
+    def __init__(
+        self,
+        *,
+        page: Page | None = None,
+        retry_after_seconds: float = RETRY_AFTER_SECONDS,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            page: The site's own page; the built-in one if it fails.
+            retry_after_seconds: What to advertise when no end was announced (`Policy.retry_after_seconds`).
+            jitter: Returns a number from 0 to 1.
+        """
+        self._page = page
+        self._default_seconds = retry_after_seconds
+        self._jitter = jitter
+        self._kept: tuple[State | None, dict[tuple[object, ...], tuple[bytes, HeaderList]]] = (None, {})
+
+    def __call__(
+        self, verdict: Verdict, facts: Facts, state: State, *, now: datetime, operator: bool = False
+    ) -> Answer:
+        """Return the answer to a request that did not pass.
+
+        Args:
+            verdict: What the gate said.
+            facts: The request.
+            state: The state that it was decided by.
+            now: Current time by the store's clock, timezone-aware.
+            operator: Whoever asks may see why the state is unknown, and what to type (a local address, say).
+        """
+        ended = verdict.outcome is Outcome.SESSION_ENDED
+        status = 403 if ended else 503
+        form = negotiate(facts)
+        retry_after = None
+        if not ended:
+            retry_after = retry_after_seconds(
+                state.expected_end, now=now, default_seconds=self._default_seconds, jitter=self._jitter()
+            )
+        login = verdict.act.kind is ActKind.LOGIN
+        kept_for, kept = self._kept
+        if kept_for is not state:
+            kept = {}
+            self._kept = (state, kept)
+        minute = now.replace(second=0, microsecond=0)
+        operator = operator and bool(state.unknown_because)
+        key: tuple[object, ...]
+        if form is Format.PAGE:
+            key = (ended, login, operator, minute)
+        else:
+            key = (form, ended, login, retry_after)
+        made = kept.get(key)
+        if made is None:
+            if len(kept) >= _KEPT_LIMIT:
+                kept.clear()
+            made = kept[key] = self._make(form, verdict, facts, state, retry_after, minute, operator)
+        body, prepared = made
+        headers = prepared.copy()
+        if retry_after is not None:
+            headers.append(("Retry-After", str(retry_after)))
+        if form is Format.GRPC:
+            # Trailers-only: the status travels in the headers, and the type is the one that was asked for.
+            headers.append(("Content-Type", _grpc_type(facts)))
+        origin = facts.headers.get("origin")
+        if origin is not None:
+            exposed = _EXPOSED + ", grpc-status, grpc-message" if form is Format.GRPC else _EXPOSED
+            headers += cors_headers(origin, exposed=exposed)
+        return Answer(status, headers, b"" if facts.method == "HEAD" else body)
+
+    def _make(
+        self,
+        form: Format,
+        verdict: Verdict,
+        facts: Facts,
+        state: State,
+        retry_after: int | None,
+        minute: datetime,
+        operator: bool,
+    ) -> tuple[bytes, HeaderList]:
+        headers: HeaderList
+        if form is Format.GRPC:
+            body = b""
+            ended = verdict.outcome is Outcome.SESSION_ENDED
+            # 14 UNAVAILABLE, which clients try again; 16 UNAUTHENTICATED.
+            headers = [("grpc-status", "16" if ended else "14"), ("grpc-message", str(verdict.outcome))]
+        elif form is Format.PROBLEM:
+            body = problem(verdict, state, retry_after=retry_after)
+            headers = [("Content-Type", "application/problem+json")]
+        else:
+            body, headers = self._render(verdict, state, minute, operator)
+        headers += [
+            ("Content-Length", str(len(body))),
+            ("Cache-Control", "no-store"),
+            ("Vary", "Accept, Origin"),
+            *state_headers(state),
+        ]
+        return body, headers
+
+    def _render(self, verdict: Verdict, state: State, minute: datetime, operator: bool) -> tuple[bytes, HeaderList]:
+        ended = verdict.outcome is Outcome.SESSION_ENDED
+        refused = Refused(
+            status=403 if ended else 503,
+            code=str(verdict.outcome),
+            login=verdict.act.kind is ActKind.LOGIN,
+            read_only=state.read_only,
+            message=state.message,
+            expected_end=state.expected_end,
+            now=minute,
+            operator=state.unknown_because if operator else "",
+        )
+        headers = [("Content-Type", "text/html; charset=utf-8")]
+        if self._page is not None:
+            try:
+                made = self._page(refused)
+                return (made.encode() if isinstance(made, str) else bytes(made)), headers
+            except Exception:
+                # A page that fails would turn each refusal into a 500, on the worst night for it.
+                logger.exception("the site's own page failed; the built-in one is shown instead")
+        headers += [
+            ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Referrer-Policy", "same-origin"),
+        ]
+        return render(refused), headers
+
+
+# Each wait that jitter can lead to, in each form, and some minutes of pages.
+_KEPT_LIMIT = 512
+_GRPC_TYPE = re.compile(r"application/grpc(?:-web)?(?:-text)?(?:\+[a-z0-9.-]+)?\Z")
+
+
+def _grpc_type(facts: Facts) -> str:
+    sent = (facts.headers.get("content-type") or "").partition(";")[0].strip().lower()
+    return sent if _GRPC_TYPE.match(sent) else "application/grpc"
