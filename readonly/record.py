@@ -25,6 +25,8 @@ FEATURES: frozenset[str] = frozenset()
 TOMBSTONE_AGE = timedelta(days=90)
 
 OPERATOR, RUN, WINDOW, BLOCK, FENCE, LOCAL = "operator", "run", "window", "block", "fence", "local"
+# What a cause says about sessions, mildest first.
+SESSIONS = ("keep", "suspend", "end")
 
 
 class Mode(StrEnum):
@@ -186,14 +188,22 @@ def new_cause_id() -> str:
 
 
 def _instant_out(value: datetime | None) -> str | None:
-    return None if value is None else value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    if value is None:
+        return None
+    if value.tzinfo is None:
+        # Python would take it for local time, silently.
+        raise ValueError(f"{value!r} has no time zone")
+    return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _instant(value: Any) -> datetime:
     found = datetime.fromisoformat(value)
     if found.tzinfo is None:
         raise ValueError(f"{value!r} has no time zone")
-    return found.astimezone(UTC)
+    try:
+        return found.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{value!r} is no instant") from error
 
 
 def _maybe_instant(value: Any) -> datetime | None:
@@ -220,7 +230,10 @@ def dump(record: Record) -> bytes:
         "sessions_floor": _instant_out(record.sessions_floor),
         "needs": list(record.needs),
     }
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    # A lone surrogate (a byte that a terminal sent and that is no text) becomes \udcxx, which is JSON for itself.
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(
+        errors="backslashreplace"
+    )
 
 
 def _cause_out(cause: Cause) -> dict[str, Any]:
@@ -302,9 +315,9 @@ def load(raw: bytes) -> Record:
         if not isinstance(document, dict):
             raise TypeError(f"expected an object, found {type(document).__name__}")
         epoch = document.get("epoch")
-        epoch = epoch if isinstance(epoch, int) else None
+        epoch = epoch if type(epoch) is int else None
         version = document["v"]
-        if not isinstance(version, int) or version < 1:
+        if type(version) is not int or version < 1:
             raise ValueError(f"v={version!r} is no version")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UnreadableRecord(f"the record is corrupt ({_explain(error)}): {_excerpt(raw)}", corrupt=True) from error
@@ -338,13 +351,13 @@ def _load_v1(document: dict[str, Any]) -> Record:
             reason=_text(item.get("reason", "")),
             message=_text(item.get("message", "")),
             expected_end=_maybe_instant(item.get("expected_end")),
-            sessions=_maybe_text(item.get("sessions")),
+            sessions=_sessions(item.get("sessions")),
             host=_text(item.get("host", "")),
-            epoch=int(item.get("epoch", 0)),
-            revision=int(item.get("revision", 1)),
+            epoch=_number(item.get("epoch", 0)),
+            revision=_number(item.get("revision", 1)),
             extra=_rest(item, _CAUSE_FIELDS),
         )
-        for item in document["causes"]
+        for item in _list(document["causes"])
     ]
     lifted = {
         key: Lift(
@@ -352,8 +365,8 @@ def _load_v1(document: dict[str, Any]) -> Record:
             at=_instant(item["at"]),
             by=_text(item.get("by", "")),
             since=_maybe_instant(item.get("since")),
-            sessions=_maybe_text(item.get("sessions")),
-            undone=bool(item.get("undone", False)),
+            sessions=_sessions(item.get("sessions")),
+            undone=_flag(item.get("undone", False)),
             extra=_rest(item, _LIFT_FIELDS),
         )
         for key, item in document["lifted"].items()
@@ -366,22 +379,20 @@ def _load_v1(document: dict[str, Any]) -> Record:
             by=_text(item.get("by", "")),
             reason=_text(item.get("reason", "")),
             message=_text(item.get("message", "")),
-            sessions=_maybe_text(item.get("sessions")),
-            ended=bool(item.get("ended", False)),
-            revision=int(item.get("revision", 1)),
+            sessions=_sessions(item.get("sessions")),
+            ended=_flag(item.get("ended", False)),
+            revision=_number(item.get("revision", 1)),
             extra=_rest(item, _WINDOW_FIELDS),
         )
-        for item in document.get("windows", ())
+        for item in _list(document.get("windows", []))
     ]
-    if not isinstance(document["epoch"], int) or document["epoch"] < 0:
-        raise ValueError(f"epoch={document['epoch']!r} is no epoch")
     return ordered(
         Record(
             site=_text(document["site"]),
-            epoch=document["epoch"],
+            epoch=_number(document["epoch"]),
             id=_text(document["id"]),
             lineage=_text(document.get("lineage", "")),
-            protected=bool(document.get("protected", False)),
+            protected=_flag(document.get("protected", False)),
             changed_at=_instant(document["changed_at"]),
             changed_by=_text(document.get("changed_by", "")),
             causes=tuple(causes),
@@ -409,8 +420,30 @@ def _text(value: Any) -> str:
     return value
 
 
-def _maybe_text(value: Any) -> str | None:
+def _sessions(value: Any) -> str | None:
+    # What a reader must know and does not stands in `needs`: here there are no words to come.
+    if value is not None and value not in SESSIONS:
+        raise ValueError(f"sessions={value!r} is none of {', '.join(SESSIONS)}")
     return None if value is None else _text(value)
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"expected a whole number from 0, found {value!r}")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    # By its type: "false" is a true string.
+    if not isinstance(value, bool):
+        raise TypeError(f"expected true or false, found {value!r}")
+    return value
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"expected a list, found {type(value).__name__}")
+    return value
 
 
 def _rest(item: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
