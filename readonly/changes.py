@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from .errors import ConfigurationError, LostRace, NoRecord, NotYours
+from .errors import ConfigurationError, LostRace, NoRecord, NotYours, UnreadableRecord
 from .members import host_name
 from .record import FENCE, LOCAL, OPERATOR, WINDOW, Cause, Record, dump, load, new_cause_id
 from .stores import Census, Reading, Store, redacted
@@ -78,15 +78,25 @@ def read_record(store: Store) -> tuple[Record | None, Reading]:
         ConfigurationError: It holds another site's record.
     """
     reading = store.read()
+    return read_in(store, reading), reading
+
+
+def read_in(store: Store, reading: Reading) -> Record | None:
+    """Return the record in a reading, made sure that it is the record of the store's site.
+
+    Raises:
+        UnreadableRecord: This version can't read it.
+        ConfigurationError: It is another site's.
+    """
     if reading.record is None:
-        return None, reading
+        return None
     record = load(reading.record)
     if record.site != store.site:
         raise ConfigurationError(
             f"the store {redacted(store.url)} holds the record of the site {record.site!r}, not of {store.site!r}: "
             f"end its URL with ?site={record.site}, or name another store. Nothing was changed"
         )
-    return record, reading
+    return record
 
 
 def _replace(
@@ -94,14 +104,22 @@ def _replace(
     make: Callable[[Record | None, datetime], tuple[Record | None, Sequence[str]]],
     *,
     closes: bool,
+    over_corrupt: bool = False,
 ) -> Change:
     base: Record | None = None
     for attempt in range(TRIES):
-        record, reading = read_record(store)
-        if attempt and contradicts(base, record, closes=closes) and record is not None:
+        reading = store.read()
+        try:
+            record = read_in(store, reading)
+        except UnreadableRecord as error:
+            if not (over_corrupt and error.corrupt):
+                raise
+            record = None
+        if attempt and contradicts(base, record, closes=closes) and base is not None and record is not None:
+            by, did = _winner(base, record, closes=closes)
             raise LostRace(
-                f"{record.changed_by} was faster: epoch {record.epoch} stands, and nothing of yours was changed",
-                by=record.changed_by,
+                f"{by} was faster and {did}: epoch {record.epoch} stands, and nothing of yours was changed",
+                by=by,
                 epoch=record.epoch,
             )
         if not attempt:
@@ -122,6 +140,16 @@ def _replace(
     )
 
 
+def _winner(base: Record, record: Record, *, closes: bool) -> tuple[str, str]:
+    """Say who made the contradicting change, and what it was."""
+    if closes:
+        lift = max((lift for key, lift in record.lifted.items() if key not in base.lifted), key=lambda lift: lift.at)
+        return lift.by, f"lifted {lift.id}"
+    standing = {c.id: c.revision for c in base.causes}
+    cause = next(c for c in record.causes if c.revision > standing.get(c.id, 0))
+    return cause.by, f"set {cause.id}"
+
+
 def initialise(
     store: Store,
     operator: Operator,
@@ -132,14 +160,23 @@ def initialise(
 ) -> Change:
     """Write the first record of a site.
 
+    Args:
+        store: Where it goes.
+        operator: Who does it.
+        protected: Whether commands will want the site's name.
+        replace_existing: Reset on purpose, lifting everything that stands; the one way out of a corrupt record.
+        end_sessions: End every session issued before now.
+
     Raises:
         NotYours: There is a record, and it was not told to replace it.
+        UnreadableRecord: There is one that this version can't read; only a corrupt one can be replaced.
     """
 
     def make(record: Record | None, at: datetime) -> tuple[Record | None, Sequence[str]]:
         if record is not None and not record.partial and not replace_existing:
             raise NotYours(
-                f"{store.site} has a record already (epoch {record.epoch}, {record.mode}): nothing was changed",
+                f"{store.site} has a record already (epoch {record.epoch}, {record.mode}): nothing was changed. "
+                "To start anew on purpose, lifting all that stands: init --replace",
                 causes=[c.id for c in record.causes],
             )
         causes = [c.id for c in record.causes] if record is not None else []
@@ -157,7 +194,7 @@ def initialise(
             new = replace(new, causes=record.causes, lifted=lifted)
         return new, causes
 
-    return _replace(store, make, closes=False)
+    return _replace(store, make, closes=False, over_corrupt=replace_existing)
 
 
 def turn_on(

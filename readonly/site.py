@@ -15,7 +15,7 @@ from datetime import timedelta
 from . import changes
 from .changes import Change, Operator
 from .config import operator_config
-from .errors import LostRace, NoRecord, NotConfirmed, StoreUnreachable
+from .errors import Error, LostRace, NoRecord, NotConfirmed, StoreUnreachable, UnreadableRecord
 from .members import Confirmation, Expected, confirm
 from .record import Record
 from .state import State
@@ -23,6 +23,8 @@ from .stores import Census, Store, redacted, store_from_url
 from .switch import Switch
 
 Progress = Callable[[Confirmation], None]
+# Told what is the matter while a wait goes on in spite of it: the store does not answer, or holds no record.
+Trouble = Callable[[Error], None]
 # Some conditions change by the clock alone (a member falls silent): look again so often, hint or no hint.
 LOOK_AGAIN_SECONDS = 0.5
 RETRY_SECONDS = 0.1
@@ -65,15 +67,23 @@ class Safety:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One atomic look at record and registry."""
+    """One atomic look at record and registry.
+
+    Attributes:
+        record: The record, or None where there is none, or none that this version can read.
+        census: What was read.
+        unreadable: Why the record that is there could not be read.
+    """
 
     record: Record | None
     census: Census
+    unreadable: UnreadableRecord | None = None
 
     @property
     def state(self) -> State:
         """What the record means now, by the store's clock."""
-        return State.at(self.census.reading.at, self.record)
+        why = self.unreadable.why if self.unreadable is not None else ""
+        return State.at(self.census.reading.at, self.record, unknown_because=why)
 
 
 class Site:
@@ -118,13 +128,17 @@ class Site:
         return redacted(self.store.url)
 
     def look(self) -> Look:
-        """Read record and registry.
+        """Read record and registry; a record that can't be read is part of the answer.
 
         Raises:
             StoreUnreachable: The store did not answer.
-            UnreadableRecord: This version can't read what it holds.
+            ConfigurationError: It holds another site's record.
         """
-        record, census = changes.survey(self.store, None)
+        census = self.store.census()
+        try:
+            record = changes.read_in(self.store, census.reading)
+        except UnreadableRecord as error:
+            return Look(None, census, error)
         return Look(record, census)
 
     def set(
@@ -166,26 +180,46 @@ class Site:
         change = self.set(reason=reason, expected=expected, message=message, sessions=sessions, operator=operator)
         return Safety(change, self.wait_closed(change, timeout=timeout, progress=progress))
 
-    def wait_closed(self, change: Change, *, timeout: float, progress: Progress | None = None) -> Confirmation:
-        """Wait until every member obeys a change's causes and has drained, or for `timeout` seconds."""
-        return self._wait(change.record, change.causes, closing=True, timeout=timeout, progress=progress)
+    def wait_closed(
+        self,
+        change: Change,
+        *,
+        timeout: float,
+        progress: Progress | None = None,
+        trouble: Trouble | None = None,
+    ) -> Confirmation:
+        """Wait until every member obeys a change's causes and has drained, or for `timeout` seconds.
 
-    def wait(self, *, timeout: float, progress: Progress | None = None) -> Confirmation:
+        Raises:
+            StoreUnreachable: The store did not answer at the end; what had been confirmed is said.
+            LostRace: Somebody lifted one of the causes meanwhile.
+        """
+        return self._wait(
+            change.record, change.causes, closing=True, timeout=timeout, progress=progress, trouble=trouble
+        )
+
+    def wait(self, *, timeout: float, progress: Progress | None = None, trouble: Trouble | None = None) -> Confirmation:
         """Wait until what is in force now is true of every member: closed and drained, or open.
+
+        A cause that is added or lifted meanwhile is taken in, as long as one stands.
 
         Raises:
             NoRecord: The store holds no record.
+            UnreadableRecord: This version can't read it.
+            LostRace: It was read-only, and the last cause was lifted meanwhile.
         """
         look = self.look()
+        if look.unreadable is not None:
+            raise look.unreadable
         if look.record is None:
             raise NoRecord(no_record(self.store))
-        standing = [c.id for c in look.state.causes]
         return self._wait(
             look.record,
-            tuple(standing or look.record.lifted),
-            closing=bool(standing) or look.record.partial,
+            None,
+            closing=bool(look.state.causes) or look.record.partial,
             timeout=timeout,
             progress=progress,
+            trouble=trouble,
         )
 
     def off(
@@ -197,6 +231,7 @@ class Site:
         timeout: float = 60.0,
         operator: Operator | None = None,
         progress: Progress | None = None,
+        trouble: Trouble | None = None,
     ) -> tuple[Change, Confirmation]:
         """Lift one's own cause (or the one named, or all), and wait until every member has taken that in.
 
@@ -213,23 +248,27 @@ class Site:
             try:
                 change = changes.turn_off(self.store, operator, cause=cause, every=every, undo=undo)
                 break
-            except NoRecord:
+            except NoRecord as error:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise
+                if trouble is not None:
+                    trouble(error)
                 self._hint(min(left, LOOK_AGAIN_SECONDS))
         left = max(0.0, deadline - time.monotonic())
         lifted = change.causes or tuple(change.record.lifted)
-        return change, self._wait(change.record, lifted, closing=False, timeout=left, progress=progress)
+        found = self._wait(change.record, lifted, closing=False, timeout=left, progress=progress, trouble=trouble)
+        return change, found
 
     def _wait(
         self,
         known: Record,
-        causes: tuple[str, ...],
+        causes: tuple[str, ...] | None,
         *,
         closing: bool,
         timeout: float,
         progress: Progress | None,
+        trouble: Trouble | None,
     ) -> Confirmation:
         deadline = time.monotonic() + timeout
         last: Confirmation | None = None
@@ -239,6 +278,8 @@ class Site:
             except StoreUnreachable as error:
                 if time.monotonic() >= deadline:
                     raise StoreUnreachable(_lost_while_waiting(error, last, closing)) from error
+                if trouble is not None:
+                    trouble(error)
             else:
                 if progress is not None:
                     progress(last)
@@ -246,12 +287,17 @@ class Site:
                     return last
             self._hint(max(0.0, min(deadline - time.monotonic(), LOOK_AGAIN_SECONDS)))
 
-    def _confirmation(self, known: Record, causes: tuple[str, ...], *, closing: bool) -> Confirmation:
+    def _confirmation(self, known: Record, causes: tuple[str, ...] | None, *, closing: bool) -> Confirmation:
         # While it waits, the command is a member of the memory: it joins its cause back (design rule 12).
         record, census = changes.survey(self.store, known)
+        standing = tuple(c.id for c in State.at(census.reading.at, record).causes)
+        mine = causes is not None
+        if causes is None:  # whatever stands
+            lifts = tuple(record.lifted if record is not None else known.lifted)
+            causes = (standing or tuple(c.id for c in known.causes)) if closing else lifts
         if record is not None and closing:
             lifted = [record.lifted[c] for c in causes if c in record.lifted]
-            if lifted:
+            if lifted and (mine or not standing):
                 raise LostRace(
                     f"{lifted[0].by} lifted {lifted[0].id} at {lifted[0].at:%H:%M:%S} UTC, while this was waiting",
                     by=lifted[0].by,
