@@ -69,18 +69,6 @@ class Change:
     changed: bool = True
 
 
-def read_record(store: Store) -> tuple[Record | None, Reading]:
-    """Read the record of the store's site.
-
-    Raises:
-        StoreUnreachable: The store did not answer.
-        UnreadableRecord: This version can't read what it holds.
-        ConfigurationError: It holds another site's record.
-    """
-    reading = store.read()
-    return read_in(store, reading), reading
-
-
 def read_in(store: Store, reading: Reading) -> Record | None:
     """Return the record in a reading, made sure that it is the record of the store's site.
 
