@@ -281,12 +281,12 @@ def _judge(
             return None
         return member(
             Condition.GONE,
-            f"ended with {report.in_flight} writes in flight; they may still commit" if closing else "",
+            f"ended with {_writes(report)} in flight, which may still commit" if closing else "",
         )
     if silent > ttl_seconds(report):
         if not closing:
             return member(Condition.LOST)
-        begun = f"{report.in_flight} writes in flight then" if report.in_flight else "it may have begun writes since"
+        begun = f"{_writes(report)} in flight then" if report.in_flight else "it may have begun writes since"
         if is_gone(report):
             if silent > LONGEST_TRANSACTION_SECONDS:
                 return None
@@ -306,6 +306,10 @@ def _judge(
     return member(Condition.OBEYS)
 
 
+def _writes(report: Report) -> str:
+    return "1 write" if report.in_flight == 1 else f"{report.in_flight} writes"
+
+
 def _judge_closing(report: Report, causes: Sequence[str], member: Any) -> Member:
     found: Member
     missing = sorted(set(causes) - set(report.causes))
@@ -314,7 +318,7 @@ def _judge_closing(report: Report, causes: Sequence[str], member: Any) -> Member
     elif report.in_flight:
         found = member(
             Condition.DRAINS,
-            f"{report.in_flight} writes in flight, the oldest for {report.oldest_seconds:.1f} s or more",
+            f"{_writes(report)} in flight, the oldest for {report.oldest_seconds:.1f} s or more",
         )
     elif any(g.proof for g in report.guards):
         what = "; ".join(f"{g.name}: {g.proof}" for g in report.guards if g.proof)
