@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import selectors
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from readonly.errors import ConfigurationError, StoreUnreachable
 from . import DEFAULT_TIMEOUT_SECONDS, Census, Reading, Seen, redacted
 
 try:
+    import redis
     import redis.connection
     import redis.exceptions
     from redis.backoff import NoBackoff
@@ -528,7 +530,8 @@ def _connector(url: str, timeout: float) -> Callable[[], Connection]:
         if not parts.hostname:
             raise ValueError("it names no host")
         parts.port  # noqa: B018 - raises for what is no port
-        settings: dict[str, Any] = dict(redis.connection.parse_url(urlunsplit(parts._replace(query=theirs))))
+        parse: Callable[[str], dict[str, Any]] = redis.connection.parse_url
+        settings = parse(urlunsplit(parts._replace(query=theirs)))
         kind: Any = settings.pop("connection_class", redis.connection.Connection)
         settings |= {
             "db": int(database or 0),
@@ -560,7 +563,8 @@ _MEANINGS = {
     "MISCONF": "it can't save to its disk and takes no writes (stop-writes-on-bgsave-error): look at its log",
     "LOADING": "it is loading its data and does not answer yet: try again",
     "MASTERDOWN": "it is a replica that has lost its primary: name the primary",
-    "NOPERM": "its user may not do this: allow ~readonly:* &readonly:* +@read +@write +@scripting +@pubsub +info +ping +time",
+    "NOPERM": "its user may not do this: allow ~readonly:* &readonly:* +@read +@write +@scripting +@pubsub "
+    "+@connection +info +time",
     "NOAUTH": "it wants a password: write redis://user:password@host:port/0?site=NAME",
     "WRONGPASS": "it does not know this user and password",
     "MOVED": "it is a node of a Cluster, which is not supported yet: name one Redis server",
@@ -595,7 +599,9 @@ def _explain(error: Exception, timeout: float) -> str:
     if isinstance(error, (redis.exceptions.TimeoutError, TimeoutError)):
         return f"it did not answer within {timeout:g} s ({error}); what was asked of it may still happen"
     if isinstance(error, redis.exceptions.ResponseError):
-        words = str(error).replace("-", " ").split()
+        # Newer servers say only this when it was a script that was not allowed something.
+        message = str(error).replace("ACL failure in script", "NOPERM")
+        words = re.findall(r"[A-Z]+", message)
         for code, meaning in _MEANINGS.items():
             if code in words:
                 return f"{meaning} ({error})"
