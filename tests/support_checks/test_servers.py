@@ -182,4 +182,4 @@ def test_a_developers_own_settings_reach_no_process(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("READONLY_TEST_REDIS", "kept")
     show = "import os; print(sorted(name for name in os.environ if name.startswith('READONLY_')))"
     done = run(sys.executable, "-c", show, environment={"READONLY_LEASE": "5"})
-    assert done.stdout.strip() == "['READONLY_LEASE', 'READONLY_TEST_REDIS']"
+    assert done.stdout.strip() == "['READONLY_LEASE', 'READONLY_STATE_DIR', 'READONLY_TEST_REDIS']"
