@@ -6,6 +6,7 @@ session rules (the cookies).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -115,7 +116,7 @@ class Policy:
         _choice("sessions", self.sessions, _SESSIONS)
         _choice("bearer", self.bearer, _BEARER)
         self._set("secret", _secrets(self.secret))
-        if isinstance(self.retry_after_seconds, bool) or not self.retry_after_seconds >= 1:
+        if type(self.retry_after_seconds) not in (int, float) or not 1 <= self.retry_after_seconds < math.inf:
             raise ConfigurationError(
                 f"retry_after_seconds={self.retry_after_seconds!r} must be a number of seconds, at least 1."
             )
@@ -154,7 +155,7 @@ def _items(setting: str, value: Any) -> tuple[Any, ...]:
     return tuple(value)
 
 
-def _rule(role: Role, item: Any) -> Rule:
+def _rule(role: Role, item: object) -> Rule:
     if isinstance(item, str):
         if not item.strip():
             raise ConfigurationError(f"{role}: {item!r} is empty, which would be every path: name a path.")

@@ -404,6 +404,9 @@ def _segments(text: str, target: str) -> list[str]:
 
 
 def _problem(segment: str, *, last: bool) -> str:
+    odd = re.search(r"[\s;?#\\^$|\[\]\x00-\x1f\x7f-\x9f]", segment)
+    if odd:
+        return f"{odd.group()!r} is not allowed; a rule is a plain path, no expression and no URL with a query"
     if "*" in segment:
         return "" if last and segment == "*" else "'*' is allowed only as the whole last segment"
     if "{" in segment or "}" in segment:
@@ -414,9 +417,6 @@ def _problem(segment: str, *, last: bool) -> str:
         return "'<' is no parameter here; write '{id}'"
     if "%" in segment:
         return "'%' stands for an encoded character; write the path decoded"
-    odd = re.search(r"[\s;?#\\^$|\[\]\x00-\x1f\x7f-\x9f]", segment)
-    if odd:
-        return f"{odd.group()!r} is not allowed; a rule is a plain path, no expression and no URL with a query"
     return ""
 
 
