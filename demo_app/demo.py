@@ -1,0 +1,366 @@
+"""`make demo`: the site is turned read-only under load, migrated, and opened again; then the promises are checked."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from rich.console import Console
+from rich.table import Table
+
+from demo_app import migration, serve, snapshot, verdict
+from demo_app.data import prepare, refresh_replica
+from demo_app.seen import Seen, from_lines
+from demo_app.settings import Settings
+from demo_app.verdict import Evidence, Moments, Verdict
+
+WORKERS: Final = 2
+START_SECONDS: Final = 30.0
+COMMAND_SECONDS: Final = 60.0
+STOP_SECONDS: Final = 15.0
+LOOK_EVERY_SECONDS: Final = 0.05
+
+# Shares of the load's time. The switch is turned at these moments if enough has happened, later if not, and in the end
+# without: the verdict then says that the load was too small.
+ON_FROM, ON_AT_LAST = 0.33, 0.50
+OFF_FROM, OFF_AT_LAST = 0.72, 0.85
+SPARE: Final = 1.1
+"""So much more than the minimum is waited for: a request at the edge counts for neither phase."""
+
+
+class Failed(Exception):
+    """The demonstration could not be given at all; the message says why."""
+
+
+@dataclass(slots=True)
+class Watched:
+    """The load's record, read while it grows."""
+
+    file: TextIO
+    seen: list[Seen] = field(default_factory=list)
+    _rest: str = ""
+
+    def look(self) -> None:
+        """Read what was added."""
+        lines = (self._rest + self.file.read()).splitlines(keepends=True)
+        self._rest = lines.pop() if lines and not lines[-1].endswith("\n") else ""
+        self.seen.extend(from_lines(lines))
+
+
+class Stage:
+    """The site, the load and the commands of one run."""
+
+    def __init__(self, folder: Path, *, app: str, seconds: float, on_options: Sequence[str], console: Console) -> None:
+        self.settings: Settings = serve.settings_in(folder)
+        self.folder = folder
+        self.app = app
+        self.seconds = seconds
+        self.on_options = on_options
+        self.console = console
+        # The visitor's own settings of the library are not this site's.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("READONLY_")}
+        self.environment = {**inherited, **self.settings.as_env(), "READONLY_ROLE": "web"}
+
+    def say(self, text: str) -> None:
+        """Say what is being done."""
+        self.console.print(text, markup=False, highlight=False)
+
+    def play(self) -> Evidence:
+        """Give the whole demonstration, and return what there is to judge.
+
+        Raises:
+            Failed: If it could not be given.
+        """
+        prepare(self.settings)
+        with self.site() as url:
+            self.say(f"The site is at {url}, with {WORKERS} worker processes. {self.seconds:g} s of load begin.")
+            began = time.monotonic()
+            with self.load(url) as (load, watched):
+                return self.acts(load, watched, began)
+
+    def acts(self, load: subprocess.Popen[bytes], watched: Watched, began: float) -> Evidence:
+        """Turn the switch both ways while the load goes on."""
+        self.wait_for(
+            watched,
+            load,
+            not_before=began + ON_FROM * self.seconds,
+            not_after=began + ON_AT_LAST * self.seconds,
+            enough=lambda: enough_before(watched.seen),
+        )
+        on_typed = time.monotonic_ns()
+        self.readonlyctl(
+            "on", "--reason", "comments learn to count", "--for", "10m", "--expect", f"web={WORKERS}", *self.on_options
+        )
+        on_returned = time.monotonic_ns()
+        closed = snapshot.take(self.settings.database)
+
+        epoch = int(self.readonlyctl("status", "--json", quietly=True)["epoch"])
+        refresh_replica(self.settings, epoch=epoch)
+        self.say(f"  Copied the database to its replica, at epoch {epoch}.")
+        rows = migration.migrate(self.settings.database)
+        self.say(f"  Migrated the primary: one column more, filled in for {rows} rows.")
+        self.wait_for(
+            watched,
+            load,
+            not_before=began + OFF_FROM * self.seconds,
+            not_after=began + OFF_AT_LAST * self.seconds,
+            enough=lambda: enough_during(watched.seen, on_returned),
+        )
+        if missed := migration.unfilled(self.settings.database):
+            # Not yet a verdict, but it will be one: somebody wrote rows that the backfill could not know of.
+            self.say(f"  {missed} rows appeared behind the migration's back.")
+        opening = snapshot.take(self.settings.database, like=closed)
+
+        off_typed = time.monotonic_ns()
+        self.readonlyctl("off")
+        off_returned = time.monotonic_ns()
+        try:
+            code = load.wait(self.seconds + COMMAND_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise Failed("The load does not come to an end.") from None
+        if code != 0:
+            raise Failed(f"The load failed with exit code {code}.")
+        watched.look()
+        return Evidence(
+            seen=watched.seen,
+            moments=Moments(on_typed, on_returned, off_typed, off_returned),
+            closed=closed,
+            opening=opening,
+            final=snapshot.take(self.settings.database, like=closed),
+        )
+
+    def wait_for(
+        self,
+        watched: Watched,
+        load: subprocess.Popen[bytes],
+        *,
+        not_before: float,
+        not_after: float,
+        enough: Callable[[], bool],
+    ) -> None:
+        """Wait until enough has happened, between two moments of `time.monotonic`."""
+        while True:
+            watched.look()
+            now = time.monotonic()
+            if now >= not_after or (now >= not_before and enough()):
+                return
+            if load.poll() is not None:
+                raise Failed(f"The load ended too early, with exit code {load.returncode}.")
+            time.sleep(LOOK_EVERY_SECONDS)
+
+    def readonlyctl(self, *arguments: str, quietly: bool = False) -> dict[str, Any]:
+        """Run the real command and return the last line of its JSON, if it was asked for.
+
+        Raises:
+            Failed: If it exits with anything but 0.
+        """
+        command = [*control(), *arguments]
+        if not quietly:
+            self.say(f"$ readonlyctl {subprocess.list2cmdline(arguments)}")
+        try:
+            done = subprocess.run(
+                command,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE if quietly else None,
+                text=True,
+                timeout=COMMAND_SECONDS + 30,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise Failed(f"readonlyctl {arguments[0]} does not come back.") from None
+        if not quietly:
+            for line in done.stdout.splitlines():
+                self.say(f"  {line}")
+        if done.returncode != 0:
+            said = f": {done.stdout}{done.stderr}" if quietly else "."
+            raise Failed(f"readonlyctl {arguments[0]} failed with exit code {done.returncode}{said}")
+        return json.loads(done.stdout.splitlines()[-1]) if "--json" in arguments else {}
+
+    @contextmanager
+    def site(self) -> Iterator[str]:
+        """Run the site; it is there when both workers are members."""
+        log = self.folder / "site.log"
+        with log.open("wb") as errors:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "demo_app.serve", "--quiet", "--port", "0"),
+                    *("--data", str(self.folder), "--workers", str(WORKERS), "--app", self.app),
+                ],
+                env=self.environment,
+                cwd=serve.PROJECT,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        try:
+            assert process.stdout is not None  # noqa: S101 - asked for just above
+            first = process.stdout.readline()
+            if "http://" not in first:
+                raise Failed(f"The site did not start:\n{log.read_text()[-2000:]}")
+            self.wait_for_members(process, log)
+            yield first.split()[-1]
+        finally:
+            stop(process)
+
+    def wait_for_members(self, process: subprocess.Popen[str], log: Path) -> None:
+        """Wait until as many processes report as were started."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                self.readonlyctl("members", "--expect", f"web={WORKERS}", "--json", quietly=True)
+                return
+            except Failed as failed:
+                if process.poll() is not None:
+                    raise Failed(f"The site has ended:\n{log.read_text()[-2000:]}") from None
+                if time.monotonic() > deadline:
+                    raise Failed(f"The workers do not report: {failed}\n{log.read_text()[-2000:]}") from None
+
+    @contextmanager
+    def load(self, url: str) -> Iterator[tuple[subprocess.Popen[bytes], Watched]]:
+        """Run the load, in a process of its own."""
+        out = self.folder / "seen.jsonl"
+        out.touch()
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "demo_app.load", "--base-url", url),
+                *("--seconds", str(self.seconds), "--out", str(out)),
+            ],
+            cwd=serve.PROJECT,
+            stdin=subprocess.DEVNULL,
+        )
+        try:
+            with out.open(encoding="utf-8") as file:
+                yield process, Watched(file)
+        finally:
+            stop(process)
+
+
+def control() -> list[str]:
+    """Return how the command is called: the installed one, beside this interpreter."""
+    installed = Path(sys.executable).with_name("readonlyctl")
+    return [str(installed)] if installed.exists() else [sys.executable, "-m", "readonly"]
+
+
+def stop(process: subprocess.Popen[Any]) -> None:
+    """End a process that we started, kindly first."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def enough_before(seen: Sequence[Seen]) -> bool:
+    """Return whether the site was busy enough to be turned read-only."""
+    accepted = sum(found.accepted and found.action == "write" for found in seen)
+    greeted = {found.client for found in seen if found.signed_in and found.session is not None}
+    return accepted >= SPARE * verdict.WRITES_ACCEPTED_BEFORE and len(greeted) >= SPARE * verdict.SESSIONS_ENDED
+
+
+def enough_during(seen: Sequence[Seen], since: int) -> bool:
+    """Return whether the read-only site was tried hard enough; `since` is when `on` returned."""
+    during = [found for found in seen if found.start >= since]
+    refused = sum(found.refused and found.action == "write" for found in during)
+    reads = sum(found.action == "read" and not found.error for found in during)
+    signed_out = {found.client for found in during if found.signed_in == "" and found.session is not None}
+    return (
+        refused >= SPARE * verdict.WRITES_REFUSED_DURING
+        and reads >= SPARE * verdict.READS_DURING
+        and len(signed_out) >= SPARE * verdict.SESSIONS_ENDED
+    )
+
+
+def show(result: Verdict, console: Console) -> None:
+    """Print what was measured and what it means."""
+    table = Table(title="What the clients saw", title_justify="left")
+    table.add_column("")
+    for figures in result.figures:
+        table.add_column(figures.phase.value, justify="right")
+
+    def row(name: str, value: Callable[[verdict.Figures], object]) -> None:
+        table.add_row(name, *(str(value(figures)) for figures in result.figures))
+
+    row("reads served", lambda figures: figures.reads_served)
+    row("reads failed", lambda figures: figures.reads_failed)
+    row("reads p50, ms", lambda figures: _ms(figures.read_p50_ms))
+    row("reads p99, ms", lambda figures: _ms(figures.read_p99_ms))
+    row("writes accepted", lambda figures: figures.writes_accepted)
+    row("writes refused", lambda figures: figures.writes_refused)
+    row("logins accepted", lambda figures: figures.logins_accepted)
+    row("logins refused", lambda figures: figures.logins_refused)
+    console.print(table)
+
+    console.print("From `on` to the last commit that a client heard of:", end=" ", markup=False)
+    console.print(f"{result.seconds_to_last_commit:.2f} s")
+    console.print()
+    for promise in result.promises:
+        mark = "[red]BROKEN[/red]" if promise.broken else "[green]kept[/green]  "
+        console.print(mark, f"{promise.broken:>4} {promise.text}", highlight=False)
+        for case in promise.cases:
+            console.print(f"               {case}", markup=False, highlight=False)
+    for minimum in result.minimums:
+        mark = "[green]enough[/green]" if minimum.met else "[red]FEW[/red]   "
+        console.print(mark, f"{minimum.found:>4} {minimum.text} (at least {minimum.wanted})", highlight=False)
+    console.print()
+    console.print(
+        {
+            verdict.KEPT: "Every promise was kept.",
+            verdict.BROKEN: "A promise was BROKEN.",
+            verdict.TOO_SMALL: "Nothing was broken, but the load was too small for that to mean anything.",
+        }[result.exit_code],
+        highlight=False,
+    )
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Give the demonstration; exit with 0 if every promise was kept, 1 if not, 3 if the load was too small to tell."""
+    parser = argparse.ArgumentParser(prog="python -m demo_app.demo", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long the load lasts")
+    parser.add_argument("--app", default=serve.DEFAULT_APP, metavar="MODULE:FACTORY")
+    parser.add_argument("--on-option", action="append", default=[], metavar="OPTION", help="one more for `on`")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave everything there to be looked at")
+    options = parser.parse_args(arguments)
+
+    console = Console(soft_wrap=True)
+    folder = Path(tempfile.mkdtemp(prefix="readonly-demo-"))
+    try:
+        stage = Stage(folder, app=options.app, seconds=options.seconds, on_options=options.on_option, console=console)
+        result = verdict.judge(stage.play())
+        show(result, console)
+        return result.exit_code
+    except Failed as failed:
+        console.print(str(failed), markup=False, highlight=False, style="red")
+        return verdict.BROKEN
+    except KeyboardInterrupt:
+        console.print("Interrupted.")
+        return 130
+    finally:
+        if options.keep is not None:
+            shutil.copytree(folder, options.keep, dirs_exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""Templates and what they may call: one Jinja2 environment that every framework's version of the site renders with."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import jinja2
+
+from demo_app import story
+
+HERE: Final = Path(__file__).parent
+TEMPLATES: Final = HERE / "templates"
+STATIC: Final = HERE / "static"
+
+
+def ago(instant: datetime, *, now: datetime | None = None) -> str:
+    """Return how long ago that was, as one says it."""
+    minutes = int(((now or datetime.now(UTC)) - instant).total_seconds() // 60)
+    if minutes < 1:
+        return "just now"
+    if minutes < 60:
+        return f"{minutes} min ago"
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h ago"
+    return f"{instant:%-d %B}"
+
+
+def initials(name: str) -> str:
+    """Return one or two letters that stand for a name."""
+    letters = [word[0] for word in name.split() if word[0].isalnum()]
+    return "".join((letters[0], letters[-1]) if len(letters) > 1 else letters).upper() or "?"
+
+
+def environment() -> jinja2.Environment:
+    """Return the environment: escaping on, undefined names an error, the site's own names at hand."""
+    env = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters["ago"] = ago
+    env.filters["initials"] = initials
+    env.globals["site_name"] = story.SITE_NAME
+    env.globals["sections"] = story.SECTIONS
+    env.globals["section_names"] = {section.slug: section.name for section in story.SECTIONS}
+    return env
+
+
+def common(**values: Any) -> dict[str, Any]:
+    """Return what every page needs, with defaults for a page that has nothing special to say."""
+    return {"account": None, "here": "", "notice": "", "problem": "", **values}

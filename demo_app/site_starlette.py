@@ -1,0 +1,138 @@
+"""The site on Starlette and SQLAlchemy. `create_app` is where `readonly` comes in; the rest is an ordinary site."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from itsdangerous import URLSafeTimedSerializer
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import Session
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.requests import Request
+from starlette.templating import Jinja2Templates
+
+from demo_app import forms, pages
+from demo_app.settings import Settings
+from demo_app.starlette_pages import mistyped, routes, trouble
+from readonly import Policy, Switch
+from readonly.databases.sqlalchemy import Database
+from readonly_starlette import ReadOnlyMiddleware, template_context
+
+COOKIE = "session"
+
+
+# --- the site becomes switchable --------------------------------------------------------------------------------------
+
+
+def policy(settings: Settings) -> Policy:
+    """Return what this site counts as a login, as a read, and as nobody's business."""
+    return Policy(
+        exempt=["/healthz"],
+        login=["/login", "/register", "GET /oauth/{provider}/callback"],
+        logout=["/logout"],
+        reads=["POST /search"],
+        session_cookies=[COOKIE],
+        secret=settings.secret,
+    )
+
+
+def create_app(settings: Settings) -> Starlette:
+    """Return the site, with its switch."""
+    switch = Switch.from_url(settings.store)
+    primary, replica = engine(settings.database), engine(settings.replica)
+    database = Database(primary, switch, replicas=[replica], discard=["page_view"])
+    return assemble(
+        settings,
+        sessions=async_sessionmaker(
+            primary, sync_session_class=database.routing(Session), expire_on_commit=False, autoflush=False
+        ),
+        # The first one is the outermost: it takes the ended cookie off a request before SessionMiddleware can see it.
+        middleware=[Middleware(ReadOnlyMiddleware, switch=switch, policy=policy(settings))],
+        context_processors=[template_context(switch)],
+        at_start=[switch.start],
+        at_end=[database.close, switch.close],
+        engines=[primary, replica],
+    )
+
+
+def plain_app(settings: Settings) -> Starlette:
+    """Return the same site without `readonly`: what a measurement is compared with."""
+    primary = engine(settings.database)
+    sessions = async_sessionmaker(primary, expire_on_commit=False, autoflush=False)
+    return assemble(settings, sessions=sessions, engines=[primary])
+
+
+def app() -> Starlette:
+    """Return the site as the environment describes it: `uvicorn --factory demo_app.site_starlette:app`."""
+    return create_app(Settings.from_env())
+
+
+# --- an ordinary site -------------------------------------------------------------------------------------------------
+
+
+def engine(path: Path) -> AsyncEngine:
+    """Return an engine for an SQLite file that several processes read and write."""
+    created = create_async_engine(f"sqlite+aiosqlite:///{path}", pool_size=8, max_overflow=8)
+
+    @event.listens_for(created.sync_engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        # WAL lets readers go on while somebody writes; a writer waits for its turn instead of failing at once.
+        for setting in ("journal_mode=WAL", "busy_timeout=10000", "synchronous=NORMAL", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {setting}")
+        cursor.close()
+
+    return created
+
+
+def assemble(
+    settings: Settings,
+    *,
+    sessions: async_sessionmaker[AsyncSession],
+    middleware: Sequence[Middleware] = (),
+    context_processors: Sequence[Callable[[Request], dict[str, Any]]] = (),
+    at_start: Sequence[Callable[[], None]] = (),
+    at_end: Sequence[Callable[[], None]] = (),
+    engines: Sequence[AsyncEngine] = (),
+) -> Starlette:
+    """Return the site's application, with whatever is put around it."""
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        for call in at_start:
+            call()
+        try:
+            yield
+        finally:
+            for used in engines:
+                await used.dispose()
+            for call in at_end:
+                call()
+
+    application = Starlette(
+        routes=routes(),
+        middleware=[
+            *middleware,
+            Middleware(SessionMiddleware, secret_key=settings.secret, session_cookie=COOKIE),
+        ],
+        exception_handlers={HTTPException: trouble, forms.Problem: mistyped},
+        lifespan=lifespan,
+    )
+    application.state.sessions = sessions
+    application.state.codes = URLSafeTimedSerializer(settings.secret, salt="sign-in-code")
+    application.state.templates = Jinja2Templates(
+        env=pages.environment(), context_processors=[_not_switchable, *context_processors]
+    )
+    return application
+
+
+def _not_switchable(_request: Request) -> dict[str, Any]:
+    # What `template_context` says of a site that is writable: the templates need not know that there may be no switch.
+    return {"readonly": {"read_only": False, "message": "", "since": None, "expected_end": None}}
