@@ -99,9 +99,10 @@ def without_causes(record: Record, ids: Iterable[str], *, at: datetime, by: str,
         by: Who lifts.
         undone: Withdraw the session cut-off of these causes, too.
     """
+    wanted = set(ids)
     lifted: dict[str, Lift] = dict(record.lifted)
     for cause in record.causes:
-        if cause.id in set(ids):
+        if cause.id in wanted:
             lifted[cause.id] = Lift(
                 id=cause.id, at=at, by=by, since=cause.since, sessions=cause.sessions, undone=undone
             )
@@ -138,7 +139,7 @@ def _changed(record: Record, *, at: datetime, by: str) -> Record:
 
 
 def adds(mine: Record, theirs: Record) -> bool:
-    """Return whether `mine` knows anything that `theirs` does not: a cause, a lift, a window, a lineage, an epoch."""
+    """Return whether `mine` knows anything that `theirs` does not: a cause, a lift, a window, a cut-off, an epoch."""
     if mine.epoch > theirs.epoch:
         return True
     if mine.lineage != theirs.lineage and mine.lineage:
@@ -148,11 +149,10 @@ def adds(mine: Record, theirs: Record) -> bool:
             return False  # overruled by a person's `init`
     return (
         any(c.id not in theirs.lifted and _newer(c, theirs.cause(c.id)) for c in mine.causes)
-        or any(
-            key not in theirs.lifted or (lift.undone and not theirs.lifted[key].undone)
-            for key, lift in mine.lifted.items()
-        )
+        or any(_one_lift(lift, theirs.lifted.get(key)) != theirs.lifted.get(key) for key, lift in mine.lifted.items())
         or any(_newer(w, _by_id(theirs.windows).get(w.id)) for w in mine.windows)
+        or _latest(mine, theirs) != theirs.sessions_floor
+        or (mine.protected and not theirs.protected)
     )
 
 
@@ -173,11 +173,9 @@ def join(mine: Record, theirs: Record, *, at: datetime) -> Record:
         greater = max(mine, theirs, key=lambda r: r.lineage)
         return replace(greater, epoch=epoch + 1, id=new_id(), changed_at=at)
     older, newer = sorted((mine, theirs), key=lambda r: (r.epoch, r.id))
-    lifted = {**older.lifted, **newer.lifted}
+    lifted = dict(newer.lifted)
     for key, lift in older.lifted.items():
-        if lift.undone and not lifted[key].undone:
-            lifted[key] = replace(lifted[key], undone=True)
-    floors = [f for f in (mine.sessions_floor, theirs.sessions_floor) if f is not None]
+        lifted[key] = _one_lift(lift, lifted.get(key))
     return ordered(
         replace(
             newer,
@@ -189,11 +187,23 @@ def join(mine: Record, theirs: Record, *, at: datetime) -> Record:
             causes=_merged(older.causes, newer.causes),
             lifted=lifted,
             windows=_merged(older.windows, newer.windows),
-            sessions_floor=max(floors, default=None),
+            sessions_floor=_latest(mine, theirs),
             needs=tuple(sorted({*mine.needs, *theirs.needs})),
             extra={**older.extra, **newer.extra},
         )
     )
+
+
+def _latest(mine: Record, theirs: Record) -> datetime | None:
+    return max((f for f in (mine.sessions_floor, theirs.sessions_floor) if f is not None), default=None)
+
+
+def _one_lift(mine: Lift, theirs: Lift | None) -> Lift:
+    """Return the tombstone that everybody agrees on, where a cause was lifted on both sides of a split."""
+    if theirs is None or mine == theirs:
+        return mine
+    found = max(mine, theirs, key=lambda lift: repr(replace(lift, undone=False)))
+    return replace(found, undone=mine.undone or theirs.undone)
 
 
 def _by_id(items: Iterable[Item]) -> dict[str, Item]:
