@@ -98,6 +98,7 @@ class Window:
     """A scheduled stretch of read-only time, as UTC instants.
 
     It closes by the clock, at `start`; it opens by the record alone, when `ended` was written (design rule 14).
+    `ended_at` says when that was: one that was cancelled before its start has ended nobody's session.
     """
 
     id: str
@@ -108,6 +109,7 @@ class Window:
     message: str = ""
     sessions: str | None = None
     ended: bool = False
+    ended_at: datetime | None = None
     revision: int = 1
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -275,6 +277,7 @@ def _window_out(window: Window) -> dict[str, Any]:
         "message": window.message,
         "sessions": window.sessions,
         "ended": window.ended,
+        "ended_at": _instant_out(window.ended_at),
         "revision": window.revision,
     }
 
@@ -381,6 +384,7 @@ def _load_v1(document: dict[str, Any]) -> Record:
             message=_text(item.get("message", "")),
             sessions=_sessions(item.get("sessions")),
             ended=_flag(item.get("ended", False)),
+            ended_at=_maybe_instant(item.get("ended_at")),
             revision=_number(item.get("revision", 1)),
             extra=_rest(item, _WINDOW_FIELDS),
         )

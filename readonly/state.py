@@ -120,7 +120,7 @@ class State:
                 w.start
                 for w in self.record.windows
                 # One that was cancelled before it began has ended nobody's session.
-                if w.ended and w.start <= self.record.changed_at and (w.sessions or default) == "end"
+                if w.ended and w.start <= (w.ended_at or self.record.changed_at) and (w.sessions or default) == "end"
             ]
         return max(found, default=None)
 

@@ -420,7 +420,7 @@ def test_another_sites_record_is_none_of_ours() -> None:
     assert told(known, WRITABLE)[0].may_open
 
 
-# --- knowledge whose time is over --------------------------------------------------------------------------------------
+# --- knowledge whose time is over -----------------------------------------------------------------------------------
 
 
 def test_a_lapsed_process_opens_nobody_from_memory() -> None:

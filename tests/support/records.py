@@ -108,6 +108,7 @@ def windows() -> st.SearchStrategy[Window]:
         st.integers(1, 90),
         by=WORDS,
         ended=st.booleans(),
+        ended_at=st.none() | INSTANTS,
         revision=st.integers(1, 3),
         sessions=SESSIONS,
         extra=extras(),
