@@ -193,7 +193,7 @@ def problem(verdict: Verdict, state: State, *, retry_after: int | None) -> bytes
     }
     if retry_after is not None:
         document["retry_after"] = retry_after
-    return json.dumps(document, ensure_ascii=False).encode()
+    return json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
 
 
 class Rejection:
@@ -316,7 +316,7 @@ class Rejection:
         if self._page is not None:
             try:
                 made = self._page(refused)
-                return (made.encode() if isinstance(made, str) else bytes(made)), headers
+                return made.encode("utf-8", "replace") if isinstance(made, str) else bytes(made), headers
             except Exception:
                 # A page that fails would turn each refusal into a 500, on the worst night for it.
                 logger.exception("the site's own page failed; the built-in one is shown instead")

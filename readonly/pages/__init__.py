@@ -80,7 +80,7 @@ def render(refused: Refused) -> bytes:
         operator=_operator(refused.operator),
         style=_STYLE,
         script=_SCRIPT,
-    ).encode()
+    ).encode("utf-8", "replace")  # a message from JSON may hold half a surrogate pair
 
 
 def _words(refused: Refused) -> tuple[str, str, str, str]:
