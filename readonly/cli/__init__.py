@@ -9,9 +9,12 @@ import click
 
 from .. import __version__
 from ..site import Site
-from .change import init, off, on, wait
+from .change import off, on, wait
 from .common import Options
+from .init import init
+from .options import Text
 from .show import members, status
+from .terminal import INTERRUPTED, usage_error
 
 HELP = """Make a running site read-only while you do something irreversible, and know when it is safe.
 
@@ -21,9 +24,29 @@ The night           on  wait  off
                     status  members
 
 \b
-Exit codes: 0 true and proven · 1 failed · 2 usage, or another site · 3 set but not proven, or still read-only
-4 store not reachable, or no record · 5 lost against another operator · 6 refused · 130/143 interrupted
+  {program} on --for 45m --reason "INC-441" && ./irreversible
+  {program} status --expect safe && ./next-step
+  {program} off
+
+\b
+Exit  0 what was asked for is true, and proven   1 failed
+      2 typed wrongly, or another site           3 set, not proven; or still read-only
+      4 store not reachable, or has no record    5 lost against another operator
+      6 refused: another's cause, or a name      130, 143 interrupted, what stands was said
 """
+
+
+class _Group(click.Group):
+    """A group whose help lists its commands by when they are needed, once."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Add nothing: the text names them."""
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the text with the name that was typed."""
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(HELP.format(program=ctx.command_path))
 
 
 def command_group(site: Callable[[], Site] | None = None) -> click.Group:
@@ -33,17 +56,23 @@ def command_group(site: Callable[[], Site] | None = None) -> click.Group:
         site: Makes the site to operate, from a framework's own settings; None: from options and environment.
     """
 
-    @click.group(name="readonly", help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
-    @click.option(
-        "--store", metavar="URL", help="The store's URL (default: READONLY_STORE, or readonly.toml)."
+    @click.group(
+        name="readonly",
+        cls=_Group,
+        help="Make the site read-only, know when it is safe, and open it again.",
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     )
+    @click.option("--store", metavar="URL", help="The store's URL (default: READONLY_STORE, or readonly.toml).")
+    @click.option("--site", "expected", metavar="NAME", help="An assertion: exit 2 if the store holds another site.")
+    @click.option("--config", type=click.Path(dir_okay=False), metavar="FILE", help="A readonly.toml.")
     @click.option(
-        "--site", "expected", metavar="NAME", help="An assertion: exit 2 if the store holds another site."
+        "--as",
+        "operator",
+        type=Text(),
+        metavar="NAME",
+        help="Who you are (default: READONLY_OPERATOR, SUDO_USER, user).",
     )
-    @click.option("--config", type=click.Path(dir_okay=False), help="A readonly.toml.")
-    @click.option(
-        "--as", "operator", metavar="NAME", help="Who you are (default: READONLY_OPERATOR, SUDO_USER, user)."
-    )
+    @click.option("--json", "as_json", is_flag=True, help="One JSON object a line; the last is the result.")
     @click.version_option(__version__, prog_name="readonlyctl")
     @click.pass_context
     def group(
@@ -52,9 +81,16 @@ def command_group(site: Callable[[], Site] | None = None) -> click.Group:
         expected: str | None,
         config: str | None,
         operator: str | None,
+        as_json: bool,
     ) -> None:
         context.obj = Options(
-            store=store, config=config, expected_site=expected, operator_name=operator, make_site=site
+            program=context.command_path,
+            store=store,
+            config=config,
+            expected_site=expected,
+            operator_name=operator,
+            as_json=as_json,
+            make_site=site,
         )
 
     for command in (init, on, wait, off, status, members):
@@ -64,7 +100,11 @@ def command_group(site: Callable[[], Site] | None = None) -> click.Group:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run `readonlyctl`; ends the process with an exit code of the design."""
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        command_group().main(args=arguments, prog_name="readonlyctl", standalone_mode=True)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        code = command_group().main(args=words, prog_name="readonlyctl", standalone_mode=False)
+    except click.ClickException as error:
+        usage_error(error, words)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from .. import changes
 from ..changes import Operator
 from ..config import operator_config
-from ..errors import ConfigurationError
-from ..members import Confirmation
-from ..record import Record
+from ..errors import ConfigurationError, Error, StoreUnreachable
+from ..members import Confirmation, Member, confirm, parse_expect
+from ..record import Mode
 from ..site import Look, Site
-from ..state import State
-from ..stores import Census, Store, redacted
-from .terminal import REFUSED, USAGE, Exit, Output, clock_time, printable, rfc3339, spoken
+from ..stores import redacted
+from .terminal import REFUSED, USAGE, Output, Refusal
+from .words import SILENT, cause_lines, counted, state_fields
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def json_option(function: F) -> F:
-    """Add --json."""
-    return click.option(
-        "--json", "as_json", is_flag=True, help="One JSON object a line; the last is the result."
-    )(function)
+NOBODY = "no process of the site reports: is the middleware installed, and does it use this very store?"
 
 
 @dataclass(slots=True)
@@ -35,13 +29,16 @@ class Options:
     """What was typed before the command's name.
 
     Attributes:
-        make_site: Given by a framework's own command (manage.py, flask); None for readonlyctl.
+        program: How the group was called: `readonlyctl`, `flask readonly`.
+        make_site: Given by a framework's own command; None for readonlyctl.
     """
 
+    program: str = "readonlyctl"
     store: str | None = None
     config: str | None = None
     expected_site: str | None = None
     operator_name: str | None = None
+    as_json: bool = False
     make_site: Callable[[], Site] | None = None
 
     def store_url(self) -> str:
@@ -50,7 +47,7 @@ class Options:
             return self.make_site().store.url
         return operator_config(store=self.store, config=self.config).store
 
-    def site(self) -> Site:
+    def site(self, expect: str | None = None) -> Site:
         """Return the site to work on; nothing is connected yet."""
         if self.make_site is not None and self.store is None:
             site = self.make_site()
@@ -58,11 +55,31 @@ class Options:
             refuse_memory(self.store_url())
             site = Site.from_config(self.config, store=self.store)
         refuse_memory(site.store.url)
+        if self.expected_site not in (None, site.name):
+            raise ConfigurationError(
+                f"{redacted(site.store.url)} is the store of {site.name}; you said --site {self.expected_site}. "
+                "Nothing was changed"
+            )
+        if expect is not None:
+            site.expect.update(parse_expect(expect))
         return site
 
     def operator(self) -> Operator:
         """Return who is typing."""
         return Operator.here(self.operator_name)
+
+    def typed(self, command: str) -> str:
+        """Return a command as it must be typed here to mean the same site and the same person."""
+        words = [self.program]
+        if self.store is not None:
+            words += ["--store", shlex.quote(redacted(self.store))]
+        if self.config is not None:
+            words += ["--config", shlex.quote(self.config)]
+        if self.expected_site is not None:
+            words += ["--site", shlex.quote(self.expected_site)]
+        if self.operator_name is not None:
+            words += ["--as", shlex.quote(self.operator_name)]
+        return " ".join([*words, command])
 
 
 def refuse_memory(url: str) -> None:
@@ -74,46 +91,87 @@ def refuse_memory(url: str) -> None:
         )
 
 
-def survey(store: Store) -> tuple[Record | None, Census]:
-    """Read record and registry."""
-    return changes.survey(store, None)
+@contextmanager
+def naming_init(site_name: str, options: Options) -> Any:
+    """Have errors about a store file that is not there name `init`, for a site that is new."""
+    try:
+        yield
+    except StoreUnreachable as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise StoreUnreachable(f"{error}. New site? {options.typed(f'init {site_name}')}") from error.__cause__
+        raise
 
 
 def headline(site: Site, options: Options, output: Output) -> Look:
-    """Print the first line of every command, site, store and members, and return what was read for it."""
-    if options.expected_site is not None and options.expected_site != site.name:
-        raise ConfigurationError(
-            f"the store {redacted(site.store.url)} is {site.name}'s; you said --site {options.expected_site}. "
-            "Nothing was changed"
-        )
-    look = site.look()
-    output.site = site.name
-    if look.record is not None and look.record.site != site.name:
-        raise ConfigurationError(
-            f"this store holds {look.record.site}; its URL says {site.name}. Nothing was changed"
-        )
-    there = len(living(look))
-    protected = " (protected)" if look.record is not None and look.record.protected else ""
-    output.line(
-        f"{site.name}{protected} · {site.shown_store} · {there} {'member' if there == 1 else 'members'}"
-    )
+    """Print the first line of every command, site, store and members, and return what was read for it.
+
+    Raises:
+        UnreadableRecord: There is a record that this version can't read.
+    """
+    look = first_line(site, options, output)
+    if look.unreadable is not None:
+        raise look.unreadable
+    protected = look.record is not None and look.record.protected
+    output.event("site", store=site.shown_store, protected=protected, reporting=len(living(look)))
     return look
 
 
-def living(look: Look) -> list[Any]:
-    """Return the members that report."""
-    from ..members import Condition, confirm
+def first_line(site: Site, options: Options, output: Output) -> Look:
+    """Do what `headline` does, and let the caller judge what was read."""
+    output.site = site.name
+    with naming_init(site.name, options):
+        look = site.look()
+    there = living(look)
+    hosts = len({m.report.host for m in there})
+    protected = look.record is not None and look.record.protected
+    text = f"{site.name}{' (protected)' if protected else ''} · {site.shown_store} · {counted(len(there), 'member')}"
+    output.line(text + (f" on {hosts} hosts" if hosts > 1 else ""))
+    return look
 
-    found = confirm(look.record, look.census.reports, causes=(), closing=False, at=look.census.reading.at)
-    silent = (Condition.LOST, Condition.EXPIRED, Condition.GONE)
-    return [m for m in found.members if m.condition not in silent]
+
+def living(look: Look) -> list[Member]:
+    """Return the members that report."""
+    return [m for m in judged(look).members if m.condition not in SILENT]
+
+
+def judged(look: Look, site: Site | None = None) -> Confirmation:
+    """Return every member's condition for what is in force now."""
+    state = look.state
+    reading = look.census.reading
+    return confirm(
+        look.record,
+        look.census.reports,
+        causes=[c.id for c in state.causes] or (tuple(look.record.lifted) if look.record is not None else ()),
+        closing=bool(state.causes),
+        at=reading.at,
+        expect=site.expect if site is not None and state.causes else None,
+        here_since=reading.here_since,
+        incarnation_seconds=reading.incarnation_seconds,
+    )
+
+
+def stands_now(site: Site, output: Output) -> dict[str, Any]:
+    """Read and say what stands, after a command could not do what it was told; return it as JSON fields."""
+    try:
+        look = site.look()
+    except Error:
+        output.note("What stands now is not known: the store does not answer.")
+        return {"mode": "unknown"}
+    state = look.state
+    if state.mode is Mode.READ_ONLY:
+        output.note(f"What stands now: READ-ONLY, epoch {state.epoch}")
+        for line in cause_lines(state.causes, look.census.reading.at):
+            output.note("  " + line)
+    elif state.mode is Mode.WRITABLE:
+        output.note(f"What stands now: WRITABLE, epoch {state.epoch}")
+    else:
+        output.note(f"What stands now: UNKNOWN ({state.unknown_because})")
+    return state_fields(state)
 
 
 def check_site(options: Options, site: Site, look: Look, question: str, *, yes: bool = False) -> None:
     """Have a protected site's name typed on a terminal, or want --site without one."""
     if look.record is None or not look.record.protected:
-        return
-    if options.expected_site == site.name:
         return
     if yes and sys.stdin.isatty():
         return
@@ -121,90 +179,18 @@ def check_site(options: Options, site: Site, look: Look, question: str, *, yes: 
 
 
 def ask_for_name(options: Options, name: str, question: str) -> None:
-    """Ask for a site's name.
+    """Ask for a site's name; `--site` has answered already.
 
     Raises:
-        Exit: It was not typed; nothing was changed.
+        Refusal: It was not typed; nothing was changed.
     """
     if options.expected_site == name:
         return
     if not sys.stdin.isatty():
-        click.echo(
-            f"readonlyctl: {name} is protected: say --site {name} where no one can be asked. Nothing was changed",
-            err=True,
-        )
-        raise Exit(REFUSED)
-    typed = click.prompt(f"{question} Type its name to go on", default="", show_default=False, err=True)
+        raise Refusal(f"{name} is protected: say --site {name} where nobody can be asked. Nothing was changed", REFUSED)
+    try:
+        typed = click.prompt(f"{question} Type its name to go on", default="", show_default=False, err=True)
+    except click.Abort:  # the end of the input
+        raise Refusal("no name was typed. Nothing was changed", REFUSED) from None
     if typed.strip() != name:
-        click.echo("readonlyctl: that is not its name. Nothing was changed", err=True)
-        raise Exit(USAGE)
-
-
-def state_fields(state: State) -> dict[str, Any]:
-    """Return a state as JSON fields."""
-    return {
-        "mode": state.mode,
-        "epoch": state.epoch,
-        "since": state.since,
-        "expected_end": state.expected_end,
-        "causes": [
-            {
-                "id": c.id,
-                "kind": c.kind,
-                "by": c.by,
-                "host": c.host,
-                "since": rfc3339(c.since),
-                "reason": c.reason,
-                "message": c.message,
-                "expected_end": rfc3339(c.expected_end) if c.expected_end else None,
-                "sessions": c.sessions,
-            }
-            for c in state.causes
-        ],
-    }
-
-
-def confirmation_fields(found: Confirmation) -> dict[str, Any]:
-    """Return a confirmation as JSON fields."""
-    return {
-        "epoch": found.epoch,
-        "confirmed": found.safe,
-        "members": [
-            {
-                "id": m.report.id,
-                "role": m.report.role,
-                "host": m.report.host,
-                "pid": m.report.pid,
-                "condition": m.condition,
-                "silent_seconds": round(m.silent_seconds, 1),
-                "in_flight": m.report.in_flight,
-                "why": m.why,
-            }
-            for m in found.members
-        ],
-    }
-
-
-def cause_lines(state: State) -> list[str]:
-    """Return one line a cause, as `off` and `status` show them."""
-    now = state.record.changed_at if state.record is not None else None
-    lines = []
-    for cause in state.causes:
-        since = clock_time(cause.since, now or cause.since)
-        text = f"{cause.kind} {cause.id}   {printable(cause.by)}"
-        if cause.host and not cause.by.endswith("@" + cause.host):
-            text += f" @ {printable(cause.host)}"
-        text += f"   since {since}"
-        if cause.expected_end is not None:
-            text += f", expected until {clock_time(cause.expected_end, now or cause.since)}"
-        if cause.reason:
-            text += f'   "{printable(cause.reason)}"'
-        lines.append(text)
-    return lines
-
-
-def overdue(state: State, at: Any) -> str:
-    """Say how long ago the announced end was, if it has passed."""
-    if state.expected_end is None or state.expected_end >= at:
-        return ""
-    return f" (overdue {spoken((at - state.expected_end).total_seconds())})"
+        raise Refusal("that is not its name. Nothing was changed", USAGE)

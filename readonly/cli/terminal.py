@@ -1,19 +1,19 @@
-"""How commands speak: results to stdout, progress to stderr, plain uncut lines, JSON where asked, honest exit codes."""
+"""How commands speak and end: results to stdout, progress to stderr, JSON where asked, honest exit codes."""
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
-import unicodedata
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import FrameType
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import click
-import durationpy
 
 from ..errors import (
     ConfigurationError,
@@ -25,9 +25,11 @@ from ..errors import (
     StoreUnreachable,
     UnreadableRecord,
 )
+from .words import printable, rfc3339
 
 OK, FAILED, USAGE, NOT_PROVEN, NO_STORE, LOST, REFUSED = 0, 1, 2, 3, 4, 5, 6
 INTERRUPTED, TERMINATED = 130, 143
+# Rises when a field of the JSON output changes its meaning or goes away; new fields may come at any time.
 SCHEMA = 1
 
 _CODES: tuple[tuple[type[Error], int], ...] = (
@@ -57,19 +59,23 @@ class Exit(Exception):
         self.code = code
 
 
+class Refusal(Error):
+    """A command refuses by itself, before it has changed anything.
+
+    Attributes:
+        code: The exit code.
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 def exit_code(error: Error) -> int:
     """Return the exit code that stands for an error."""
+    if isinstance(error, Refusal):
+        return error.code
     return next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
-
-
-def printable(text: str) -> str:
-    """Return text with what a terminal would obey (escape sequences, line breaks, direction marks) made visible."""
-    return "".join(
-        c
-        if c == " " or unicodedata.category(c) not in ("Cc", "Cf", "Zl", "Zp", "Cs", "Co")
-        else f"\\x{ord(c):02x}"
-        for c in text
-    )
 
 
 class Output:
@@ -83,27 +89,55 @@ class Output:
     def __init__(self, *, as_json: bool, site: str = "") -> None:
         self.as_json = as_json
         self.site = site
+        # Says what stands, and returns it for the result, when the command is interrupted, the store fails or a race
+        # is lost. A command that has begun to change something puts its own here.
+        self.standing: Callable[[BaseException], dict[str, Any]] = self._nothing_changed
 
     def line(self, text: str = "") -> None:
         """Print a line of the result."""
         if not self.as_json:
-            click.echo(text)
+            _print(text, sys.stdout)
 
     def note(self, text: str) -> None:
         """Print a line of progress."""
         if not self.as_json:
-            click.echo(text, err=True)
+            _print(text, sys.stderr)
+
+    def hints(self, *pairs: tuple[str, str]) -> None:
+        """Print what may be typed next: what for, and what, one a line."""
+        width = max(len(what) for what, _ in pairs)
+        for what, typed in pairs:
+            self.line(f"  {what:<{width}}   {typed}")
 
     def event(self, event: str, **fields: Any) -> None:
         """Print one object, if JSON was asked for."""
         if self.as_json:
             document = {"schema": SCHEMA, "event": event, "site": self.site, **fields}
-            click.echo(json.dumps(document, default=_plain, ensure_ascii=False))
+            # Only ASCII: whoever looks at it on a terminal is safe from what operators and members wrote.
+            _print(json.dumps(document, default=_plain), sys.stdout)
 
     def result(self, code: int, **fields: Any) -> NoReturn:
         """Print the last object, if JSON was asked for, and end with an exit code."""
         self.event("result", exit=code, **fields)
         raise Exit(code)
+
+    def _nothing_changed(self, _why: BaseException) -> dict[str, Any]:
+        self.note("Nothing was changed.")
+        return {"changed": False}
+
+
+def _print(text: str, stream: IO[str]) -> None:
+    try:
+        click.echo(text, file=stream)
+    except BrokenPipeError:
+        # Nobody reads on (`| head -1`): that must change neither what the command does nor how it ends.
+        _read_by_nobody(stream)
+
+
+def _read_by_nobody(stream: IO[str]) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _plain(value: Any) -> Any:
@@ -114,52 +148,12 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def rfc3339(value: datetime) -> str:
-    """Return an instant as RFC 3339 in UTC, whole seconds."""
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def clock_time(value: datetime, now: datetime) -> str:
-    """Return an instant as people say it: with the date only where it is not today's."""
-    value, now = value.astimezone(UTC), now.astimezone(UTC)
-    return value.strftime("%H:%M:%S UTC" if value.date() == now.date() else "%Y-%m-%d %H:%M:%S UTC")
-
-
-def spoken(seconds: float) -> str:
-    """Return a stretch of time as people say it."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min"
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-
-
-class Duration(click.ParamType[timedelta]):
-    """`45m`, `1h30m`, `90s`: a unit is needed, and it must be longer than nothing."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """Read a duration."""
-        if isinstance(value, timedelta):
-            return value
-        text = str(value).strip()
-        if text.replace(".", "", 1).isdigit() and float(text) > 0:
-            self.fail(f"{text} what? Write {text}m or {text}s", param, ctx)
-        try:
-            found = durationpy.from_str(text)
-        except (durationpy.DurationError, ValueError, OverflowError):
-            self.fail(f"{text!r} is no duration: write 45m, 1h30m or 90s", param, ctx)
-        if not isinstance(found, timedelta) or found <= timedelta(0):
-            self.fail(f"{text!r} is not longer than nothing: write 45m, 1h30m or 90s", param, ctx)
-        return found
-
-
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Turn Ctrl-C and SIGTERM into `Interrupted`, so that a command can say what stands before it ends."""
+    if threading.current_thread() is not threading.main_thread():  # a framework's command called from a thread
+        yield
+        return
 
     def stop(number: int, _frame: FrameType | None) -> None:
         raise Interrupted(TERMINATED if number == signal.SIGTERM else INTERRUPTED)
@@ -174,17 +168,59 @@ def interruptible() -> Iterator[None]:
 
 def run(command: Callable[[], None], output: Output) -> NoReturn:
     """Run a command's body and end the process with the code that stands for what happened."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that can't show a character gets its number; no command fails for that.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    with interruptible():
+        try:
+            code = _ended(command, output)
+        except Interrupted as stopped:
+            code = stopped.code
+            try:
+                output.note("Interrupted.")
+                output.event("result", exit=code, **output.standing(stopped))
+            except Interrupted as again:
+                code = again.code
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _read_by_nobody(sys.stdout)
+    sys.exit(code)
+
+
+def _ended(command: Callable[[], None], output: Output) -> int:
     try:
         command()
     except Exit as done:
-        code = done.code
+        return done.code
     except Error as error:
         code = exit_code(error)
         output.event("error", error=type(error).__name__, message=str(error))
-        output.event("result", exit=code)
-        click.echo(f"readonlyctl: {printable(str(error))}", err=True)
-    else:
-        output.event("result", exit=OK)
-        code = OK
-    sys.stdout.flush()
-    sys.exit(code)
+        say_error(str(error))
+        found = output.standing(error) if isinstance(error, (StoreUnreachable, LostRace)) else {"changed": False}
+        output.event("result", exit=code, **found)
+        return code
+    except Exception as error:
+        # A fault of ours: Python shows where, and the site is as it is.
+        output.event("error", error=type(error).__name__, message=str(error))
+        output.event("result", exit=FAILED)
+        say_error("a fault of this program, see below; what the site is now: readonlyctl status")
+        raise
+    output.event("result", exit=OK)
+    return OK
+
+
+def say_error(message: str) -> None:
+    """Print an error as one line, with nothing in it that a terminal would obey."""
+    _print(f"readonlyctl: {printable(message)}", sys.stderr)
+
+
+def usage_error(error: click.ClickException, words: Sequence[str]) -> NoReturn:
+    """End a command that was never begun, since it was typed wrongly."""
+    if "--json" in words:
+        output = Output(as_json=True)
+        output.event("error", error=type(error).__name__, message=error.format_message())
+        output.event("result", exit=error.exit_code, changed=False)
+    error.show()
+    sys.exit(error.exit_code)

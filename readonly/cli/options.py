@@ -1,0 +1,79 @@
+"""Options that commands share, and what may stand in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+import durationpy
+
+F = TypeVar("F", bound=Callable[..., Any])
+# Longer is a slip of the finger, not maintenance; and further on instants end (the year 9999).
+LONGEST = timedelta(days=366)
+
+if TYPE_CHECKING:
+    DurationType = click.ParamType[timedelta]
+    TextType = click.ParamType[str]
+else:  # before click 8.4 a ParamType takes no type argument at run time
+    DurationType = TextType = click.ParamType
+
+
+class Duration(DurationType):
+    """`45m`, `1h30m`, `90s`: a unit is needed, and it must be longer than nothing."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Read a duration."""
+        if isinstance(value, timedelta):
+            return value
+        text = str(value).strip()
+        if text.replace(".", "", 1).isdigit() and float(text) > 0:
+            self.fail(f"{text} what? Write {text}m or {text}s.", param, ctx)
+        try:
+            found = durationpy.from_str(text)
+        except (durationpy.DurationError, ValueError, OverflowError):
+            self.fail(f"{text!r} is no duration: write 45m, 1h30m or 90s.", param, ctx)
+        if found <= timedelta(0):
+            self.fail(f"{text!r} is not longer than nothing: write 45m, 1h30m or 90s.", param, ctx)
+        if found > LONGEST:
+            self.fail(f"{text!r} is longer than a year: write 45m, 1h30m or 90s.", param, ctx)
+        return found
+
+
+class Text(TextType):
+    """Any text; bytes that are no UTF-8 are replaced, since no command fails at night for a wrong character."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Make it storable."""
+        return str(value).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def json_option(function: F) -> F:
+    """Add --json."""
+    return click.option("--json", "as_json", is_flag=True, help="One JSON object a line; the last is the result.")(
+        function
+    )
+
+
+def timeout_option(function: F) -> F:
+    """Add --timeout."""
+    return click.option(
+        "--timeout", type=Duration(), default="60s", metavar="60s", help="How long to wait for proof (default: 60s)."
+    )(function)
+
+
+def expect_option(function: F) -> F:
+    """Add --expect for members."""
+    return click.option(
+        "--expect", default=None, metavar="web=4,…", help="How many members of each role must be there."
+    )(function)
+
+
+def yes_option(function: F) -> F:
+    """Add --yes."""
+    return click.option("--yes", is_flag=True, help="Don't ask for a protected site's name on a terminal.")(function)
