@@ -8,7 +8,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import pytest
 
@@ -18,6 +19,8 @@ from support.missing import ServerMissing
 from support.postgres_server import PostgresPair, PostgresServer
 from support.redis_server import RedisServer
 from support.timing import Timing
+
+T = TypeVar("T")
 
 # Before anything is imported that reads them: a developer's own store must never be switched by a test.
 for _name in set(os.environ) - set(without_ours(os.environ)):
@@ -61,7 +64,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     """One Redis for all tests; never flush or kill it (that is what `own_redis` is for)."""
-    server = _started_redis()
+    server = _started(lambda: RedisServer().start())
     yield server
     server.close()
 
@@ -75,25 +78,23 @@ def redis_url(redis_server: RedisServer) -> str:
 @pytest.fixture
 def own_redis() -> Iterator[RedisServer]:
     """A Redis for this test alone: flush it, kill it, restart it, pause it."""
-    server = _started_redis()
+    server = _started(lambda: RedisServer().start())
     yield server
     server.close()
 
 
-def _started_redis() -> RedisServer:
+def _started(start: Callable[[], T]) -> T:
     try:
-        return RedisServer().start()
+        return start()
     except ServerMissing as error:
-        missing.report(error)
+        lacking = error
+    raise missing.outcome(lacking)  # outside of the handler, or the summary shows both as one failure
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """One PostgreSQL for all tests; each takes a database of its own (`postgres_url`)."""
-    try:
-        server = PostgresServer().start()
-    except ServerMissing as error:
-        missing.report(error)
+    server = _started(lambda: PostgresServer().start())
     yield server
     server.close()
 
@@ -109,7 +110,7 @@ def postgres_url(postgres: PostgresServer) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def postgres_pair() -> Iterator[PostgresPair]:
     """A primary and its streaming standby for all tests; neither may be killed or promoted."""
-    pair = _started_pair()
+    pair = _started(PostgresPair)
     yield pair
     pair.close()
 
@@ -117,16 +118,9 @@ def postgres_pair() -> Iterator[PostgresPair]:
 @pytest.fixture
 def own_postgres_pair() -> Iterator[PostgresPair]:
     """A pair for this test alone: kill the primary, promote the standby. Takes a second or two."""
-    pair = _started_pair()
+    pair = _started(PostgresPair)
     yield pair
     pair.close()
-
-
-def _started_pair() -> PostgresPair:
-    try:
-        return PostgresPair()
-    except ServerMissing as error:
-        missing.report(error)
 
 
 if sys.platform != "linux":  # pragma: no cover - said once, not tested: the suite is written for Linux

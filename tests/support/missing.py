@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import NoReturn
 
 import pytest
 
@@ -27,12 +26,12 @@ def in_ci() -> bool:
     return os.environ.get("CI", "").lower() not in {"", "0", "false"}
 
 
-def report(error: ServerMissing) -> NoReturn:
-    """Remember the server for the summary, and skip the running test, or fail it in CI."""
+def outcome(error: ServerMissing) -> BaseException:
+    """Remember the server for the summary; return what to raise: a skip of the running test, in CI its failure."""
     _missing[error.server] = str(error)
     if in_ci():
-        pytest.fail(str(error), pytrace=False)
-    pytest.skip(str(error))
+        return pytest.fail.Exception(str(error), pytrace=False)
+    return pytest.skip.Exception(str(error))
 
 
 def reported() -> dict[str, str]:

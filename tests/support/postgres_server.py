@@ -75,26 +75,24 @@ def _usable_bin() -> Path:
     found = find_postgres()
     if children.unprivileged() is None or children.open_to_all(found):
         return found
-    installed = found.parent
     # One copy per version serves all test runs of this machine's user; 35 MB are not worth one each.
     version = subprocess.run([found / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
-    home = Path("/tmp" if children.open_to_all("/tmp") else children.open_folder("readonly-pg-programs-"))
+    home = Path("/tmp") if children.open_to_all("/tmp") else children.open_folder("readonly-pg-programs-")
     copy = home / f"readonly-test-{version.split()[2]}-{os.geteuid()}"
-    if not _complete(copy / "bin") or copy.stat().st_uid != os.geteuid():
+    programs = found.relative_to(found.parents[2])
+    if not (_complete(copy / programs) and copy.stat().st_uid == os.geteuid()):
         making = children.open_folder("readonly-pg-copy-")
-        shutil.copytree(
-            installed,
-            making,
-            symlinks=True,
-            dirs_exist_ok=True,
-            ignore=shutil.ignore_patterns("include", "pgbench"),
-        )
-        making.chmod(0o755)
+        package = found.parents[1]
+        # The wheel keeps the libraries beside its package, and the programs look for them by relative path.
+        for folder in (package, package.with_name(f"{package.name}.libs")):
+            if folder.exists():
+                ignored = shutil.ignore_patterns("include", "pgbench", "__pycache__")
+                shutil.copytree(folder, making / folder.name, symlinks=True, ignore=ignored)
         try:
             making.rename(copy)
         except OSError:  # another run was faster, or something else stands there
             copy = making
-    return copy / "bin"
+    return copy / programs
 
 
 class PostgresServer:

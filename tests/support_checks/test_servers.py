@@ -58,6 +58,7 @@ def test_paused_redis_answers_nothing_until_resumed(own_redis: RedisServer) -> N
     assert own_redis.command("PING") == "+PONG"
 
 
+@pytest.mark.usefixtures("redis_server")
 def test_redis_does_not_outlive_a_killed_runner() -> None:
     """`kill -9` of the test runner takes its servers along, where the system can do that."""
     if children._setpriv() is None:
