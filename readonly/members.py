@@ -8,9 +8,11 @@ commit, unless its last words were "nothing in flight, and refusing".
 from __future__ import annotations
 
 import json
+import math
+import os
 import platform
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -72,6 +74,7 @@ class Report:
         local: Causes that only it sees, one sentence each.
         inert: READONLY_DISABLED is set: it refuses nothing.
         gone: Its last words.
+        knew: Ids of members that it knew of before the store lost its registry, and has not seen there since.
         tally: Counters since it started.
     """
 
@@ -98,30 +101,58 @@ class Report:
     local: tuple[str, ...] = ()
     inert: bool = False
     gone: bool = False
+    knew: tuple[str, ...] = ()
     tally: Mapping[str, Any] = field(default_factory=dict)
 
     def dump(self) -> bytes:
         """Return the report as it is sent: JSON, UTF-8."""
-        return json.dumps(asdict(self), separators=(",", ":"), ensure_ascii=False).encode()
+        # Text that is no UTF-8 (a name from the environment) becomes \udcxx, which is JSON for itself.
+        return json.dumps(asdict(self), separators=(",", ":"), ensure_ascii=False).encode(errors="backslashreplace")
 
     @classmethod
     def load(cls, member: str, raw: bytes) -> Report:
         """Read a report; fields of newer versions are ignored, and one that can't be read proves nothing."""
         try:
             document = json.loads(raw)
-            known = {f.name for f in fields(cls)}
-            values = {key: value for key, value in document.items() if key in known}
-            values["causes"] = tuple(values.get("causes", ()))
-            values["local"] = tuple(values.get("local", ()))
-            values["guards"] = tuple(Guarded(**g) for g in values.get("guards", ()))
+            values = {f.name: _checked(f.name, document[f.name]) for f in fields(cls) if f.name in document}
             return cls(**values)
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             return cls(id=member, host="?", pid=0, role="unreadable", reads_version=0, closed=False)
 
     @property
     def name(self) -> str:
         """What people call it: role, host and pid."""
         return f"{self.role} {self.host}/{self.pid}"
+
+
+_LIKE = Report(id="", host="", pid=0, role="")
+
+
+def _checked(name: str, value: Any) -> Any:
+    """Return a report's value as it is kept; what is of another type than it should be proves nothing."""
+    like = getattr(_LIKE, name)
+    if name == "guards":
+        return tuple(
+            Guarded(_text(g["name"]), _text(g.get("proof", "pending")), dict(g.get("server", {}))) for g in value
+        )
+    if name == "lease" and value is None:
+        return None
+    if isinstance(like, tuple):
+        return tuple(_text(item) for item in value)
+    if name == "lease" or isinstance(like, float):
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise TypeError(f"{name}={value!r} is no number")
+    elif isinstance(like, Mapping):
+        return dict(value)
+    elif type(value) is not type(like):
+        raise TypeError(f"{name}={value!r} is no {type(like).__name__}")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, found {value!r}")
+    return value
 
 
 class Condition(StrEnum):
@@ -212,6 +243,7 @@ def confirm(
     expect: Mapping[str, Expected] | None = None,
     here_since: Mapping[str, datetime] | None = None,
     incarnation_seconds: float = float("inf"),
+    forgotten: Collection[str] = (),
 ) -> Confirmation:
     """Judge every member against a change: by cause, not by epoch (design rule 11).
 
@@ -225,17 +257,22 @@ def confirm(
         here_since: For each cause, when it came into this store.
         incarnation_seconds: How long this store has been known; a registry younger than a member's silence may be
             missing somebody who is still at work (design rule 6).
+        forgotten: Ids of members that a person vouched for.
     """
     wanted = tuple(causes)
     problems: list[str] = []
     standing = State.at(at, record).causes if record is not None else ()
     present = {c.id for c in standing}
+    if closing and not wanted:
+        # Members of an emptied store refuse, too, until one that knows more writes the whole record back.
+        problems.append("no cause keeps the site read-only: it may open by itself")
     for cause in wanted:
         if closing and cause not in present:
             problems.append(f"the store does not hold {cause} any more")
         if not closing and cause in present:
             problems.append(f"the store holds {cause} again")
-    found = [_judge(Report.load(s.member, s.report), s, wanted, closing, at, here_since or {}) for s in reports]
+    loaded = [(Report.load(s.member, s.report), s) for s in reports]
+    found = [_judge(report, s, wanted, closing, at, here_since or {}) for report, s in loaded]
     members = tuple(sorted((m for m in found if m is not None), key=lambda m: (m.report.role, m.report.name)))
     alive = [m for m in members if m.condition not in (Condition.LOST, Condition.EXPIRED, Condition.GONE)]
     if closing and not alive:
@@ -251,6 +288,14 @@ def confirm(
                 f"the store is known for {incarnation_seconds:.1f} s only: who was there before has until "
                 f"{settled_after:.1f} s to report again"
             )
+    if closing:
+        # Age alone proves nothing: a member that stood still when the store forgot it may wake up at any time.
+        known_now = {s.member for s in reports} | set(forgotten)
+        problems += [
+            f"member {lost} was known before the store lost its registry and has not reported since: if its process "
+            f"is over, readonlyctl members forget {lost}"
+            for lost in sorted({known for report, _ in loaded for known in report.knew} - known_now)
+        ]
     return Confirmation(
         epoch=record.epoch if record is not None else 0,
         causes=wanted,
@@ -403,7 +448,17 @@ def is_gone(report: Report) -> bool:
     """
     if not report.namespace or not report.start or report.namespace != process_namespace():
         return False
-    return process_start(report.pid) != report.start
+    start = process_start(report.pid)
+    if start:
+        return start != report.start
+    # /proc may hide the processes of others (hidepid=2); the kernel knows its pids all the same.
+    try:
+        os.kill(report.pid, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
 
 
 def host_name() -> str:
