@@ -37,6 +37,8 @@ logger = logging.getLogger("readonly")
 REPORTS_PER_SECOND = 200.0
 # The roster of a week, so that `on` can say who was there yesterday.
 KEEP_SECONDS = 7 * 24 * 3600.0
+# Members of a lost registry that one process keeps asking after.
+KNEW_AT_MOST = 64
 # Rounds of read, join and write back within one heartbeat before it waits for the next one.
 ROUNDS = 8
 BACKOFF_FIRST_SECONDS, BACKOFF_CAP_SECONDS = 0.1, 2.0
@@ -168,6 +170,9 @@ class Follower:
         self._reached = False
         self._counter = 0
         self._members = 1
+        self._registry = ""
+        self._neighbours: tuple[str, ...] = ()
+        self._knew: tuple[str, ...] = ()
         self._offset = timedelta(0)
         self._lease_until = float("inf")
         self._was_leased = False
@@ -378,7 +383,7 @@ class Follower:
     def _say_goodbye(self) -> None:
         try:
             report = replace(self._report(), gone=True)
-            self.store.report(self.member, report.dump(), keep_seconds=KEEP_SECONDS, announce=True)
+            self.store.report(self.member, report.dump(), keep_seconds=KEEP_SECONDS, announce=True, leaves=True)
         except StoreUnreachable as error:
             logger.info("readonly: could not say goodbye to the store: %s", error)
 
@@ -458,6 +463,7 @@ class Follower:
             ),
             local=tuple(c.reason for c in state.causes if c.kind == LOCAL),
             inert=settings.inert,
+            knew=self._knew,
             **self._describe(),
         )
 
@@ -488,6 +494,7 @@ class Follower:
         self._offset = reading.at - self._clock.now()
         if heartbeat:
             self._members = max(1, reading.members)
+            self._remember_members(reading)
         # Only a heartbeat makes this process a member; before one was accepted it admits nothing (design rule 7).
         young = not heartbeat or reading.incarnation_seconds < 2 * self._settings.interval
         before = self.known.problem
@@ -495,6 +502,17 @@ class Follower:
         if self.known.problem and self.known.problem != before:
             logger.error("readonly: %s; writes are refused until that is over", self.known.problem)
         return back
+
+    def _remember_members(self, reading: Reading) -> None:
+        """Keep in mind who was there when the store forgets its members (design rule 6).
+
+        Each member remembers a few others, and every member is remembered by a few: none has to know all.
+        """
+        knew = self._knew
+        if self._registry and reading.registry != self._registry:
+            knew = (*knew, *self._neighbours)[-KNEW_AT_MOST:]
+        self._registry, self._neighbours = reading.registry, reading.neighbours
+        self._knew = tuple(dict.fromkeys(member for member in knew if member not in reading.neighbours))
 
     def _unknown_because(self) -> str:
         known, shown = self.known, redacted(self.store.url)

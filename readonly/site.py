@@ -312,6 +312,7 @@ class Site:
             expect=self.expect if closing else None,
             here_since=census.reading.here_since,
             incarnation_seconds=census.reading.incarnation_seconds,
+            forgotten=census.forgotten,
         )
 
     def _hint(self, seconds: float) -> None:

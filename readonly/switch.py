@@ -603,6 +603,7 @@ class Switch:
                 at=census.reading.at,
                 here_since=census.reading.here_since,
                 incarnation_seconds=census.reading.incarnation_seconds,
+                forgotten=census.forgotten,
             )
             last[:] = [found]
             if progress is not None:

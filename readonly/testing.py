@@ -152,6 +152,35 @@ class StoreContract:
             assert [seen.member for seen in store.census().reports] == ["m2"]
             assert store.read().members == 1
 
+    def test_who_was_forgotten_by_a_person_is_remembered(self) -> None:
+        """Also one that is not registered: it may be asked after by those who knew it in a lost registry."""
+        with self._opened() as store:
+            store.report("m1", b"1", keep_seconds=60)
+            store.forget("m1")
+            store.forget("of a lost registry")
+            assert store.census().forgotten == {"m1", "of a lost registry"}
+
+    def test_each_member_is_told_a_few_others(self) -> None:
+        """The next ones in a ring by id; nobody who has left, been forgotten, or fallen silent and been dropped."""
+        with self._opened() as store:
+            for name in ("a", "b", "c", "d", "e"):
+                store.report(name, b"{}", keep_seconds=60)
+            assert store.report("a", b"{}", keep_seconds=60).neighbours == ("b", "c", "d")
+            assert store.report("d", b"{}", keep_seconds=60).neighbours == ("e", "a", "b")
+            store.report("e", b"{}", keep_seconds=60, leaves=True)
+            store.forget("a")
+            assert store.report("d", b"{}", keep_seconds=60).neighbours == ("b", "c")
+            store.report("e", b"{}", keep_seconds=60)
+            assert store.report("d", b"{}", keep_seconds=60).neighbours == ("e", "b", "c")
+
+    def test_one_registry_has_one_name(self) -> None:
+        """It stays the same for every member for as long as nothing is lost."""
+        with self._opened() as store:
+            names = {store.report(name, b"{}", keep_seconds=60).registry for name in ("a", "b", "a")}
+            assert len(names) == 1
+            assert names != {""}
+            assert store.reopened().report("c", b"{}", keep_seconds=60).registry in names
+
     def test_members_that_report_no_more_are_dropped_after_a_while(self) -> None:
         """Any member's report drops those that were silent for longer than it says."""
         with self._opened() as store:

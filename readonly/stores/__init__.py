@@ -8,7 +8,8 @@ connect again after `close`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import bisect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from importlib.metadata import entry_points
@@ -20,6 +21,11 @@ from readonly.record import dump
 from readonly.transitions import first_record
 
 DEFAULT_TIMEOUT_SECONDS = 1.0
+# How many others each member remembers; nobody who has been silent for longer than any transaction is among them.
+NEIGHBOURS = 3
+NEIGHBOUR_SECONDS = 600.0
+# A person's word about a member is kept as long as members of a lost registry may still be asked after.
+FORGOTTEN_SECONDS = 90 * 24 * 3600.0
 # Below every lineage that a person makes by `init`, and the same in every record that a store made by itself:
 # such records join, so that a file that was deleted and made again never lifts a cause that some process
 # knows.
@@ -39,6 +45,10 @@ class Reading:
         members: How many members are registered.
         here_since: For each standing cause, when it came into this store and has not left it since, by the
             store's clock. Filled in a census only.
+        registry: In the answer to a report: what tells this incarnation of the registry from an earlier one, which
+            was lost or has gone back.
+        neighbours: In the answer to a report: ids of the next few members after this one, in a ring by id, that have
+            reported lately. So each member remembers some others, and is remembered by some (design rule 6).
     """
 
     record: bytes | None
@@ -46,6 +56,8 @@ class Reading:
     incarnation_seconds: float = float("inf")
     members: int = 0
     here_since: Mapping[str, datetime] = field(default_factory=dict)
+    registry: str = ""
+    neighbours: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +75,8 @@ class Census:
 
     reading: Reading
     reports: tuple[Seen, ...]
+    # Ids that a person took off the registry, and so vouched for.
+    forgotten: frozenset[str] = frozenset()
 
 
 @runtime_checkable
@@ -101,13 +115,16 @@ class Store(Protocol):
         """
         ...
 
-    def report(self, member: str, report: bytes, *, keep_seconds: float, announce: bool = False) -> Reading:
+    def report(
+        self, member: str, report: bytes, *, keep_seconds: float, announce: bool = False, leaves: bool = False
+    ) -> Reading:
         """Register a member and read the record, in one atomic round trip (design rule 7).
 
         Args:
             member: The member's id.
             report: Its report, JSON.
             keep_seconds: After so long without a report a member is dropped from the registry.
+            leaves: These are its last words: from now on it is nobody's neighbour.
             announce: Wake those that `wait(for_reports=True)`: this report says something new.
         """
         ...
@@ -117,7 +134,7 @@ class Store(Protocol):
         ...
 
     def forget(self, member: str) -> None:
-        """Take one member off the registry."""
+        """Take one member off the registry, and remember that a person vouched for it: also if it is not there."""
         ...
 
     def wait(self, timeout: float, *, for_reports: bool = False) -> bool:
@@ -256,3 +273,10 @@ def store_from_url(
         f"store={redacted(url)!r} is no store URL: use redis://host:port/0?site=NAME, "
         "sqlite:////absolute/path?site=NAME or memory://"
     )
+
+
+def neighbours_of(member: str, others: Iterable[str]) -> tuple[str, ...]:
+    """Return the next `NEIGHBOURS` ids after `member` in the ring of `others`, by id."""
+    ring = sorted(set(others) - {member})
+    start = bisect.bisect(ring, member)
+    return tuple((ring[start:] + ring[:start])[:NEIGHBOURS])

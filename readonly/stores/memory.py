@@ -7,14 +7,23 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
 
 from readonly.clock import Clock, SystemClock
 from readonly.errors import StoreUnreachable
 
-from . import DEFAULT_TIMEOUT_SECONDS, Census, Reading, Seen, automatic_record, redacted
+from . import (
+    DEFAULT_TIMEOUT_SECONDS,
+    NEIGHBOUR_SECONDS,
+    Census,
+    Reading,
+    Seen,
+    automatic_record,
+    neighbours_of,
+    redacted,
+)
 
 
 class _Memory:
@@ -28,6 +37,9 @@ class _Memory:
         self.since: dict[str, datetime] = {}
         self.members: dict[str, Seen] = {}
         self.logs: dict[str, list[bytes]] = {}
+        self.left: set[str] = set()
+        self.forgotten: set[str] = set()
+        self.registry = 0
         # None: this memory was never emptied, so nobody can know more than it does.
         self.emptied: float | None = None
         self.changes = 0
@@ -105,7 +117,9 @@ class MemoryStore:
             self._ring()
             return self._reading()
 
-    def report(self, member: str, report: bytes, *, keep_seconds: float, announce: bool = False) -> Reading:
+    def report(
+        self, member: str, report: bytes, *, keep_seconds: float, announce: bool = False, leaves: bool = False
+    ) -> Reading:
         """Register a member and read the record."""
         self._check()
         memory = self._memory
@@ -114,22 +128,28 @@ class MemoryStore:
             oldest = now - timedelta(seconds=keep_seconds)
             memory.members = {key: seen for key, seen in memory.members.items() if seen.at >= oldest}
             memory.members[member] = Seen(member, bytes(report), now)
+            memory.left = (memory.left | {member} if leaves else memory.left - {member}) & set(memory.members)
             if announce:
                 memory.announced += 1
                 self._ring()
-            return self._reading()
+            lately = now - timedelta(seconds=NEIGHBOUR_SECONDS)
+            others = (key for key, seen in memory.members.items() if seen.at >= lately and key not in memory.left)
+            return replace(self._reading(), registry=str(memory.registry), neighbours=neighbours_of(member, others))
 
     def census(self) -> Census:
         """Read record and registry at one moment."""
         self._check()
         with self._memory.lock:
-            return Census(self._reading(since=True), tuple(self._memory.members.values()))
+            return Census(
+                self._reading(since=True), tuple(self._memory.members.values()), frozenset(self._memory.forgotten)
+            )
 
     def forget(self, member: str) -> None:
-        """Take one member off the registry."""
+        """Take one member off the registry, and remember that a person vouched for it."""
         self._check()
         with self._memory.lock:
             self._memory.members.pop(member, None)
+            self._memory.forgotten.add(member)
 
     def wait(self, timeout: float, *, for_reports: bool = False) -> bool:
         """Wait until the record may have changed."""
@@ -187,6 +207,8 @@ class MemoryStore:
         with memory.lock:
             memory.record = None
             memory.since, memory.members, memory.logs = {}, {}, {}
+            memory.left, memory.forgotten = set(), set()
+            memory.registry += 1
             memory.emptied = memory.clock.boottime()
 
     def hint(self) -> None:

@@ -14,14 +14,14 @@ import re
 import selectors
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from readonly.errors import ConfigurationError, StoreUnreachable
 
-from . import DEFAULT_TIMEOUT_SECONDS, Census, Reading, Seen, redacted
+from . import DEFAULT_TIMEOUT_SECONDS, FORGOTTEN_SECONDS, NEIGHBOUR_SECONDS, NEIGHBOURS, Census, Reading, Seen, redacted
 
 try:
     import redis
@@ -59,7 +59,10 @@ class Script:
 #   KEYS[2] …:members      hash: member -> report
 #   KEYS[3] …:seen         sorted set: member -> time in ms of its last report
 # KEYS[4] …:incarnation  hash with one field: run id of the server -> time in ms at which a member first met
-# it ARGV[1] is the run id of the server, as learnt when the connection was made. All times are the server's.
+# it
+#   KEYS[5] …:ring         sorted set, all scores 0: members that have not left, by id
+#   KEYS[6] …:forgotten    sorted set: member that a person vouched for -> time in ms
+# ARGV[1] is the run id of the server, as learnt when the connection was made. All times are the server's.
 _HEAD = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -107,34 +110,49 @@ return {{{_READING}}}
 """)
 
 REPORT = Script(f"""
--- Owns readonly:{{site}}:members, :seen and :incarnation; reads :state. Publishes on ARGV[5] unless it is empty.
--- ARGV[2] member, ARGV[3] report, ARGV[4] ms after which silent members are dropped.
+-- Owns readonly:{{site}}:members, :seen, :ring and :incarnation; reads :state. Publishes on ARGV[5] unless it is empty.
+-- ARGV[2] member, ARGV[3] report, ARGV[4] ms after which silent members are dropped, ARGV[6] '1' for last words.
 {_HEAD}
 if ARGV[5] ~= '' then redis.call('PUBLISH', ARGV[5], '') end
 {_STAMP}
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
 redis.call('ZADD', KEYS[3], now_ms, ARGV[2])
+if ARGV[6] == '1' then redis.call('ZREM', KEYS[5], ARGV[2]) else redis.call('ZADD', KEYS[5], 0, ARGV[2]) end
 local oldest = '(' .. string.format('%.0f', now - tonumber(ARGV[4]))
 local silent = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', oldest, 'LIMIT', 0, 1000)
 if #silent > 0 then
   redis.call('HDEL', KEYS[2], unpack(silent))
   redis.call('ZREM', KEYS[3], unpack(silent))
+  redis.call('ZREM', KEYS[5], unpack(silent))
 end
-return {{{_READING}}}
+-- The next few in the ring that have reported lately; a few more are looked at, for those that have not.
+local lately, near = now - {NEIGHBOUR_SECONDS:.0f} * 1000, {{}}
+for _, range in ipairs({{{{'(' .. ARGV[2], '+'}}, {{'-', '(' .. ARGV[2]}}}}) do
+  for _, other in ipairs(redis.call('ZRANGEBYLEX', KEYS[5], range[1], range[2], 'LIMIT', 0, {NEIGHBOURS + 13})) do
+    if #near < {NEIGHBOURS} and tonumber(redis.call('ZSCORE', KEYS[3], other) or 0) >= lately then
+      near[#near + 1] = other
+    end
+  end
+end
+return {{{_READING}, near}}
 """)
 
 CENSUS = Script(f"""
--- Reads readonly:{{site}}:state, :members, :seen and :incarnation in one step.
+-- Reads readonly:{{site}}:state, :members, :seen, :incarnation and :forgotten in one step.
 {_HEAD}
 return {{{_READING}, redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2]),
-  redis.call('ZRANGE', KEYS[3], 0, -1, 'WITHSCORES')}}
+  redis.call('ZRANGE', KEYS[3], 0, -1, 'WITHSCORES'), redis.call('ZRANGE', KEYS[6], 0, -1)}}
 """)
 
-FORGET = Script("""
--- Owns readonly:{site}:members and :seen. ARGV[2] the member.
+FORGET = Script(f"""
+-- Owns readonly:{{site}}:members, :seen, :ring and :forgotten. ARGV[2] the member.
+{_HEAD}
 redis.call('HDEL', KEYS[2], ARGV[2])
 redis.call('ZREM', KEYS[3], ARGV[2])
-return {}
+redis.call('ZREM', KEYS[5], ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', string.format('%.0f', now - {FORGOTTEN_SECONDS:.0f} * 1000))
+redis.call('ZADD', KEYS[6], now_ms, ARGV[2])
+return {{}}
 """)
 
 APPEND = Script("""
@@ -238,7 +256,7 @@ class RedisStore:
         self.timeout = timeout
         self._connect = _connector(url, timeout)
         self._prefix = f"readonly:{{{site}}}:"
-        self._keys = [self._prefix + name for name in ("state", "members", "seen", "incarnation")]
+        self._keys = [self._prefix + name for name in ("state", "members", "seen", "incarnation", "ring", "forgotten")]
         self._changes = self._prefix + "changes"
         self._reports = self._prefix + "reports"
         self._pid = os.getpid()
@@ -264,14 +282,23 @@ class RedisStore:
         expected = ("0", b"") if was is None else ("1", was)
         return self._reading(self._run(REPLACE, *expected, record, self._changes, *causes))
 
-    def report(self, member: str, report: bytes, *, keep_seconds: float, announce: bool = False) -> Reading:
+    def report(
+        self, member: str, report: bytes, *, keep_seconds: float, announce: bool = False, leaves: bool = False
+    ) -> Reading:
         """Register a member and read the record, in one round trip."""
         keep = round(keep_seconds * 1000)
-        return self._reading(self._run(REPORT, member, report, keep, self._reports if announce else ""))
+        channel = self._reports if announce else ""
+        *reading, near = self._run(REPORT, member, report, keep, channel, "1" if leaves else "0")
+        run_id = self._commands.run_id if self._commands is not None else ""
+        return replace(
+            self._reading(reading),
+            registry=f"{run_id}-{int(reading[3])}",
+            neighbours=tuple(other.decode() for other in near),
+        )
 
     def census(self) -> Census:
         """Read record and registry in one step."""
-        *reading, state, members, seen = self._run(CENSUS)
+        *reading, state, members, seen, forgotten = self._run(CENSUS)
         since = {
             name[len(b"since:") :].decode(): _instant(at) for name, at in _pairs(state) if name.startswith(b"since:")
         }
@@ -281,10 +308,10 @@ class RedisStore:
             Seen(member.decode(), reports.get(member, b""), _instant(times.get(member, b"0")))
             for member in sorted({*reports, *times})
         )
-        return Census(self._reading(reading, since), tuple(found))
+        return Census(self._reading(reading, since), tuple(found), frozenset(m.decode() for m in forgotten))
 
     def forget(self, member: str) -> None:
-        """Take one member off the registry."""
+        """Take one member off the registry, and remember that a person vouched for it."""
         self._run(FORGET, member)
 
     def wait(self, timeout: float, *, for_reports: bool = False) -> bool:
@@ -564,7 +591,7 @@ _MEANINGS = {
     "LOADING": "it is loading its data and does not answer yet: try again",
     "MASTERDOWN": "it is a replica that has lost its primary: name the primary",
     "NOPERM": "its user may not do this: allow ~readonly:* &readonly:* +@read +@write +@scripting +@pubsub "
-    "+@connection +info +time",
+    "+@connection +select +info +time",
     "NOAUTH": "it wants a password: write redis://user:password@host:port/0?site=NAME",
     "WRONGPASS": "it does not know this user and password",
     "MOVED": "it is a node of a Cluster, which is not supported yet: name one Redis server",

@@ -71,7 +71,9 @@ def test_the_keys_of_a_site_share_one_slot_and_one_prefix(own_redis: RedisServer
     own_store.report("m", b"{}", keep_seconds=60)
     own_store.append("history", b"x", keep=5)
     names = {word for word in own_redis.command("KEYS", "*").split() if not word.startswith(("$", "*"))}
-    assert names == {"readonly:{shop}:" + name for name in ("state", "members", "seen", "incarnation", "log:history")}
+    assert names == {
+        "readonly:{shop}:" + name for name in ("state", "members", "seen", "ring", "incarnation", "log:history")
+    }
 
 
 def test_two_connections_and_none_after_closing(own_redis: RedisServer, own_store: Store) -> None:

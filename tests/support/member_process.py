@@ -1,0 +1,29 @@
+"""A process of a site, for tests: it follows the store, and writes when it is told to on its standard input.
+
+Usage: python member_process.py URL ROLE. Commands, one a line: begin, end. Each is answered by one line.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import ExitStack
+
+from readonly import ReadOnlyError, Switch
+
+switch = Switch.from_url(sys.argv[1], interval=0.2, role=sys.argv[2])
+switch.start()
+print(f"started {os.getpid()} {switch.state.mode}", flush=True)
+writes = ExitStack()
+for line in sys.stdin:
+    if line.strip() == "begin":
+        try:
+            writes.enter_context(switch.writing())
+        except ReadOnlyError:
+            print("refused", flush=True)
+        else:
+            print("begun", flush=True)
+    else:
+        writes.close()
+        print("ended", flush=True)
+switch.close()

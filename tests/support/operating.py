@@ -1,0 +1,247 @@
+"""A site under test as its operators meet it: a store, processes that obey it, and the command."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from readonly import changes
+from readonly.changes import Operator
+from readonly.site import Look, Site
+from readonly.stores import store_from_url
+from readonly.stores.sqlite import SQLiteStore
+from readonly.switch import Switch
+from support import children, processes
+from support.waiting import eventually
+
+ANNA, BEN = Operator("anna", "bastion"), Operator("ben", "desk")
+MEMBER = Path(__file__).with_name("member_process.py")
+
+
+class Past:
+    """A clock that is behind: what is made by it is old."""
+
+    def __init__(self, ago: timedelta = timedelta(hours=1)) -> None:
+        self.ago = ago
+
+    def now(self) -> datetime:
+        """Return the time then."""
+        return datetime.now(UTC) - self.ago
+
+
+class Member:
+    """One process of the site. Use as a context manager."""
+
+    def __init__(self, url: str, role: str = "web") -> None:
+        self.role = role
+        self.process = subprocess.Popen(
+            [sys.executable, MEMBER, url, role],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=children.without_ours(os.environ),
+        )
+        self.started = self._answer()
+
+    @property
+    def name(self) -> str:
+        """How commands name it."""
+        return f"/{self.process.pid}"
+
+    def tell(self, what: str) -> str:
+        """Send one command and return the answer."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(what + "\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def stop(self) -> None:
+        """Stop it, as a machine that hangs does."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it go on."""
+        os.kill(self.process.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it as `kill -9` does."""
+        self.process.kill()
+        self.process.wait(10)
+
+    def __enter__(self) -> Member:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        if self.process.poll() is None:
+            self.go_on()
+            assert self.process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+class Running:
+    """A command that has not ended yet; its output is read while it runs."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self._texts = {"out": "", "err": ""}
+        self._readers = [
+            threading.Thread(target=self._read, args=(name, stream), daemon=True)
+            for name, stream in (("out", process.stdout), ("err", process.stderr))
+            if stream is not None
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, name: str, stream: Any) -> None:
+        for line in stream:
+            self._texts[name] += line
+
+    @property
+    def out(self) -> str:
+        """What it wrote to standard output so far."""
+        return self._texts["out"]
+
+    @property
+    def err(self) -> str:
+        """What it wrote to standard error so far."""
+        return self._texts["err"]
+
+    def says(self, text: str) -> None:
+        """Wait until a text is in its output."""
+        eventually(lambda: text in self.out + self.err, what=f"{text!r} in the output: {self.out}{self.err}")
+
+    def ends(self, timeout: float = 20.0) -> int:
+        """Wait for its end and return its exit code."""
+        code = self.process.wait(timeout)
+        for reader in self._readers:
+            reader.join(timeout)
+        return code
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(10)
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                for reader in self._readers:
+                    reader.join(10)
+                stream.close()
+
+
+class Shop:
+    """The site `shop` on one store; `ctl` is typed by anna."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url = url
+        self.folder = folder
+        self.store = store_from_url(url, create=False)
+        self.name = self.store.site
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the operator's shell has."""
+        return {
+            "READONLY_STORE": self.url,
+            "READONLY_OPERATOR": "anna",
+            "READONLY_STATE_DIR": str(self.folder / "state"),
+            "TZ": "UTC",
+            "COLUMNS": "40",
+        }
+
+    def ctl(self, *words: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return processes.readonlyctl(*words, environment=self.environment | (environment or {}), folder=self.folder)
+
+    def start(self, *words: str, **options: Any) -> Running:
+        """Start a command and return it while it runs."""
+        given: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process: subprocess.Popen[str] = subprocess.Popen(
+            [sys.executable, "-m", "readonly", *words],
+            env=children.without_ours(os.environ) | self.environment,
+            cwd=self.folder,
+            text=True,
+            **given | options,
+        )
+        return Running(process)
+
+    def on(self, by: Operator, **said: Any) -> str:
+        """Have somebody turn it read-only, without a command; return the cause."""
+        return changes.turn_on(self.store, by, **said).causes[0]
+
+    def open(self) -> None:
+        """Lift everything, without a command."""
+        changes.turn_off(self.store, ANNA, every=True)
+
+    def look(self) -> Look:
+        """Read the store."""
+        return Site(Switch(self.store)).look()
+
+    def standing(self) -> list[str]:
+        """Return who has causes standing."""
+        record = self.look().record
+        return sorted(c.by for c in record.causes) if record is not None else []
+
+    def reports(self, count: int = 1, *, epoch: int | None = None) -> None:
+        """Wait until so many members report, and have taken in the record that stands."""
+
+        def there() -> bool:
+            look = self.look()
+            wanted = epoch if epoch is not None else look.record.epoch if look.record is not None else 0
+            seen = [json.loads(s.report) for s in look.census.reports]
+            return len([r for r in seen if r["epoch"] >= wanted and not r["gone"]]) >= count
+
+        eventually(there, what=f"{count} members report")
+
+
+def made(path: Path, *, protected: bool = False, initialised: bool = True, name: str = "shop") -> Shop:
+    """Make an SQLite store that has been there for an hour, so that its registry is trusted at once."""
+    url = f"sqlite:///{path}?site={name}"
+    store = SQLiteStore(path, site=name, initialise=False, clock=Past())
+    if initialised:
+        changes.initialise(store, ANNA, protected=protected)
+    else:
+        store.read()
+    store.close()
+    return Shop(url, path.parent)
+
+
+@contextlib.contextmanager
+def members(shop: Shop, roles: Sequence[str] = ("web",)) -> Iterator[list[Member]]:
+    """Have processes of the site run, and report."""
+    with contextlib.ExitStack() as stack:
+        started = [stack.enter_context(Member(shop.url, role)) for role in roles]
+        shop.reports(len(roles))
+        yield started
+
+
+def json_lines(text: str) -> list[dict[str, Any]]:
+    """Read JSON output; everything in it must be an object on one line."""
+    found = [json.loads(line) for line in text.splitlines()]
+    assert all(isinstance(one, dict) for one in found)
+    return found
