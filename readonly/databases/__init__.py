@@ -1,0 +1,85 @@
+"""What the servers of the application's databases are told: one module a kind of server, over PEP 249 objects.
+
+Nothing here, or in the modules of the servers, imports a driver or an ORM: a connection is judged by what it can do.
+`sqlalchemy` is the one place that knows SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from readonly.errors import ConfigurationError
+
+from .postgresql import PostgreSQL
+from .sqlite import SQLite
+
+__all__ = ["Server", "server_for"]
+
+
+class Server(Protocol):
+    """One kind of database server, as the guard needs it.
+
+    `memory` is a dict that the guard keeps for each connection, empty at first: what was found there before, so that
+    it can be put back. Every method is called by the thread or task that holds the connection.
+    """
+
+    @property
+    def name(self) -> str:
+        """What SQLAlchemy and Django call it."""
+        ...
+
+    @property
+    def softens(self) -> bool:
+        """Whether `softened` ever changes anything."""
+        ...
+
+    def guard(self, connection: Any, memory: dict[str, Any]) -> None:
+        """Make what this connection begins from now on read-only; calling it again does no harm."""
+        ...
+
+    def restore(self, connection: Any, memory: dict[str, Any]) -> None:
+        """Put back what `guard` found; nothing of it stays on the connection."""
+        ...
+
+    def softened(self, statement: str) -> str:
+        """Return what a guarded connection sends instead of `statement`: transaction control only, never judged SQL."""
+        ...
+
+    def is_refusal(self, error: BaseException) -> bool:
+        """Tell by its code alone whether an error says that a write was refused as read-only."""
+        ...
+
+    def is_unfit(self, error: BaseException) -> bool:
+        """Tell whether an error says that this server can't be read from now (gone, locked, starting)."""
+        ...
+
+    def table(self, error: BaseException) -> str | None:
+        """Return the table that an error is about, where the driver tells it."""
+        ...
+
+    def prove(self, connection: Any) -> str:
+        """Try a harmless write on a guarded connection.
+
+        Returns:
+            "" if it was refused as it must be, else what is wrong. Nothing is left behind either way.
+        """
+        ...
+
+
+_SERVERS: tuple[Server, ...] = (PostgreSQL(), SQLite())
+
+
+def server_for(dialect: str) -> Server:
+    """Return the server of that name.
+
+    Args:
+        dialect: `postgresql` or `sqlite`.
+
+    Raises:
+        ConfigurationError: There is no guard for it.
+    """
+    for server in _SERVERS:
+        if server.name == dialect:
+            return server
+    names = ", ".join(server.name for server in _SERVERS)
+    raise ConfigurationError(f"dialect={dialect!r} has no guard: the databases that can be guarded are {names}")

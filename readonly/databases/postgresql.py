@@ -1,0 +1,144 @@
+"""PostgreSQL: what it is told so that a connection's transactions are READ ONLY, and how it says that it refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+REFUSED = "25006"  # read_only_sql_transaction
+# The server is not there, is going, is coming, or takes no more connections; not: a query that failed.
+_UNFIT_STATES = frozenset({"57P01", "57P02", "57P03", "53300"})
+_UNFIT_CLASS = "08"
+_SETTING = "default_transaction_read_only"
+
+
+class PostgreSQL:
+    """The guard of PostgreSQL, through psycopg 3, asyncpg (as SQLAlchemy adapts it), or whatever can run SQL.
+
+    In a transaction: the driver's own read-only transaction, so that the BEGIN carries it and costs nothing more.
+    In autocommit there is no transaction to mark: there it is the session's default, set and then looked at.
+    """
+
+    name = "postgresql"
+    softens = False
+
+    def guard(self, connection: Any, memory: dict[str, Any]) -> None:
+        """Make what this connection begins from now on read-only."""
+        if getattr(connection, "autocommit", False):
+            self._guard_session(connection, memory)
+        else:
+            self._guard_transaction(connection, memory)
+
+    def restore(self, connection: Any, memory: dict[str, Any]) -> None:
+        """Put back what `guard` found."""
+        if "driver" in memory:
+            _set_driver(connection, memory["driver"])
+            del memory["driver"]
+        if "session" in memory:
+            setting, source = memory["session"]
+            if source == "session":
+                _rows(connection, f"SELECT pg_catalog.set_config('{_SETTING}', '{setting}', false)")
+            else:
+                # Not a SET to the old value: that would keep a later ALTER SYSTEM (a fence) from reaching this session.
+                _rows(connection, f"RESET {_SETTING}")
+            if not getattr(connection, "autocommit", False):
+                connection.commit()  # a ROLLBACK would undo the RESET
+            del memory["session"]
+            memory.pop("problem", None)
+
+    def softened(self, statement: str) -> str:
+        """Return the statement: PostgreSQL begins and ends read-only transactions in any words."""
+        return statement
+
+    def is_refusal(self, error: BaseException) -> bool:
+        """Tell whether the server refused a write in a read-only transaction (SQLSTATE 25006)."""
+        return _sqlstate(error) == REFUSED
+
+    def is_unfit(self, error: BaseException) -> bool:
+        """Tell whether the server can't be read from now."""
+        state = _sqlstate(error)
+        return state[:2] == _UNFIT_CLASS or state in _UNFIT_STATES
+
+    def table(self, error: BaseException) -> str | None:
+        """Return the table of the error's diagnostics; 25006 itself carries none."""
+        found = getattr(getattr(error, "diag", None), "table_name", None) or getattr(error, "table_name", None)
+        return found if isinstance(found, str) else None
+
+    def prove(self, connection: Any) -> str:
+        """Try to make a temporary table: refused in a READ ONLY transaction before any privilege is looked at."""
+        try:
+            # ON COMMIT DROP: in autocommit it is gone with the statement, elsewhere with the rollback that follows.
+            _rows(connection, "CREATE TEMPORARY TABLE readonly_proof (x int) ON COMMIT DROP")
+        except Exception as error:
+            if self.is_refusal(error):
+                return ""
+            return f"a write failed, but not because it was read-only: {_first_line(error)}"
+        return "a write was not refused: is there a pooler between, or a driver that ignores the guard?"
+
+    def _guard_transaction(self, connection: Any, memory: dict[str, Any]) -> None:
+        found = _get_driver(connection)
+        if found is None or _in_transaction(connection):
+            # Somebody was faster (an event listener that ran SQL), or the driver can't say it in its BEGIN.
+            # READ ONLY may be set in the middle of a transaction, and ends with it.
+            _rows(connection, "SET TRANSACTION READ ONLY")
+            return
+        if found[0] is not True:
+            memory.setdefault("driver", found[0])
+            _set_driver(connection, True)
+
+    def _guard_session(self, connection: Any, memory: dict[str, Any]) -> None:
+        if "session" in memory:
+            return
+        [(setting, source, _)] = _rows(
+            connection,
+            f"SELECT setting, source, pg_catalog.set_config(name, 'on', false)"  # noqa: S608  # our own constant
+            f" FROM pg_catalog.pg_settings WHERE name = '{_SETTING}'",
+        )
+        memory["session"] = (setting, source)
+        [(now,)] = _rows(connection, "SHOW transaction_read_only")
+        if now != "on":
+            memory["problem"] = (
+                "the session default of an autocommit connection did not hold: a pooler that hands each statement to "
+                "another server connection can't be guarded in autocommit"
+            )
+
+
+def _get_driver(connection: Any) -> tuple[Any] | None:
+    """Return what the driver sends with BEGIN, in a tuple; None if it has no say in it."""
+    for attribute in ("read_only", "readonly"):
+        if hasattr(connection, attribute):
+            return (getattr(connection, attribute),)
+    return None
+
+
+def _set_driver(connection: Any, value: bool | None) -> None:
+    if hasattr(connection, "read_only"):
+        # psycopg: None leaves it to the server; False would send BEGIN READ WRITE ever after, past any fence.
+        connection.set_read_only(value or None)
+    else:
+        connection.readonly = value
+
+
+def _in_transaction(connection: Any) -> bool:
+    info: Any = getattr(connection, "info", None)
+    if hasattr(info, "transaction_status"):  # psycopg
+        return int(info.transaction_status) != 0
+    driver: Any = getattr(connection, "driver_connection", None)
+    return hasattr(driver, "is_in_transaction") and bool(driver.is_in_transaction())  # asyncpg
+
+
+def _rows(connection: Any, statement: str) -> list[Any]:
+    cursor = connection.cursor()
+    try:
+        cursor.execute(statement)
+        return list(cursor.fetchall()) if cursor.description else []
+    finally:
+        cursor.close()
+
+
+def _sqlstate(error: BaseException) -> str:
+    found = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    return found if isinstance(found, str) else ""
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

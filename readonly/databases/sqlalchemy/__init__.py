@@ -1,0 +1,453 @@
+"""Database: guards the engines of an application, takes its transactions into the drain, and routes its reads.
+
+Sync and async engines alike: SQLAlchemy runs the same hooks for both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, TypeVar
+from weakref import WeakSet
+
+from sqlalchemy import Connection, Delete, Dialect, Engine, Insert, Update, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.engine.interfaces import ExceptionContext
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.orm import Session
+from sqlalchemy.util import await_only, greenlet_spawn
+from sqlalchemy.util.concurrency import in_greenlet
+
+from readonly.context import current
+from readonly.databases import server_for
+from readonly.databases.replicas import Replica, Replicas
+from readonly.databases.sqlite import copied_at
+from readonly.errors import ConfigurationError, ReadOnlyError
+from readonly.state import State
+from readonly.switch import Switch
+
+from ._discard import Discards, OnSession, on_connection
+from ._hooks import Hooks
+from ._routing import Routing, S
+
+__all__ = ["Database"]
+
+PROOF_SECONDS = 10.0
+# A session that says so of itself only reads: `sessionmaker(info={"reads": True})`.
+READS = "reads"
+
+E = TypeVar("E", Engine, AsyncEngine)
+
+# Inside a proof the guard refuses, whatever the switch says.
+_proving: ContextVar[bool] = ContextVar("readonly_proving", default=False)
+# All engines made from one with other options share its dialect.
+_guarded_dialects: WeakSet[Dialect] = WeakSet()
+
+
+class Database:
+    """Guards a primary and its replicas from now on, until `close`.
+
+    While read-only every new transaction on the primary is READ ONLY at the server, but for work that may write (a
+    bypass, a request that was admitted before the switch). While writable, each transaction is counted, so that `on`
+    waits for it; so is a connection that was checked out raw (`engine.raw_connection()`), as a whole. A refused write
+    is a `ReadOnlyError`, judged by the server's code alone.
+
+    Attributes:
+        name: Its name in reports and errors.
+
+    Args:
+        primary: The engine that writes go to.
+        switch: The process's switch.
+        replicas: Engines that reads may go to while read-only, in sessions of classes made by `routing`. A replica is
+            read only once it has reached the epoch at which the read-only time began: an SQLite file says so itself
+            (`readonly.databases.sqlite.copy_to_replica`), for others see `reached`.
+        discard: Incidental writes that are dropped while read-only: `"page_view"` drops every INSERT, UPDATE and
+            DELETE on that table, `"user.last_seen"` an UPDATE that changes nothing else. Only what the ORM and Core
+            know is judged; SQL text is refused like any other write. A dropped INSERT returns no key: the object
+            stays without one, and is no longer in its session.
+        always: Let sessions that only read (`info={"reads": True}`) go to a fit replica while writable, too.
+        name: A name that no other Database of this switch has.
+
+    Raises:
+        ConfigurationError: An argument can't be right; the message names it.
+    """
+
+    def __init__(
+        self,
+        primary: Engine | AsyncEngine,
+        switch: Switch,
+        *,
+        replicas: Sequence[Engine | AsyncEngine] = (),
+        discard: Sequence[str] = (),
+        always: bool = False,
+        name: str = "main",
+    ) -> None:
+        self.name = name
+        self._switch = switch
+        self._always = always
+        self._async = isinstance(primary, AsyncEngine)
+        self._engine = _checked_engine("primary", primary)
+        self._server = server_for(self._engine.dialect.name)
+        targets = _checked_replicas(primary, replicas)
+        self._discards = Discards(discard)
+        for engine in (self._engine, *targets):
+            if engine.dialect in _guarded_dialects:
+                raise ConfigurationError(
+                    f"{engine!r} is guarded already: one engine belongs to one Database; close() the other first"
+                )
+        _guarded_dialects.update(e.dialect for e in (self._engine, *targets))
+        self._replicas: Replicas[Engine] = Replicas([Replica(e, probe=_probe(e)) for e in targets])
+        self._hooks = Hooks(
+            self._engine,
+            self._server,
+            inflight=switch.inflight,
+            admit=self._may_write,
+            failed=self._primary_failed,
+        )
+        self._replica_hooks = [self._hook_replica(r) for r in self._replicas.all]
+        self._session_hooks: list[tuple[Any, str, Any]] = []
+        # Before the routing's own hooks: what is dropped must be gone when a replica's session is asked for writes.
+        if self._discards:
+            self._drop()
+        self._routing = Routing(
+            self._engine,
+            self._replicas.all,
+            choose=self._choose,
+            works=self._works,
+            refuse=self._refused_on_replica,
+        )
+        self._closed = False
+        self._in_proof = threading.Lock()
+        try:
+            switch.add_guard(self)  # from now on it may be asked for a proof
+        except BaseException:
+            self.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"<Database {self.name} {self._engine.url!r}>"
+
+    def routing(self, session_class: type[S]) -> type[S]:
+        """Return a session class like that one, whose transactions read from a replica while read-only.
+
+        For `sessionmaker(class_=)`, and for `async_sessionmaker(sync_session_class=)`. Where a transaction goes is
+        chosen when it is created, and holds for it. A flush in one that reads from a replica raises `ReadOnlyError`.
+        Binds other than this database's primary, and a `bind` given with a call, are left alone.
+        """
+        return self._routing.routed(session_class)
+
+    def reached(self, replica: int | Engine | AsyncEngine, epoch: int) -> None:
+        """Declare that a replica holds everything that was committed before an epoch's change was confirmed.
+
+        Args:
+            replica: Its place in `replicas`, or the engine itself.
+            epoch: The epoch of an `on` whose writes have drained, or (`always`) of the last `off`.
+
+        Raises:
+            ConfigurationError: There is no such replica.
+        """
+        if isinstance(replica, int):
+            if not 0 <= replica < len(self._replicas.all):
+                raise ConfigurationError(
+                    f"replica={replica} is not there: {self.name} has {len(self._replicas.all)} replicas"
+                )
+            self._replicas.all[replica].reached(epoch)
+            return
+        engine = replica.sync_engine if isinstance(replica, AsyncEngine) else replica
+        for known in self._replicas.all:
+            if known.target is engine:
+                known.reached(epoch)
+                return
+        raise ConfigurationError(f"replica={replica!r} is none of the replicas of {self.name}")
+
+    def close(self) -> None:
+        """Remove all hooks; the engines are as they were before, and sessions go to the primary.
+
+        Call it when nobody uses the engines: SQLAlchemy's lists of listeners must not change while they are run.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._routing.closed = True
+        self._switch.remove_guard(self)
+        if self._in_proof.acquire(timeout=PROOF_SECONDS):
+            self._in_proof.release()
+        for target, event_name, listener in self._session_hooks:
+            event.remove(target, event_name, listener)
+        for hooks in (self._hooks, *self._replica_hooks):
+            hooks.remove()
+            _guarded_dialects.discard(hooks.engine.dialect)
+
+    # --- what the switch asks ----------------------------------------------------------------------------------------
+
+    def prove(self) -> str:
+        """Try a harmless write, through the hooks, on a connection of its own; it must be refused.
+
+        Returns:
+            "" if it was refused, else what is wrong. Called by the switch's thread when the site turned read-only.
+        """
+        with self._in_proof:
+            if self._closed:
+                return "the guard was closed"
+            token = _proving.set(True)
+            try:
+                if not self._async:
+                    return self._prove()
+                # A loop of its own: connections of the application's pools belong to the application's loop.
+                return asyncio.run(asyncio.wait_for(greenlet_spawn(self._prove), PROOF_SECONDS))
+            except Exception as error:
+                return f"the guard could not be tried: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            finally:
+                _proving.reset(token)
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return which server, database and user it writes to, without secrets."""
+        url = self._engine.url
+        database = url.database
+        if self._server.name == "sqlite" and database and database != ":memory:":
+            database = str(_sqlite_path(self._engine) or database)
+        found = {
+            "server": self._server.name,
+            "driver": self._engine.dialect.driver,
+            "host": url.host,
+            "port": url.port,
+            "database": database,
+            "user": url.username,
+        }
+        return {key: value for key, value in found.items() if value is not None}
+
+    def _prove(self) -> str:
+        # The same creator and the same hooks, and no connection taken from the application.
+        pool = self._engine.pool.recreate()
+        try:
+            proxied = pool.connect()
+            try:
+                self._hooks.begin(proxied)
+                held = self._hooks.held(proxied)
+                problem = self._server.prove(proxied.dbapi_connection)
+                if not problem and held is not None:
+                    problem = held.memory.get("problem", "")
+                self._engine.dialect.do_rollback(proxied)
+            finally:
+                proxied.close()
+        finally:
+            pool.dispose()
+        return problem
+
+    # --- what the hooks ask ------------------------------------------------------------------------------------------
+
+    def _may_write(self) -> bool:
+        if _proving.get():
+            return False
+        work = current()
+        if work is not None and work.may_write:
+            return True
+        return self._admitted() is None
+
+    def _admitted(self) -> State | None:
+        switch = self._switch
+        if self._async and not switch.view.open and in_greenlet():
+            # A look at the store may take its time: not on the event loop.
+            state: State | None = await_only(switch.aadmit())
+            return state
+        return switch.admit()
+
+    def _primary_failed(self, context: ExceptionContext, guarded: bool) -> BaseException | None:
+        error = context.original_exception
+        if not self._server.is_refusal(error):
+            return None
+        if not guarded and self._switch.view.open:
+            return None  # the application's own read-only transaction, or the database's own doing
+        return self._refusal(
+            f"database {self.name!r} refused a write: {str(error).partition(chr(10))[0]}",
+            table=_table(context) or self._server.table(error),
+        )
+
+    def _hook_replica(self, replica: Replica[Engine]) -> Hooks:
+        server = server_for(replica.target.dialect.name)
+
+        def failed(context: ExceptionContext, guarded: bool) -> BaseException | None:
+            error = context.original_exception
+            if server.is_refusal(error):
+                return self._refusal(
+                    f"database {self.name!r}: a write reached a replica: {str(error).partition(chr(10))[0]}",
+                    table=_table(context) or server.table(error),
+                )
+            if context.is_disconnect or context.connection is None or server.is_unfit(error):
+                replica.failed()
+            return None
+
+        return Hooks(replica.target, server, inflight=None, admit=lambda: False, failed=failed)
+
+    def _refusal(self, reason: str, *, table: str | None = None) -> ReadOnlyError:
+        state = self._switch.state
+        if state.reason:
+            reason = f"{reason} ({state.reason})"
+        refusal = ReadOnlyError(reason, expected_end=state.expected_end, database=self.name, table=table)
+        work = current()
+        if work is not None:
+            work.mark(refusal)
+        return refusal
+
+    # --- routing -----------------------------------------------------------------------------------------------------
+
+    def _choose(self, session: Session) -> Replica[Engine] | None:
+        """Return where a transaction of this session that begins now reads; None: the primary."""
+        if not self._replicas:
+            return None
+        work = current()
+        if work is not None and work.may_write:
+            return None
+        state = self._switch.state
+        if not state.read_only:
+            if not (self._always and session.info.get(READS)):
+                return None
+            # After `off`, a replica must have reached the end of the read-only time.
+            required = state.epoch
+        else:
+            stored = state.record.causes if state.record is not None else ()
+            if not stored:
+                return None  # a window, or a cause that only this process sees: no epoch says what must be there
+            required = min(cause.epoch for cause in stored)
+        # One request reads from one replica.
+        return self._replicas.choose(required, state.epoch, turn=None if work is None else id(work) >> 4)
+
+    def _works(self, replica: Replica[Engine]) -> bool:
+        """Try a replica that had failed, before a request is sent there again."""
+        try:
+            with replica.target.connect() as connection:
+                connection.exec_driver_sql("SELECT 1")
+        except Exception:
+            replica.failed()
+            return False
+        replica.works()
+        return True
+
+    def _refused_on_replica(self) -> ReadOnlyError:
+        return self._refusal(f"database {self.name!r}: this session's transaction reads from a replica and can't write")
+
+    # --- dropping ----------------------------------------------------------------------------------------------------
+
+    def _drop(self) -> None:
+        on_session = OnSession(self._discards, self._session_refuses)
+
+        def before_flush(session: Session, context: object, instances: object) -> None:
+            on_session.before_flush(session)
+
+        def after_flush(session: Session, context: object) -> None:
+            on_session.flush_over()
+
+        def after_soft_rollback(session: Session, previous: object) -> None:
+            on_session.flush_over()
+
+        def before_execute(
+            connection: Connection, statement: Any, multiparams: Any, params: Any, options: Mapping[str, Any]
+        ) -> tuple[Any, Any, Any]:
+            return on_connection(
+                self._discards, self._hooks.guarded, connection, statement, multiparams, params, options
+            )
+
+        self._session_hooks = [
+            (Session, "before_flush", before_flush),
+            (Session, "after_flush", after_flush),
+            (Session, "after_soft_rollback", after_soft_rollback),
+            (Session, "do_orm_execute", on_session.do_orm_execute),
+        ]
+        for target, event_name, listener in self._session_hooks:
+            event.listen(target, event_name, listener)
+        event.listen(self._engine, "before_execute", before_execute, retval=True)
+        self._session_hooks.append((self._engine, "before_execute", before_execute))
+        for replica in self._replicas.all:
+            # A replica's transactions never write.
+            def on_replica(
+                connection: Connection, statement: Any, multiparams: Any, params: Any, options: Mapping[str, Any]
+            ) -> tuple[Any, Any, Any]:
+                return on_connection(
+                    self._discards, lambda c: True, connection, statement, multiparams, params, options
+                )
+
+            event.listen(replica.target, "before_execute", on_replica, retval=True)
+            self._session_hooks.append((replica.target, "before_execute", on_replica))
+
+    def _session_refuses(self, session: Session, bind_arguments: Mapping[str, Any]) -> bool:
+        bind = session.get_bind(**bind_arguments)
+        dialect = bind.dialect
+        if any(dialect is replica.target.dialect for replica in self._replicas.all):
+            return True
+        if dialect is not self._engine.dialect:
+            return False
+        return self._hooks.guarded(session.connection(bind_arguments=dict(bind_arguments)))
+
+
+def _checked_engine(argument: str, engine: object) -> Engine:
+    if isinstance(engine, AsyncEngine):
+        return engine.sync_engine
+    if isinstance(engine, Engine):
+        return engine
+    raise ConfigurationError(
+        f"{argument}={engine!r} is no engine: pass what create_engine or create_async_engine returned"
+    )
+
+
+def _checked_replicas(primary: Engine | AsyncEngine, replicas: object) -> list[Engine]:
+    if isinstance(replicas, (str, Engine, AsyncEngine)) or not isinstance(replicas, Sequence):
+        raise ConfigurationError(f"replicas={replicas!r} is no list of engines: write replicas=[engine]")
+    first = _checked_engine("primary", primary)
+    found: list[Engine] = []
+    for index, replica in enumerate(replicas):
+        argument = f"replicas[{index}]"
+        engine = _checked_engine(argument, replica)
+        if isinstance(replica, AsyncEngine) is not isinstance(primary, AsyncEngine):
+            raise ConfigurationError(
+                f"{argument}={replica!r} and primary={primary!r} are not both sync or both async: make them alike"
+            )
+        if engine is first or engine.dialect is first.dialect or _address(engine) == _address(first):
+            raise ConfigurationError(f"{argument}={replica!r} is the primary itself: leave it out")
+        if engine.dialect.name != first.dialect.name:
+            raise ConfigurationError(
+                f"{argument}={replica!r} is {engine.dialect.name}, and the primary {first.dialect.name}: a replica "
+                "holds the same database"
+            )
+        if any(engine is other or engine.dialect is other.dialect for other in found):
+            raise ConfigurationError(f"{argument}={replica!r} is there twice: leave one out")
+        found.append(engine)
+    return found
+
+
+def _address(engine: Engine) -> object:
+    """Return what tells one database from another, as far as a URL says; unequal to all others if it says nothing."""
+    url = make_url(engine.url)
+    if engine.dialect.name == "sqlite":
+        path = _sqlite_path(engine)
+        return object() if path is None else path
+    if url.database is None and url.host is None:
+        return object()  # a creator, or the driver's own configuration
+    return (url.host, url.port, url.database, tuple(sorted(url.query.items())))
+
+
+def _sqlite_path(engine: Engine) -> Path | None:
+    database = engine.url.database or ""
+    if database.startswith("file:"):
+        database = database.removeprefix("file:").partition("?")[0]
+        if engine.url.query.get("mode") == "memory":
+            return None
+    if not database or database == ":memory:":
+        return None
+    return Path(database).resolve()
+
+
+def _probe(engine: Engine) -> Any:
+    path = _sqlite_path(engine) if engine.dialect.name == "sqlite" else None
+    return None if path is None else lambda: copied_at(path)
+
+
+def _table(context: ExceptionContext) -> str | None:
+    """Return the table of the statement, where it is one that SQLAlchemy compiled."""
+    statement = getattr(getattr(context.execution_context, "compiled", None), "statement", None)
+    if isinstance(statement, (Insert, Update, Delete)):
+        name = getattr(statement.table, "name", None)
+        return name if isinstance(name, str) else None
+    return None
