@@ -32,9 +32,9 @@ class ActKind(StrEnum):
     UNDECLARED = "undeclared"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, like Verdict: one is made for each request, and freezing costs half of that
 class Act:
-    """What a request is.
+    """What a request is. Never changed.
 
     Attributes:
         kind: The first question of the gate's order that had an answer.
@@ -57,9 +57,9 @@ class Outcome(StrEnum):
     SESSION_ENDED = "SESSION_ENDED"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Verdict:
-    """What becomes of a request.
+    """What becomes of a request. Never changed.
 
     Attributes:
         outcome: Passed on, refused (503), or refused because its session ended (403).

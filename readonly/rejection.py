@@ -246,18 +246,17 @@ class Rejection:
         if kept_for is not state:
             kept = {}
             self._kept = (state, kept)
-        minute = now.replace(second=0, microsecond=0)
         operator = operator and bool(state.unknown_because)
         key: tuple[object, ...]
         if form is Format.PAGE:
-            key = (ended, login, operator, minute)
+            key = (ended, login, operator, now.timestamp() // 60)
         else:
             key = (form, ended, login, retry_after)
         made = kept.get(key)
         if made is None:
             if len(kept) >= _KEPT_LIMIT:
                 kept.clear()
-            made = kept[key] = self._make(form, verdict, facts, state, retry_after, minute, operator)
+            made = kept[key] = self._make(form, verdict, state, retry_after, now, operator)
         body, prepared = made
         headers = prepared.copy()
         if retry_after is not None:
@@ -275,10 +274,9 @@ class Rejection:
         self,
         form: Format,
         verdict: Verdict,
-        facts: Facts,
         state: State,
         retry_after: int | None,
-        minute: datetime,
+        now: datetime,
         operator: bool,
     ) -> tuple[bytes, HeaderList]:
         headers: HeaderList
@@ -291,7 +289,7 @@ class Rejection:
             body = problem(verdict, state, retry_after=retry_after)
             headers = [("Content-Type", "application/problem+json")]
         else:
-            body, headers = self._render(verdict, state, minute, operator)
+            body, headers = self._render(verdict, state, now.replace(second=0, microsecond=0), operator)
         headers += [
             ("Content-Length", str(len(body))),
             ("Cache-Control", "no-store"),

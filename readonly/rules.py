@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final, Literal, Protocol, TypeVar, runtime_checkable
 from urllib.parse import unquote, unquote_plus
 
@@ -51,6 +52,7 @@ class Endpoint:
 
 
 _NO_HEADERS: Headers = {}
+_UNASKED: Final = "?"  # no path, since a path starts with a slash
 
 
 class Facts:
@@ -69,6 +71,7 @@ class Facts:
     """
 
     __slots__ = (
+        "_normal",
         "_spellings",
         "body",
         "body_complete",
@@ -102,7 +105,8 @@ class Facts:
         self.endpoint = endpoint
         self.body = body
         self.body_complete = body_complete
-        self._spellings: tuple[str | None, tuple[str, ...]] | None = None
+        self._normal: str | None = _UNASKED
+        self._spellings: tuple[str, ...] = ()
 
     def with_method(self, method: str) -> Facts:
         """Return the same request as it would be with another method."""
@@ -118,22 +122,22 @@ class Facts:
             self.body_complete,
         )
         other.method = method
+        other._normal = self._normal
         other._spellings = self._spellings
         return other
 
     @property
     def normal_path(self) -> str | None:
         """The path if it is in normal form after one decoding, else None: for rules that let through."""
-        return self._spelled()[0]
+        if self._normal is _UNASKED:
+            self._normal = _normal(self.path, self.raw_path)
+        return self._normal
 
     @property
     def spellings(self) -> tuple[str, ...]:
         """Every path that some router may take this one for, case folded: for rules that refuse."""
-        return self._spelled()[1]
-
-    def _spelled(self) -> tuple[str | None, tuple[str, ...]]:
-        if self._spellings is None:
-            self._spellings = (_normal(self.path, self.raw_path), _spellings(self.path, self.raw_path))
+        if not self._spellings:
+            self._spellings = _spellings(self.path, self.raw_path)
         return self._spellings
 
     def __repr__(self) -> str:
@@ -169,6 +173,9 @@ _ODD_RAW = re.compile(r"%(?:2f|5c|25)", re.IGNORECASE)
 _PARAMETERS = re.compile(r";[^/]*")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _SLASHES = re.compile(r"/{2,}")
+# One by the server, one by a proxy, one by an application that has heard of neither. Without an end, a path of
+# nothing but `%25` would be the visitor's way to keep a process busy.
+_DECODINGS = 3
 # Python's re.IGNORECASE takes both for an i; casefold() does not.
 _DOTLESS = str.maketrans({"\u0130": "i", "\u0131": "i"})
 
@@ -188,20 +195,18 @@ def _fold(path: str) -> str:
 def _spellings(path: str, raw_path: str) -> tuple[str, ...]:
     if path[:1] == "/" and not _ODD.search(path) and (raw_path in ("", path)):
         return (_fold(path),)  # nearly every request
+    decoded = [raw_path, path]
+    for _ in range(_DECODINGS):
+        decoded += [unquote(one) for one in decoded[-2:]]
+    # Each step keeps what it was given beside what it made, since a router may do one thing and not the other.
+    cleaned = dict.fromkeys(form for one in decoded for form in (one, _CONTROLS.sub("", one).strip()))
+    plain = dict.fromkeys(form for one in cleaned for form in (one, _PARAMETERS.sub("", one)))
     found: dict[str, None] = {}
-    for sent in (raw_path, path):
-        decoded = sent
-        while True:
-            for cleaned in (decoded, _CONTROLS.sub("", decoded).strip()):
-                for plain in (cleaned, _PARAMETERS.sub("", cleaned)):
-                    slashes = plain.replace("\\", "/")
-                    merged = "/" + _SLASHES.sub("/", slashes).lstrip("/")
-                    for one in (plain, merged, _without_dots(slashes), _without_dots(merged)):
-                        found[_fold(one)] = None
-            again = unquote(decoded)
-            if again == decoded:
-                break
-            decoded = again
+    for one in plain:
+        slashes = one.replace("\\", "/")
+        merged = "/" + _SLASHES.sub("/", slashes).lstrip("/")
+        for form in (one, merged, _without_dots(slashes), _without_dots(merged)):
+            found[_fold(form)] = None
     return tuple(found)
 
 
@@ -219,7 +224,8 @@ def _without_dots(path: str) -> str:
 
 # --- Methods ----------------------------------------------------------------------------------------------
 
-_FORM_FIELD = re.compile(rb'name="?_method"?[^\r\n]*\r?\n(?:[^\r\n]+\r?\n)*\r?\n([^\r\n]*)', re.IGNORECASE)
+_PART_NAMED = re.compile(rb'name="?_method"?(?:[;\s]|\Z)', re.IGNORECASE)
+_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 
 
 def effective_methods(facts: Facts) -> tuple[str, ...]:
@@ -242,7 +248,11 @@ def effective_methods(facts: Facts) -> tuple[str, ...]:
     if facts.body:
         content_type = (get("content-type") or "").lower()
         if content_type.startswith("multipart/"):
-            found += [value.decode("latin-1") for value in _FORM_FIELD.findall(facts.body)]
+            # A part's value follows the blank line that follows its name.
+            pieces = _BLANK_LINE.split(facts.body)
+            for head, rest in pairwise(pieces):
+                if _PART_NAMED.search(head):
+                    found.append(rest.partition(b"\n")[0].decode("latin-1"))
         elif "json" not in content_type:
             found += _fields(facts.body.decode("latin-1"))
     if not found:

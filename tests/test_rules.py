@@ -287,6 +287,18 @@ def test_another_method_keeps_the_rest() -> None:
         assert getattr(other, name) == getattr(facts, name)
 
 
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    "path", ["/%" + "25" * 30_000 + "41", "/" + "%25" * 20_000, "/a" * 15_000 + "/.." * 15_000, "/;" * 30_000]
+)
+def test_no_path_keeps_a_process_busy(path: str) -> None:
+    """A path is the visitor's to choose: what is made of it stays in proportion to its length."""
+    facts = Facts("POST", path, path)
+    assert not rule("/admin").refuses(facts)
+    assert not rule("/admin").lets_through(facts)
+    assert len(facts.spellings) <= 128
+
+
 # --- Methods ------------------------------------------------------------------------------------------------
 
 
@@ -316,6 +328,16 @@ def test_another_method_keeps_the_rest() -> None:
                 body=b'--x\r\nContent-Disposition: form-data; name="_method"\r\n\r\nDELETE\r\n--x--',
             ),
             ("POST", "DELETE"),
+        ),
+        (
+            Facts(
+                "POST",
+                "/",
+                headers={"content-type": "multipart/form-data; boundary=x"},
+                body=b'--x\nContent-Disposition: form-data; name="q"\n\nthe _method\n--x\nContent-Disposition:'
+                b" form-data; NAME=_method; x=y\nContent-Type: text/plain\n\nput\n--x--",
+            ),
+            ("POST", "PUT"),
         ),
         (
             Facts("POST", "/", headers={"content-type": "application/json"}, body=b'{"q": "&_method=PUT&"}'),
