@@ -217,11 +217,14 @@ class Sessions:
         """Return what happens to sessions, the cut-off, and when the last cookie from before it has gone by itself."""
         known = self._known
         if known is None or known[0] is not state:
-            cut = state.sessions_ended_before(self._default) if self.names else None
+            # A process that was told to obey nothing (READONLY_DISABLED) has causes and is not read-only.
+            inert = bool(state.causes) and not state.read_only
+            cut = state.sessions_ended_before(self._default) if self.names and not inert else None
             ages = [cookie.max_age_seconds for cookie in self._cookies.values()]
             oldest = None if None in ages else max((age for age in ages if age is not None), default=None)
             until = None if cut is None or oldest is None else cut + timedelta(seconds=oldest)
-            known = self._known = (state, state.sessions(self._default), cut, until)
+            how = "keep" if inert else state.sessions(self._default)
+            known = self._known = (state, how, cut, until)
         return known[1:]
 
     # --- a request --------------------------------------------------------------------------------------------------

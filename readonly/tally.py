@@ -124,7 +124,7 @@ class Tally:
             )
 
     def ended(self, number: int = 1) -> None:
-        """Count session cookies that were taken off a request because their session has ended."""
+        """Count session cookies that a browser was told to forget, because their session has ended."""
         with self._lock:
             self._ended += number
 

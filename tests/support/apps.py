@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import io
 import time
+import warnings
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from wsgiref.util import setup_testing_defaults
-from wsgiref.validate import validator
+from wsgiref.validate import WSGIWarning, validator
 
 from readonly import asgi, wsgi
 from readonly.context import current
@@ -22,7 +23,6 @@ from readonly.record import Cause, Lift, Record
 from readonly.state import UNKNOWN, State
 from readonly.switch import Switch
 from readonly.tally import Tally
-
 from support.asgi_validator import App, Message, Receive, Scope, Send, validated
 
 Headers = Sequence[tuple[str, str]]
@@ -247,7 +247,7 @@ class AsgiSite(Site):
 
     def __init__(self, switch: HandSwitch, policy: Policy | None = None, **options: Any) -> None:
         super().__init__(switch, policy, **options)
-        inner = validated(cast(App, self._app))
+        inner = validated(self._app)
         self.app = validated(
             cast(
                 App,
@@ -386,8 +386,12 @@ class WsgiSite(Site):
         )
         if behaviour.reads:
             length = int(environ.get("CONTENT_LENGTH") or -1)
-            seen.body = environ["wsgi.input"].read(length) if length >= 0 or "chunked" in environ else b""
-        start_response(f"{behaviour.status} Whatever", list(behaviour.headers))
+            if length >= 0 or environ.get("wsgi.input_terminated"):
+                seen.body = environ["wsgi.input"].read(length)
+        headers = list(behaviour.headers)
+        if not any(name == "Content-Type" for name, _ in headers):
+            headers.append(("Content-Type", "text/plain"))
+        start_response(f"{behaviour.status} Whatever", headers)
         parts = [b""] if environ["REQUEST_METHOD"] == "HEAD" else list(behaviour.parts)
         return self._parts(parts)
 
@@ -402,6 +406,7 @@ class WsgiSite(Site):
     def ask(self, request: Request, *, check: bool = True) -> Reply:
         """Send a request and return the whole response."""
         environ = wsgi_environ(request)
+        stream = environ["wsgi.input"]  # the validator puts one of its own around it
         before = len(self.seen)
         reply = Reply(0, [], b"")
 
@@ -409,7 +414,10 @@ class WsgiSite(Site):
             reply.status, reply.headers = int(status[:3]), headers
             return lambda data: None
 
-        result = (self.checked if check else self.unchecked)(environ, start_response)
+        with warnings.catch_warnings():
+            # It knows the methods of its time.
+            warnings.filterwarnings("ignore", "Unknown REQUEST_METHOD", WSGIWarning)
+            result = (self.checked if check else self.unchecked)(environ, start_response)
         try:
             for part in result:
                 reply.body += part
@@ -418,7 +426,7 @@ class WsgiSite(Site):
             if close is not None:
                 close()
         reply.seen = self.seen[before:]
-        reply.body_was_read = environ["wsgi.input"].was_read
+        reply.body_was_read = stream.was_read
         return reply
 
 
@@ -436,7 +444,7 @@ def wsgi_environ(request: Request) -> dict[str, Any]:
         "RAW_URI": request.root + (request.raw_path or request.path) + ("?" + request.query if request.query else ""),
     }
     if request.chunked:
-        environ |= {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True, "chunked": True}
+        environ |= {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}
     elif request.body:
         environ["CONTENT_LENGTH"] = str(len(request.body))
     grouped: dict[str, list[str]] = {}

@@ -1,0 +1,487 @@
+"""The middleware and the status routes for WSGI applications; any framework, or none.
+
+Source: PEP 3333.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+from .context import Work, enter, leave
+from .gate import Act
+from .handling import Handling, Judged, Status
+from .pages import Page
+from .policy import Policy
+from .rejection import Answer, HeaderList
+from .rules import BODY_LIMIT_BYTES, SAFE_METHODS, Endpoint, Facts
+from .switch import Switch
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication
+
+Environ = MutableMapping[str, Any]
+
+_OVERRIDES: Final = ("HTTP_X_HTTP_METHOD_OVERRIDE", "HTTP_X_HTTP_METHOD", "HTTP_X_METHOD_OVERRIDE")
+
+
+def ReadOnlyMiddleware(
+    app: WSGIApplication,
+    switch: Switch,
+    *,
+    policy: Policy = Policy(),
+    page: Page | None = None,
+    endpoint: Callable[[Environ], Endpoint | None] | None = None,
+) -> WSGIApplication:
+    """Return `app` behind the read-only mode. Make it the outermost middleware.
+
+    While the site is writable, a read costs one look at an attribute and a write is counted until its response is
+    closed; nothing is wrapped for a read. While it is read-only, writes and logins are refused without their body
+    being read, sessions are taken off, and every response says so.
+
+    Whether the connection is closed after a body that nobody has read is the server's decision: WSGI leaves hop by
+    hop headers to it.
+
+    Args:
+        app: The application.
+        switch: The process's switch. Start it in a server hook (gunicorn's `post_fork`), so that an idle worker is a
+            member, too.
+        policy: What counts as a write, a login, a session.
+        page: The site's own page for refusals.
+        endpoint: Tells the router's name and marks for an environ. An attribute `reads_matter = False` on it says
+            that no safe request is marked as a write, which keeps reads of a writable site from being routed twice.
+    """
+    handling = Handling(switch, policy, page, endpoint)
+    gate, sessions = handling.gate, handling.sessions
+    view = switch.view
+    begin, end = switch.inflight.begin, switch.inflight.end
+    clock = switch._monotonic  # what `view.admit_until` is measured by
+    # Nothing below is looked up twice: a name of the closure costs less than an attribute.
+    cookies_matter = handling.cookies_matter
+    plain_reads = frozenset() if handling.reads_matter else SAFE_METHODS
+    counted_only = handling.trivial_unsafe and not cookies_matter
+    bare = not sessions.any
+
+    def middleware(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        method = environ["REQUEST_METHOD"]
+        if view.open:
+            if method in plain_reads and not (cookies_matter and view.sessions_cut):
+                return app(environ, start_response)  # type: ignore[arg-type]  # a dict, as PEP 3333 has it
+            if counted_only and method not in SAFE_METHODS and not switch.guarded:
+                key = begin()
+                # Count, then look: a change that came before the look is seen by it, one after it sees the count.
+                if clock() < view.admit_until:
+                    try:
+                        return _Counted(app(environ, start_response), end, key)  # type: ignore[arg-type]
+                    except BaseException:
+                        end(key)
+                        raise
+                end(key)
+        elif method in plain_reads and bare and not switch.guarded and _is_plain(environ) and not handling.due():
+            return app(environ, _marking(start_response, handling))  # type: ignore[arg-type]
+        return handled(environ, start_response)
+
+    def handled(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        headers = _Headers(environ)
+        cookie: str = environ.get("HTTP_COOKIE", "")
+        cookies = (cookie,) if cookie else ()
+        method = environ["REQUEST_METHOD"]
+        if view.open and method in plain_reads and not sessions.stamping and not sessions.carried(cookies):
+            # A cut-off is known, so that sessions matter: but this visitor has none.
+            return app(environ, start_response)  # type: ignore[arg-type]
+        facts = _facts(environ, headers, endpoint)
+        if gate.needs_body and gate.wants_body(facts):
+            environ = _peek(facts, environ)
+        act = gate.classify(facts)
+        key: object = None
+        try:
+            if act.may_write:
+                key = begin()
+                found = switch.admit()
+                if found is not None:
+                    end(key)
+                    key = None
+                state = found or view.state
+            elif view.open or not handling.due():
+                state = view.state
+            else:
+                handling.looked()
+                state = switch.look()
+            judged = handling.judge(act, facts, cookies, state)
+            if not judged.verdict.passed:
+                end(key)
+                secure = environ.get("wsgi.url_scheme") == "https"
+                answer = handling.refusal(judged, facts, secure=secure, client=environ.get("REMOTE_ADDR"))
+                return _respond(start_response, answer)
+            return passed(environ, start_response, facts, act, judged, key)
+        except BaseException:
+            end(key)
+            raise
+
+    def passed(
+        environ: Environ, start_response: StartResponse, facts: Facts, act: Act, judged: Judged, key: object
+    ) -> Iterable[bytes]:
+        read_only = judged.state.read_only
+        counted = key is not None
+        environ = _stripped(environ, judged)
+        bypass = judged.verdict.bypass
+        work: Work | None = None
+        if switch.guarded and (read_only or counted or bypass):
+            work = Work(may_write=counted or bypass, name=handling.route(act, facts))
+        edited = read_only or judged.taken.edits or (counted and cookies_matter)
+        if work is None:
+            if edited:
+                start_response = _editing(start_response, environ, handling, judged)
+            body = app(environ, start_response)  # type: ignore[arg-type]
+            return _Counted(body, end, key) if counted else body
+        return _Guarded(app, environ, start_response, handling, facts, judged, work, key)
+
+    return middleware
+
+
+# --- reading an environ ----------------------------------------------------------------------------------------------
+
+
+def _is_plain(environ: Environ) -> bool:
+    query = environ.get("QUERY_STRING")
+    if query and ("%" in query or "_method" in query.lower()):
+        return False
+    return not any(name in environ for name in _OVERRIDES)
+
+
+class _Headers:
+    """Looks request headers up in an environ."""
+
+    __slots__ = ("_environ",)
+
+    def __init__(self, environ: Mapping[str, Any]) -> None:
+        self._environ = environ
+
+    def get(self, name: str, /) -> str | None:
+        key = name.upper().replace("-", "_")
+        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            key = "HTTP_" + key
+        found: str | None = self._environ.get(key)
+        # Servers say that a header is not there by leaving it out, or by an empty CONTENT_TYPE.
+        return found if found or key.startswith("HTTP_") else None
+
+
+def _facts(environ: Environ, headers: _Headers, endpoint: Callable[[Environ], Endpoint | None] | None) -> Facts:
+    return Facts(
+        environ["REQUEST_METHOD"],
+        _text(environ.get("PATH_INFO", "")),
+        _raw_path(environ),
+        environ.get("QUERY_STRING", ""),
+        headers,
+        "http",
+        endpoint(environ) if endpoint is not None else None,
+    )
+
+
+def _text(path: str) -> str:
+    # PEP 3333: bytes in the disguise of latin-1.
+    return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+def _raw_path(environ: Environ) -> str:
+    """Return the path as it was sent, relative to the mount, where the server tells; "" where it does not."""
+    raw: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
+    raw = raw.partition("?")[0]
+    if not raw.startswith("/"):
+        # The absolute form, as a proxy is asked (RFC 9112, section 3.2.2).
+        _, scheme, rest = raw.partition("://")
+        raw = "/" + rest.partition("/")[2] if scheme else ""
+    script: str = environ.get("SCRIPT_NAME", "")
+    if script and raw.startswith(script) and raw[len(script) : len(script) + 1] in ("", "/"):
+        raw = raw[len(script) :]
+    return raw
+
+
+class _Replayed(io.RawIOBase):
+    """A request's body of which the beginning was read already. Buffered, so that it has lines."""
+
+    def __init__(self, beginning: bytes, rest: Any) -> None:
+        self._beginning = io.BytesIO(beginning)
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data: bytes = self._beginning.read(len(buffer)) or self._rest.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class _Limited:
+    """At most so many bytes of a stream: reading on would wait for what the client never sends."""
+
+    def __init__(self, stream: Any, length: int) -> None:
+        self._stream = stream
+        self._left = length
+
+    def read(self, size: int) -> bytes:
+        data: bytes = self._stream.read(min(size, self._left)) if self._left else b""
+        self._left -= len(data)
+        return data
+
+
+def _peek(facts: Facts, environ: Environ) -> Environ:
+    """Read as much of a body as a predicate may see; return an environ that plays it back."""
+    stream = environ["wsgi.input"]
+    length = environ.get("CONTENT_LENGTH") or ""
+    if length.isascii() and length.isdigit():
+        stream = _Limited(stream, int(length))
+    elif not (environ.get("wsgi.input_terminated") or environ.get("HTTP_TRANSFER_ENCODING")):
+        facts.body = b""
+        return environ
+    parts: list[bytes] = []
+    size = 0
+    while size <= BODY_LIMIT_BYTES:
+        part = stream.read(BODY_LIMIT_BYTES + 1 - size)
+        if not part:
+            break
+        parts.append(part)
+        size += len(part)
+    body = b"".join(parts)
+    facts.body = body[:BODY_LIMIT_BYTES]
+    facts.body_complete = size <= BODY_LIMIT_BYTES
+    return {**environ, "wsgi.input": io.BufferedReader(_Replayed(body, stream))}
+
+
+def _stripped(environ: Environ, judged: Judged) -> Environ:
+    """Return the environ without the cookies and tokens that were taken off; a copy, if there are any."""
+    taken = judged.taken
+    if taken.cookies is None and not taken.bearer:
+        return environ
+    environ = dict(environ)
+    if taken.cookies is not None:
+        environ.pop("HTTP_COOKIE", None)
+        if taken.cookies:
+            environ["HTTP_COOKIE"] = taken.cookies[0]
+    if taken.bearer and environ.get("HTTP_AUTHORIZATION", "")[:7].lower() == "bearer ":
+        del environ["HTTP_AUTHORIZATION"]
+    return environ
+
+
+# --- answering -------------------------------------------------------------------------------------------------------
+
+
+def _status_line(code: int) -> str:
+    return f"{code} {HTTPStatus(code).phrase}"
+
+
+def _respond(start_response: StartResponse, answer: Answer) -> list[bytes]:
+    start_response(_status_line(answer.status), answer.headers)
+    return [answer.body]
+
+
+def _marking(start_response: StartResponse, handling: Handling) -> StartResponse:
+    marks = handling.marks(handling.view.state)
+
+    def marking(status: str, headers: HeaderList, exc_info: Any = None, /) -> Callable[[bytes], object]:
+        if exc_info is None:
+            return start_response(status, headers + marks)
+        return start_response(status, headers + marks, exc_info)
+
+    return marking
+
+
+def _editing(start_response: StartResponse, environ: Environ, handling: Handling, judged: Judged) -> StartResponse:
+    def editing(status: str, headers: HeaderList, exc_info: Any = None, /) -> Callable[[bytes], object]:
+        headers = _edited(headers, environ, handling, judged)
+        if exc_info is None:
+            return start_response(status, headers)
+        return start_response(status, headers, exc_info)
+
+    return editing
+
+
+def _edited(headers: HeaderList, environ: Environ, handling: Handling, judged: Judged) -> HeaderList:
+    if not judged.state.read_only:
+        judged = handling.late() or judged
+    return handling.response(headers, judged, secure=environ.get("wsgi.url_scheme") == "https")
+
+
+class _Counted:
+    """The response to a counted write: in flight until it is closed."""
+
+    __slots__ = ("_body", "_end", "_key")
+
+    def __init__(self, body: Iterable[bytes], end: Callable[[object], None], key: object) -> None:
+        self._body = body
+        self._end = end
+        self._key = key
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._body)
+
+    def close(self) -> None:
+        """End it; called by the server, whatever has happened."""
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self._end(self._key)
+
+    # A server that forgets to close (PEP 3333 forbids it) must not keep a site from ever being drained.
+    def __del__(self) -> None:
+        self._end(self._key)
+
+
+class _Guarded:
+    """A response behind a database guard: each step of it runs inside its `Work`, and a refusal replaces it.
+
+    The work is entered for each step alone, since nothing says that a server takes all of them in one context.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        environ: Environ,
+        start_response: StartResponse,
+        handling: Handling,
+        facts: Facts,
+        judged: Judged,
+        work: Work,
+        key: object,
+    ) -> None:
+        self._environ = environ
+        self._start_response = start_response
+        self._handling = handling
+        self._facts = facts
+        self._judged = judged
+        self._work = work
+        self._key = key
+        self._held: tuple[str, HeaderList, Any] | None = None
+        self._writer: Callable[[bytes], object] | None = None
+        self._started = self._replaced = self._closed = False
+        self._iterator: Iterator[bytes] = iter(())
+        self._body: Iterable[bytes] = ()
+        token = enter(work)
+        try:
+            self._body = app(environ, self._start)  # type: ignore[arg-type]
+            self._iterator = iter(self._body)
+        except Exception:
+            if not self._replace():
+                self._end()
+                raise
+        except BaseException:
+            self._end()
+            raise
+        finally:
+            leave(token)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        token = enter(self._work)
+        try:
+            part = next(self._iterator)
+        except StopIteration:
+            if self._flush():
+                return next(self._iterator)
+            raise
+        except Exception:
+            if self._replace():
+                return next(self._iterator)
+            raise
+        finally:
+            leave(token)
+        if self._flush():
+            return next(self._iterator)
+        return part
+
+    def close(self) -> None:
+        """End it; called by the server, whatever has happened."""
+        token = enter(self._work)
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                close()
+        finally:
+            leave(token)
+            self._end()
+
+    def __del__(self) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._handling.switch.inflight.end(self._key)
+            if self._work.escape is not None:
+                self._handling.count_escape(self._work, self._work.escape)
+
+    def _start(self, status: str, headers: HeaderList, exc_info: Any = None, /) -> Callable[[bytes], object]:
+        if self._replaced:
+            return self._write
+        if self._started:
+            # Too late to replace anything: the server decides what becomes of it.
+            return self._start_response(status, headers, exc_info)
+        if self._held is not None and exc_info is None:
+            raise AssertionError("start_response was called a second time without exc_info (PEP 3333)")
+        self._held = (status, headers, exc_info)
+        return self._write
+
+    def _write(self, data: bytes) -> None:
+        # The old way of sending, which can't wait for what follows.
+        self._flush()
+        if self._writer is not None and not self._replaced:
+            self._writer(data)
+
+    def _flush(self) -> bool:
+        """Send what was held back, or the 503 in its place; return whether it was replaced just now."""
+        if self._held is None or self._started:
+            return False
+        status, headers, exc_info = self._held
+        if status[:1] == "5" and self._replace():
+            return True
+        self._started = True
+        headers = _edited(headers, self._environ, self._handling, self._judged)
+        if exc_info is None:
+            self._writer = self._start_response(status, headers)
+        else:
+            self._writer = self._start_response(status, headers, exc_info)
+        return False
+
+    def _replace(self) -> bool:
+        """Answer for the application if a guard has refused it a write and nothing was sent; return whether so."""
+        if self._started or self._replaced or self._work.escape is None:
+            return False
+        self._replaced = self._started = True
+        answer = self._handling.escape(self._judged, self._facts)
+        self._iterator = iter(_respond(self._start_response, answer))
+        return True
+
+
+# --- readiness and status --------------------------------------------------------------------------------------------
+
+
+def status_app(switch: Switch) -> WSGIApplication:
+    """Return an application with the routes `/-/readonly/ready` and `/-/readonly/status`, to be mounted.
+
+    A process that never reached the store is not ready for its first 30 s, then ready as a reader; read-only itself
+    never fails a probe. Answers are small JSON objects that no cache keeps, and say nothing that is not public.
+    """
+    status = Status(switch)
+
+    def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        method = environ["REQUEST_METHOD"]
+        found = status.document(environ.get("PATH_INFO", ""), switch.look())
+        code, document = found or (404, {"error": "not found"})
+        headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+        if found is not None and method not in ("GET", "HEAD"):
+            code, document = 405, {"error": "method not allowed"}
+            headers.append(("Allow", "GET, HEAD"))
+        body = json.dumps(document).encode()
+        headers.append(("Content-Length", str(len(body))))
+        start_response(_status_line(code), headers)
+        return [b"" if method == "HEAD" else body]
+
+    return application
