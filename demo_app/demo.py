@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+import httpx
 from rich.console import Console
 from rich.table import Table
 
@@ -30,6 +31,7 @@ START_SECONDS: Final = 30.0
 COMMAND_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 15.0
 LOOK_EVERY_SECONDS: Final = 0.05
+OPEN_IN_A_ROW: Final = 12
 
 # Shares of the load's time. The switch is turned at these moments if enough has happened, later if not, and in the end
 # without: the verdict then says that the load was too small.
@@ -174,7 +176,8 @@ class Stage:
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE if quietly else None,
+                # What it says of its progress is shown where it was said; a program reads nothing but the result.
+                stderr=subprocess.PIPE if quietly else subprocess.STDOUT,
                 text=True,
                 timeout=COMMAND_SECONDS + 30,
                 check=False,
@@ -211,8 +214,10 @@ class Stage:
             first = process.stdout.readline()
             if "http://" not in first:
                 raise Failed(f"The site did not start:\n{log.read_text()[-2000:]}")
+            url = first.split()[-1]
             self.wait_for_members(process, log)
-            yield first.split()[-1]
+            self.wait_until_open(url)
+            yield url
         finally:
             stop(process)
 
@@ -228,6 +233,19 @@ class Stage:
                     raise Failed(f"The site has ended:\n{log.read_text()[-2000:]}") from None
                 if time.monotonic() > deadline:
                     raise Failed(f"The workers do not report: {failed}\n{log.read_text()[-2000:]}") from None
+
+    def wait_until_open(self, url: str) -> None:
+        """Wait until every worker takes logins: one that has just started first asks whether the site was closed."""
+        deadline = time.monotonic() + START_SECONDS
+        in_a_row = 0
+        while in_a_row < OPEN_IN_A_ROW:
+            # A new connection each time, so that the kernel hands them to both workers.
+            answer = httpx.post(f"{url}/login", data={"name": "nobody", "password": "nothing"})
+            in_a_row = in_a_row + 1 if answer.status_code != 503 else 0
+            if time.monotonic() > deadline:
+                raise Failed("The site still refuses writes, though nobody has closed it.")
+            if not in_a_row:
+                time.sleep(LOOK_EVERY_SECONDS)
 
     @contextmanager
     def load(self, url: str) -> Iterator[tuple[subprocess.Popen[bytes], Watched]]:
