@@ -26,4 +26,5 @@ for line in sys.stdin:
     else:
         writes.close()
         print("ended", flush=True)
+writes.close()
 switch.close()
