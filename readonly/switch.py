@@ -483,7 +483,10 @@ class Switch:
             memory=HostFile(store.url, store.site, state_folder()),
         )
         # One atomic step decides which of two threads made it; the loser's has started nothing.
-        return self._followers.setdefault(pid, made)
+        found = self._followers.setdefault(pid, made)
+        if found is made:
+            _say_goodbye_in_children(self)
+        return found
 
     def _after_fork(self, *, hook: bool = False) -> None:
         """Shut what a child inherited: the parent's thread, lock and count are not its own."""
@@ -625,6 +628,13 @@ class Switch:
 
 
 _inherited: list[object] = []
+
+
+def _say_goodbye_in_children(switch: Switch) -> None:
+    """Close the switch when a child of multiprocessing ends: it runs no atexit functions (uvicorn's workers)."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util.Finalize(switch, Switch.close, args=(switch,), exitpriority=0)
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
