@@ -10,17 +10,16 @@ import functools
 import inspect
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar, Token
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
 from .context import Work, current, enter, leave
-from .errors import ReadOnlyError
+from .errors import ConfigurationError, ReadOnlyError
 from .state import State
 
 F = TypeVar("F", bound=Callable[..., Any])
-_Entry = tuple[object, "Token[Work | None]"]
-# Blocks that are open in this task or thread, outermost first: they end in the other order.
-_entered: ContextVar[tuple[_Entry, ...]] = ContextVar("readonly_writing", default=())
 
 
 class InFlight:
@@ -54,6 +53,10 @@ class InFlight:
         """Return how many writes are in flight. Read it only after the closed state can be seen by all threads."""
         return len(self._open)
 
+    def holds(self, key: object) -> bool:
+        """Return whether that write is in flight."""
+        return key in self._open
+
     def keys(self) -> frozenset[object]:
         """Return the keys in flight, for whoever measures their age from outside."""
         return frozenset(self._open.copy())
@@ -74,21 +77,37 @@ class _Admitting(Protocol):
     async def await_writable(self, timeout: float) -> bool: ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Entry:
+    """One block that is open."""
+
+    by: Writing
+    key: object
+    work: Work
+    token: Token[Work | None]
+
+
+# Blocks that are open in this task or thread, outermost first: they end in the other order.
+_entered: ContextVar[tuple[_Entry, ...]] = ContextVar("readonly_writing", default=())
+
+
 class Writing:
     """Work outside HTTP that writes: counted, so that it is drained like a request.
 
     Use it as a context manager or as a decorator, sync or async alike. One object may be used any number of times,
-    also by several threads and tasks at once.
+    also by several threads and tasks at once. Inside work that was admitted, more work is admitted: the whole is
+    waited for, whatever the state has become.
 
     Raises:
         ReadOnlyError: On entry, when the site is read-only (and still was after `wait` seconds).
     """
 
-    __slots__ = ("_switch", "_wait")
+    __slots__ = ("_begun", "_switch", "_wait")
 
     def __init__(self, switch: _Admitting, *, wait: float = 0.0) -> None:
         self._switch = switch
         self._wait = wait
+        self._begun: dict[object, _Entry] = {}
 
     def __enter__(self) -> None:
         key, state = self._try(self._switch.admit)
@@ -114,8 +133,16 @@ class Writing:
         self._leave()
 
     def __call__(self, function: F) -> F:
-        """Wrap a function or a coroutine function: each call is one piece of work."""
-        if inspect.iscoroutinefunction(function):
+        """Wrap a function or a coroutine function: each call is one piece of work.
+
+        Raises:
+            ConfigurationError: It is a generator: its work is done after the call, and would not be counted.
+        """
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise ConfigurationError(
+                f"{function!r} is a generator, which works after it was called: put `with switch.writing():` inside it"
+            )
+        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004 - the method itself is wanted
 
             @functools.wraps(function)
             async def awaited(*args: Any, **kwargs: Any) -> Any:
@@ -127,12 +154,19 @@ class Writing:
         @functools.wraps(function)
         def called(*args: Any, **kwargs: Any) -> Any:
             with self:
-                return function(*args, **kwargs)
+                result = function(*args, **kwargs)
+            if inspect.isawaitable(result) or inspect.isgenerator(result) or inspect.isasyncgen(result):
+                if inspect.iscoroutine(result):
+                    result.close()
+                raise TypeError(f"{function!r} returned before its work was done: decorate what does the work")
+            return result
 
         return cast(F, called)
 
     def _try(self, admit: Callable[[], State | None]) -> tuple[object, State | None]:
         key = self._switch.inflight.begin()
+        if self._is_part():
+            return key, None
         try:
             state = admit()
         except BaseException:
@@ -144,6 +178,8 @@ class Writing:
 
     async def _atry(self) -> tuple[object, State | None]:
         key = self._switch.inflight.begin()
+        if self._is_part():
+            return key, None
         try:
             state = await self._switch.aadmit()
         except BaseException:
@@ -152,6 +188,10 @@ class Writing:
         if state is not None:
             self._switch.inflight.end(key)
         return key, state
+
+    def _is_part(self) -> bool:
+        # Asked after counting: if the work around it is in flight now, nobody can have seen nothing in flight since.
+        return any(e.by._switch is self._switch and self._switch.inflight.holds(e.key) for e in _entered.get())
 
     def _enter(self, key: object, state: State | None) -> None:
         if state is not None:
@@ -164,13 +204,25 @@ class Writing:
                 # Inside a request: an exception would be a 500 by the time it leaves the framework.
                 work.mark(refusal)
             raise refusal
-        token = enter(Work(may_write=True, name="writing"))
-        _entered.set((*_entered.get(), (key, token)))
+        work = Work(may_write=True, name="writing")
+        entry = _Entry(self, key, work, enter(work))
+        self._begun[key] = entry
+        _entered.set((*_entered.get(), entry))
 
     def _leave(self) -> None:
-        *outer, (key, token) = _entered.get()
-        _entered.set(tuple(outer))
-        try:
-            leave(token)
-        finally:
-            self._switch.inflight.end(key)
+        stack = _entered.get()
+        entry: _Entry | None = None
+        if stack and stack[-1].by is self:
+            _entered.set(stack[:-1])
+            with suppress(ValueError, RuntimeError):
+                leave(stack[-1].token)  # it was entered in a context that this one is a copy of
+            entry = self._begun.pop(stack[-1].key, None)
+        if entry is None:
+            # A thread pool may run the two halves in two contexts. It is a count: any block of this object will do.
+            try:
+                _, entry = self._begun.popitem()
+            except KeyError:
+                raise RuntimeError("this work was never begun, or has ended already") from None
+        # What inherited the context and lives on writes no more.
+        entry.work.may_write = False
+        self._switch.inflight.end(entry.key)
