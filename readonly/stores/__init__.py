@@ -27,8 +27,7 @@ NEIGHBOUR_SECONDS = 600.0
 # A person's word about a member is kept as long as members of a lost registry may still be asked after.
 FORGOTTEN_SECONDS = 90 * 24 * 3600.0
 # Below every lineage that a person makes by `init`, and the same in every record that a store made by itself:
-# such records join, so that a file that was deleted and made again never lifts a cause that some process
-# knows.
+# such records join, so that a file that was deleted and made again never lifts a cause that some process knows.
 AUTOMATIC_LINEAGE = "0"
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import secrets
 import sqlite3
 import threading
 import time
@@ -47,7 +48,6 @@ REGISTRY_SCHEMA = (
     "CREATE TABLE registry.readonly_meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID",
     "CREATE TABLE registry.readonly_member (member TEXT PRIMARY KEY, report BLOB NOT NULL, at REAL NOT NULL,"
     " leaves INTEGER NOT NULL)",
-    "CREATE TABLE registry.readonly_forgotten (member TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID",
 )
 
 Stamp = tuple[int, int, int, int]
@@ -126,6 +126,10 @@ class Files:
         self._in_transaction = threading.RLock()
         with _everybody_lock:
             _everybody.add(self)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
 
     @contextlib.contextmanager
     def transaction(self, begin: str = "BEGIN", *, synchronous: str = "FULL") -> Iterator[sqlite3.Connection]:
@@ -235,25 +239,35 @@ class Files:
             check_same_thread=False,
         )
         try:
-            # A command finds no members where there is no registry, and makes none.
-            there = self._opened[1] != NOWHERE
-            db.execute("ATTACH ? AS registry", (f"file:{quote(self.registry)}?mode=rw" if there else ":memory:",))
-            db.execute("PRAGMA registry.synchronous = OFF")
-            self.born = self._examine(db, "main")
-            try:
-                registry_born = self._examine(db, "registry", make=self.create or not there)
-            except sqlite3.DatabaseError as error:
-                if self.create and code_of(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-                    # A power failure may do that. Members report again to a new one, and it is young until then.
-                    os.replace(self.registry, self.registry + ".broken")  # noqa: PTH105
-                raise
+            self.born = max(self._examine(db, "main"), self._attach_registry(db))
         except BaseException:
             db.close()
             raise
-        self.born = max(self.born, registry_born)
-        self.registry_id = f"{self._opened[1][1]}-{registry_born:.6f}"
         self.initialise = False
         return db
+
+    def _attach_registry(self, db: sqlite3.Connection) -> float:
+        """Attach the registry, learn its id, put a broken one aside, and return when it was born."""
+        # A command finds no members where there is no registry, and makes none.
+        there = self._opened[1] != NOWHERE
+        try:
+            db.execute("ATTACH ? AS registry", (f"file:{quote(self.registry)}?mode=rw" if there else ":memory:",))
+            db.execute("PRAGMA registry.synchronous = OFF")
+            born = self._examine(db, "registry", make=self.create or not there)
+            (found,) = db.execute("PRAGMA registry.quick_check(1)").fetchone()
+            (made,) = db.execute("SELECT value FROM registry.readonly_meta WHERE key = 'id'").fetchone()
+            broken = found != "ok"
+        except sqlite3.DatabaseError as error:
+            if not self.create or code_of(error) not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise
+            broken = True
+        if broken:
+            # A power failure may do that. Members report again to a new one, and until then it is young.
+            os.replace(self.registry, self.registry + ".broken")  # noqa: PTH105
+            raise sqlite3.DatabaseError("the registry of members was broken; the next call makes a new one")
+        # A copy that was put back has another inode, a file made anew another id.
+        self.registry_id = f"{self._opened[1][1]}-{made}"
+        return born
 
     def _examine(self, db: sqlite3.Connection, name: str, *, make: bool | None = None) -> float:
         """Make sure that a file is ours, make it so where that is allowed, and return when it was born."""
@@ -294,7 +308,7 @@ class Files:
             db.execute(statement)
         now = self._clock.now()
         inode = self._opened[0 if name == "main" else 1][1]
-        meta = {"born": now.timestamp(), "inode": inode, "changes": 0}
+        meta = {"born": now.timestamp(), "inode": inode, "changes": 0, "id": secrets.token_hex(8)}
         db.executemany(f"INSERT INTO {name}.readonly_meta VALUES (?, ?)", meta.items())
         if name == "main" and self.initialise:
             record = automatic_record(self._site, at=now, by="SQLite store")

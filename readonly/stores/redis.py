@@ -58,8 +58,7 @@ class Script:
 # KEYS[1] …:state        hash: `record`, and `since:<cause>`, the time in ms at which the store got that cause
 #   KEYS[2] …:members      hash: member -> report
 #   KEYS[3] …:seen         sorted set: member -> time in ms of its last report
-# KEYS[4] …:incarnation  hash with one field: run id of the server -> time in ms at which a member first met
-# it
+#   KEYS[4] …:incarnation  hash with one field: run id of the server -> time in ms at which a member first met it
 #   KEYS[5] …:ring         sorted set, all scores 0: members that have not left, by id
 #   KEYS[6] …:forgotten    sorted set: member that a person vouched for -> time in ms
 # ARGV[1] is the run id of the server, as learnt when the connection was made. All times are the server's.
@@ -231,8 +230,9 @@ class _Waker:
             os.read(self.read_end, 65536)
 
     def __del__(self) -> None:
-        os.close(self.read_end)
-        os.close(self._write_end)
+        with contextlib.suppress(AttributeError, OSError):
+            os.close(self.read_end)
+            os.close(self._write_end)
 
 
 class RedisStore:
@@ -318,9 +318,9 @@ class RedisStore:
         """Wait until the record may have changed."""
         deadline = time.monotonic() + timeout
         self._in_this_process()
-        if self._waker is None:
-            self._waker = _Waker()
         try:
+            if self._waker is None:
+                self._waker = _Waker()
             listener = self._listener
             if listener is not None and listener.reports >= for_reports:
                 try:
@@ -334,6 +334,10 @@ class RedisStore:
         except (redis.exceptions.RedisError, OSError) as error:
             self._stop_listening()
             self._give_up(error)
+        except BaseException:
+            # Left half read it would be connected again by redis-py, and hear nothing.
+            self._stop_listening()
+            raise
 
     def wake(self) -> None:
         """Make a running or the next `wait` return."""
@@ -400,7 +404,7 @@ class RedisStore:
         commands = self._commands
         if commands is not None:
             try:
-                stale = commands.connection.can_read(0)
+                stale = commands.connection._sock is None or commands.connection.can_read(0)
             except (redis.exceptions.RedisError, OSError):
                 stale = True
             if not stale:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import sqlite3
 import time
@@ -169,8 +168,7 @@ class SQLiteStore:
             others = [other for (other,) in db.execute(lately, (now - NEIGHBOUR_SECONDS,))]
             return replace(
                 self._reading(db),
-                # A file made anew, or put back from a backup, has another inode.
-                registry=f"{self._files.stamps()[1][1]}-{self._files.born}",
+                registry=self._files.registry_id,
                 neighbours=neighbours_of(member, others),
             )
 

@@ -21,6 +21,7 @@ from readonly.record import Mode, load
 from readonly.stores import AUTOMATIC_LINEAGE, Store, store_from_url
 from readonly.stores.sqlite import SQLiteStore
 from readonly.testing import StoreContract, Waiter, count_up, counted, in_child, put, settle
+from support.waiting import eventually
 
 
 class TestSQLiteStore(StoreContract):
@@ -314,6 +315,58 @@ def test_of_two_processes_that_lost_the_file_one_makes_it(url: str) -> None:
         command.read()
     put(one, b"2")
     assert other.read().record == command.read().record == b"2"
+
+
+@pytest.mark.parametrize("harm", ["deleted", "overwritten", "torn"])
+def test_a_lost_registry_is_made_anew_and_the_record_stays(url: str, harm: str) -> None:
+    """Members' reports may be lost in a power failure: they are asked for again, and the registry is another one."""
+    store = store_from_url(url)
+    put(store, b"1", "a")
+    for number in range(50):
+        before = store.report(f"m{number}", b"x" * 1000, keep_seconds=60)
+    registry = path_of(store).with_name("state.db-members")
+    if harm == "deleted":
+        registry.unlink()
+    elif harm == "overwritten":
+        registry.write_bytes(b"nonsense " * 10000)
+    else:
+        whole = registry.read_bytes()
+        registry.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) // 4) + whole[len(whole) * 3 // 4 :])
+        store.close()
+    after = eventually(
+        lambda: store.report("m", b"{}", keep_seconds=60), 5.0, ignoring=StoreUnreachable, what="a new registry"
+    )
+    assert (after.record, after.members) == (b"1", 1)
+    assert after.registry != before.registry
+    assert after.incarnation_seconds < before.incarnation_seconds
+    assert store.reopened().report("m", b"{}", keep_seconds=60).registry == after.registry
+    assert set(store.census().reading.here_since) == {"a"}
+    settle(store)
+    assert put(store.reopened(), b"2").record == b"2"
+    assert store.wait(5) is True
+
+
+def test_a_command_finds_no_members_without_a_registry(url: str) -> None:
+    """It makes none, and reads the record all the same."""
+    store = store_from_url(url)
+    put(store, b"1")
+    store.close()
+    registry = path_of(store).with_name("state.db-members")
+    registry.unlink()
+    command = store_from_url(url, create=False)
+    assert (command.read().record, command.census().reports) == (b"1", ())
+    assert not registry.exists()
+    store.report("m", b"{}", keep_seconds=60)
+    assert [seen.member for seen in command.census().reports] == ["m"]
+
+
+def test_a_persons_word_about_a_member_outlives_the_registry(url: str) -> None:
+    """It is on record with the site's, since a lost registry is when it is asked for."""
+    store = store_from_url(url)
+    store.report("m", b"{}", keep_seconds=60)
+    store.forget("m")
+    path_of(store).with_name("state.db-members").unlink()
+    assert store.census().forgotten == {"m"}
 
 
 def test_a_file_that_was_put_back_is_young(url: str, tmp_path: Path) -> None:
