@@ -297,13 +297,17 @@ def test_the_two_halves_may_run_in_two_contexts(switch: Gatekeeper) -> None:
 
 def test_blocks_may_end_in_another_order(switch: Gatekeeper) -> None:
     """Whoever mixes them up counts right all the same."""
-    one, other = Writing(switch), Writing(switch)
-    one.__enter__()
-    other.__enter__()
-    one.__exit__(None, None, None)
-    assert switch.count == 1
-    other.__exit__(None, None, None)
-    assert switch.count == 0
+
+    def mixed_up() -> None:
+        one, other = Writing(switch), Writing(switch)
+        one.__enter__()
+        other.__enter__()
+        one.__exit__(None, None, None)
+        assert switch.count == 1
+        other.__exit__(None, None, None)
+        assert switch.count == 0
+
+    contextvars.copy_context().run(mixed_up)
 
 
 def test_an_exit_without_entry_uncounts_nobody(switch: Gatekeeper) -> None:
