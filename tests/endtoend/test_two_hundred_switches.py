@@ -14,11 +14,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
+from readonly import Switch
 from support import children
 from support.processes import WebServer, uvicorn
 from support.waiting import eventually
-
-from readonly import Switch
 
 HERE = Path(__file__).parent
 SWITCHES, BY_COMMAND = 200, 5
