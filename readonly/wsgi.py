@@ -365,7 +365,8 @@ class _Guarded:
         token = enter(work)
         try:
             self._body = app(environ, self._start)  # type: ignore[arg-type]
-            self._iterator = iter(self._body)
+            if not self._replaced:
+                self._iterator = iter(self._body)
         except Exception:
             if not self._replace():
                 self._end()
