@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -235,15 +236,15 @@ class Stage:
                     raise Failed(f"The workers do not report: {failed}\n{log.read_text()[-2000:]}") from None
 
     def wait_until_open(self, url: str) -> None:
-        """Wait until every worker takes logins: one that has just started first asks whether the site was closed."""
+        """Wait until every worker takes writes: one that has just started first asks whether the site was closed."""
         deadline = time.monotonic() + START_SECONDS
         in_a_row = 0
         while in_a_row < OPEN_IN_A_ROW:
             # A new connection each time, so that the kernel hands them to both workers.
-            answer = httpx.post(f"{url}/login", data={"name": "nobody", "password": "nothing"})
-            in_a_row = in_a_row + 1 if answer.status_code != 503 else 0
+            mode = httpx.get(f"{url}/-/readonly/status").json()["mode"]
+            in_a_row = in_a_row + 1 if mode == "writable" else 0
             if time.monotonic() > deadline:
-                raise Failed("The site still refuses writes, though nobody has closed it.")
+                raise Failed(f"The site is {mode}, though nobody has closed it.")
             if not in_a_row:
                 time.sleep(LOOK_EVERY_SECONDS)
 
@@ -361,6 +362,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave everything there to be looked at")
     options = parser.parse_args(arguments)
 
+    # Whoever ends this ends the site and the load with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     console = Console(soft_wrap=True)
     folder = Path(tempfile.mkdtemp(prefix="readonly-demo-"))
     try:

@@ -245,8 +245,8 @@ def seed(session: Session) -> None:
         for reader in story.all_readers()
     )
     session.flush()
-    articles = dict(session.execute(select(Article.slug, Article.id)).tuples().all())
-    accounts = dict(session.execute(select(Account.name, Account.id)).tuples().all())
+    articles = {row.slug: row.id for row in session.execute(select(Article.slug, Article.id))}
+    accounts = {row.name: row.id for row in session.execute(select(Account.name, Account.id))}
     # The first article starts as the most read one; the exact figures are nothing but a plausible beginning.
     session.execute(
         insert(PageView),

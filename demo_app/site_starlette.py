@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
+from starlette.routing import BaseRoute, Mount
 from starlette.templating import Jinja2Templates
 
 from demo_app import forms, pages
@@ -23,7 +24,7 @@ from demo_app.settings import Settings
 from demo_app.starlette_pages import mistyped, routes, trouble
 from readonly import Policy, Switch
 from readonly.databases.sqlalchemy import Database
-from readonly_starlette import ReadOnlyMiddleware, template_context
+from readonly_starlette import ReadOnlyMiddleware, status_app, template_context
 
 COOKIE = "session"
 
@@ -43,9 +44,15 @@ def policy(settings: Settings) -> Policy:
     )
 
 
-def create_app(settings: Settings) -> Starlette:
-    """Return the site, with its switch."""
-    switch = Switch.from_url(settings.store)
+def create_app(settings: Settings, *, switch: Switch | None = None, rules: Policy | None = None) -> Starlette:
+    """Return the site, with its switch.
+
+    Args:
+        settings: Where the data is, and the store.
+        switch: Another switch than the store's own: a test keeps it, to turn it.
+        rules: Another policy than the site's own.
+    """
+    switch = Switch.from_url(settings.store) if switch is None else switch
     primary, replica = engine(settings.database), engine(settings.replica)
     database = Database(primary, switch, replicas=[replica], discard=["page_view"])
     return assemble(
@@ -54,11 +61,13 @@ def create_app(settings: Settings) -> Starlette:
             primary, sync_session_class=database.routing(Session), expire_on_commit=False, autoflush=False
         ),
         # The first one is the outermost: it takes the ended cookie off a request before SessionMiddleware can see it.
-        middleware=[Middleware(ReadOnlyMiddleware, switch=switch, policy=policy(settings))],
+        middleware=[
+            Middleware(ReadOnlyMiddleware, switch=switch, policy=policy(settings) if rules is None else rules),
+        ],
+        more_routes=[Mount("/-/readonly", status_app(switch))],
         context_processors=[template_context(switch)],
-        at_start=[switch.start],
-        at_end=[database.close, switch.close],
         engines=[primary, replica],
+        at_end=[database.close],
     )
 
 
@@ -97,27 +106,23 @@ def assemble(
     *,
     sessions: async_sessionmaker[AsyncSession],
     middleware: Sequence[Middleware] = (),
+    more_routes: Sequence[BaseRoute] = (),
     context_processors: Sequence[Callable[[Request], dict[str, Any]]] = (),
-    at_start: Sequence[Callable[[], None]] = (),
-    at_end: Sequence[Callable[[], None]] = (),
     engines: Sequence[AsyncEngine] = (),
+    at_end: Sequence[Callable[[], None]] = (),
 ) -> Starlette:
     """Return the site's application, with whatever is put around it."""
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        for call in at_start:
+        yield
+        for used in engines:
+            await used.dispose()
+        for call in at_end:
             call()
-        try:
-            yield
-        finally:
-            for used in engines:
-                await used.dispose()
-            for call in at_end:
-                call()
 
     application = Starlette(
-        routes=routes(),
+        routes=[*routes(), *more_routes],
         middleware=[
             *middleware,
             Middleware(SessionMiddleware, secret_key=settings.secret, session_cookie=COOKIE),
