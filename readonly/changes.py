@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from .errors import ConfigurationError, LostRace, NoRecord, NotYours, UnreadableRecord
 from .members import host_name
-from .record import FENCE, LOCAL, OPERATOR, WINDOW, Cause, Record, dump, load, new_cause_id
+from .record import FENCE, LOCAL, OPERATOR, SESSIONS, WINDOW, Cause, Record, dump, load, new_cause_id
 from .stores import Census, Reading, Store, redacted
 from .transitions import adds, contradicts, first_record, join, with_cause, without_causes
 
@@ -22,6 +22,8 @@ from .transitions import adds, contradicts, first_record, join, with_cause, with
 UNDO_GRACE = timedelta(seconds=60)
 # A change meets others' changes rarely; more often than this something else is wrong.
 TRIES = 50
+# Who expects a read-only time to take longer has made a typing error.
+LONGEST_EXPECTED = timedelta(days=3650)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ def _replace(
     store: Store,
     make: Callable[[Record | None, datetime], tuple[Record | None, Sequence[str]]],
     *,
-    closes: bool,
+    closes: bool | None,
     over_corrupt: bool = False,
 ) -> Change:
     base: Record | None = None
@@ -103,13 +105,9 @@ def _replace(
             if not (over_corrupt and error.corrupt):
                 raise
             record = None
-        if attempt and contradicts(base, record, closes=closes) and base is not None and record is not None:
-            by, did = _winner(base, record, closes=closes)
-            raise LostRace(
-                f"{by} was faster and {did}: epoch {record.epoch} stands, and nothing of yours was changed",
-                by=by,
-                epoch=record.epoch,
-            )
+        # None: what gives up a cause of its own contradicts nobody.
+        if closes is not None and attempt and base is not None and record is not None:
+            _refuse_contradiction(base, record, closes=closes)
         if not attempt:
             base = record
         new, causes = make(record, reading.at)
@@ -126,6 +124,16 @@ def _replace(
         by=record.changed_by if record is not None else "?",
         epoch=record.epoch if record is not None else 0,
     )
+
+
+def _refuse_contradiction(base: Record, record: Record, *, closes: bool) -> None:
+    if contradicts(base, record, closes=closes):
+        by, did = _winner(base, record, closes=closes)
+        raise LostRace(
+            f"{by} was faster and {did}: epoch {record.epoch} stands, and nothing of yours was changed",
+            by=by,
+            epoch=record.epoch,
+        )
 
 
 def _winner(base: Record, record: Record, *, closes: bool) -> tuple[str, str]:
@@ -179,7 +187,7 @@ def initialise(
         if record is not None and record.partial and not replace_existing:
             # An `on` over the empty store stays: making the record whole opens nothing by itself.
             lifted = {key: lift for key, lift in new.lifted.items() if key not in causes}
-            new = replace(new, causes=record.causes, lifted=lifted)
+            new = replace(new, causes=record.causes, windows=record.windows, lifted=lifted)
         return new, causes
 
     return _replace(store, make, closes=False, over_corrupt=replace_existing)
@@ -195,7 +203,20 @@ def turn_on(
     sessions: str | None = None,
     kind: str = OPERATOR,
 ) -> Change:
-    """Set the operator's cause, or change it if it stands: what is given anew replaces what was said before."""
+    """Set the operator's cause, or change it if it stands: what is given anew replaces what was said before.
+
+    Raises:
+        ConfigurationError: `expected` or `sessions` make no sense; nothing was changed.
+        LostRace: Somebody lifted a cause meanwhile.
+    """
+    if sessions is not None and sessions not in SESSIONS:
+        # Stored, it would make the record unreadable for everybody.
+        raise ConfigurationError(f"sessions={sessions!r} is not a choice: use 'end', 'suspend' or 'keep'")
+    if expected is not None and not timedelta(0) < expected < LONGEST_EXPECTED:
+        raise ConfigurationError(
+            f"expected={expected} makes no sense: say how long it will take, more than nothing and less than "
+            f"{LONGEST_EXPECTED.days} days"
+        )
     mine = new_cause_id()
 
     def make(record: Record | None, at: datetime) -> tuple[Record | None, Sequence[str]]:
@@ -326,7 +347,7 @@ def lift_exactly(store: Store, operator: Operator, cause_id: str) -> Change:
             return None, [cause_id]
         return without_causes(record, [cause_id], at=at, by=operator.name), [cause_id]
 
-    return _replace(store, make, closes=False)
+    return _replace(store, make, closes=None)
 
 
 def survey(store: Store, known: Record | None) -> tuple[Record | None, Census]:
