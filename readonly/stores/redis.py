@@ -54,8 +54,8 @@ class Script:
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-# Every script gets the same four keys, which are all that it touches:
-# KEYS[1] …:state        hash: `record`, and `since:<cause>`, the time in ms at which the store got that cause
+# Every script gets the same six keys, which are all that it touches:
+#   KEYS[1] …:state        hash: `record`, and `since:<cause>`, the time in ms at which the store got that cause
 #   KEYS[2] …:members      hash: member -> report
 #   KEYS[3] …:seen         sorted set: member -> time in ms of its last report
 #   KEYS[4] …:incarnation  hash with one field: run id of the server -> time in ms at which a member first met it
@@ -630,9 +630,9 @@ def _explain(error: Exception, timeout: float) -> str:
     if isinstance(error, (redis.exceptions.TimeoutError, TimeoutError)):
         return f"it did not answer within {timeout:g} s ({error}); what was asked of it may still happen"
     if isinstance(error, redis.exceptions.ResponseError):
-        # Newer servers say only this when it was a script that was not allowed something.
-        message = str(error).replace("ACL failure in script", "NOPERM")
-        words = re.findall(r"[A-Z]+", message)
+        words = re.findall(r"[A-Z]+", str(error))
+        if "ACL failure in script" in str(error) or "user executing the script can't run" in str(error):
+            words = ["NOPERM"]  # a script that was not allowed something: newer servers, and 6.2
         for code, meaning in _MEANINGS.items():
             if code in words:
                 return f"{meaning} ({error})"
