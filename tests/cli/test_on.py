@@ -61,14 +61,14 @@ def test_progress_repeats_no_line_for_an_age_that_grew(served: tuple[Shop, Membe
     """In a pipe there is one line a change, not one a look."""
     shop, member = served
     member.tell("begin")
-    done = shop.ctl("on", "--timeout", "1500ms")
+    done = shop.here("on", "--timeout", "700ms")
     assert done.returncode == 3
     assert done.stderr.count("1 write in flight") == 1
 
 
 def test_nobody_there_is_never_safe(shop: Shop) -> None:
     """Without a process the command can't know whether anybody obeys."""
-    done = shop.ctl("on", "--timeout", "300ms")
+    done = shop.here("on", "--timeout", "300ms")
     assert done.returncode == 3
     assert "no process of the site reports" in done.stdout
     assert shop.standing() == ["anna"]
@@ -80,8 +80,8 @@ def test_fewer_than_expected_are_not_safe(served: tuple[Shop, Member]) -> None:
     done = shop.ctl("on", "--expect", "web=2", "--timeout", "300ms")
     assert done.returncode == 3
     assert "web: 1 report, expected 2" in done.stdout
-    assert shop.ctl("wait", "--expect", "web=2,celery=1", "--timeout", "300ms").returncode == 3
-    assert shop.ctl("wait", "--expect", "web=1").returncode == 0
+    assert shop.here("wait", "--expect", "web=2,celery=1", "--timeout", "300ms").returncode == 3
+    assert shop.here("wait", "--expect", "web=1").returncode == 0
 
 
 def test_no_wait_sets_it_and_says_what_that_is_worth(served: tuple[Shop, Member]) -> None:
@@ -92,7 +92,7 @@ def test_no_wait_sets_it_and_says_what_that_is_worth(served: tuple[Shop, Member]
     assert done.returncode == 0
     assert "Set, not confirmed. Start nothing irreversible before: readonlyctl wait" in done.stdout
     assert "SAFE" not in done.stdout
-    assert shop.ctl("wait", "--timeout", "300ms").returncode == 3
+    assert shop.here("wait", "--timeout", "300ms").returncode == 3
     member.tell("end")
     waited = shop.ctl("wait")
     assert waited.returncode == 0
@@ -102,8 +102,8 @@ def test_no_wait_sets_it_and_says_what_that_is_worth(served: tuple[Shop, Member]
 def test_the_same_person_changes_what_was_said(served: tuple[Shop, Member]) -> None:
     """A second `on` updates the cause: what is not said again stays."""
     shop, _ = served
-    assert shop.ctl("on", "--reason", "first", "--for", "10m").returncode == 0
-    again = shop.ctl("on", "--for", "2h")
+    assert shop.here("on", "--reason", "first", "--for", "10m").returncode == 0
+    again = shop.here("on", "--for", "2h")
     assert again.returncode == 0
     assert shop.standing() == ["anna"]
     record = shop.look().record
@@ -112,7 +112,7 @@ def test_the_same_person_changes_what_was_said(served: tuple[Shop, Member]) -> N
     assert cause.reason == "first"
     assert cause.expected_end is not None
     assert (cause.expected_end - cause.since).total_seconds() > 7000
-    same = shop.ctl("on")
+    same = shop.here("on")
     assert same.returncode == 0
     assert "nothing was changed" in same.stdout
     assert "SAFE" in same.stdout
@@ -131,9 +131,9 @@ def test_another_person_adds_a_cause(served: tuple[Shop, Member]) -> None:
 def test_sessions_are_what_the_operator_says(served: tuple[Shop, Member]) -> None:
     """--sessions goes into the record; a wrong word changes nothing."""
     shop, _ = served
-    assert shop.ctl("on", "--sessions", "maybe").returncode == 2
+    assert shop.here("on", "--sessions", "maybe").returncode == 2
     assert shop.standing() == []
-    assert shop.ctl("on", "--sessions", "keep", "--no-wait").returncode == 0
+    assert shop.here("on", "--sessions", "keep", "--no-wait").returncode == 0
     record = shop.look().record
     assert record is not None
     assert record.causes[0].sessions == "keep"
@@ -152,7 +152,7 @@ def test_sessions_are_what_the_operator_says(served: tuple[Shop, Member]) -> Non
 )
 def test_a_duration_must_make_sense(shop: Shop, typed: str, said: str) -> None:
     """One clear line, exit 2, and nothing was changed."""
-    done = shop.ctl("on", "--for", typed)
+    done = shop.here("on", "--for", typed)
     assert done.returncode == 2
     assert said in done.stderr
     assert shop.standing() == []
@@ -164,7 +164,7 @@ def test_somebody_lifts_it_while_it_waits(served: tuple[Shop, Member]) -> None:
     member.tell("begin")
     with shop.start("on") as command:
         command.says("in flight")
-        assert shop.ctl("--as", "ben", "off", "--all", "--timeout", "100ms").returncode in (0, 3)
+        assert shop.here("--as", "ben", "off", "--all", "--timeout", "100ms").returncode in (0, 3)
         assert command.ends() == 5
         assert "ben lifted" in command.err
         assert "What stands now: WRITABLE" in command.err
@@ -177,8 +177,8 @@ def test_wait_takes_in_what_changes_meanwhile(served: tuple[Shop, Member]) -> No
     mine = shop.on(BEN)
     with shop.start("wait", "--json") as command:
         command.says('"in_flight": 1')
-        assert shop.ctl("on", "--no-wait").returncode == 0
-        assert shop.ctl("off", "--cause", mine, "--timeout", "1s").returncode == 3
+        assert shop.here("on", "--no-wait").returncode == 0
+        assert shop.here("off", "--cause", mine, "--timeout", "1s").returncode == 3
         member.tell("end")
         assert command.ends() == 0
         assert json_lines(command.out)[-1]["safe"] is True
@@ -195,17 +195,15 @@ def test_wait_takes_in_what_changes_meanwhile(served: tuple[Shop, Member]) -> No
             assert command.ends() == 5
 
 
-def test_a_stopped_process_is_named(served: tuple[Shop, Member]) -> None:
-    """A process that fell silent may still write: never safe."""
-    shop, _ = served
-    with members(shop, ["worker"]) as (worker,):
-        worker.stop()
-        done = shop.ctl("on", "--timeout", "2500ms")
+def test_a_silent_process_is_named(shop: Shop) -> None:
+    """A process that fell silent may still write: never safe, and it is said since when."""
+    shop.silent_member(75, in_flight=3)
+    with members(shop):
+        done = shop.here("on", "--timeout", "1s")
         assert done.returncode == 3
-        assert "worker " in done.stdout
-        assert worker.name in done.stdout
-        worker.go_on()
-        assert shop.ctl("wait").returncode == 0
+        assert "web web-2/4711: silent for 7" in done.stdout
+        assert "3 writes in flight then" in done.stdout
+        assert "web       1 of 2 obey and have drained, 1 silent" in done.stdout
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -240,7 +238,7 @@ def test_a_missing_file_is_not_made(tmp_path_factory: pytest.TempPathFactory, sh
     """Only `init` makes a store: `on` at a mistyped path must not confirm an empty one."""
     folder = tmp_path_factory.mktemp("elsewhere")
     for command in ("on", "off", "wait", "status", "members"):
-        done = shop.ctl("--store", f"sqlite:///{folder}/typo.db?site=shop", command)
+        done = shop.here("--store", f"sqlite:///{folder}/typo.db?site=shop", command)
         assert done.returncode == 4
         assert "typo.db does not exist" in done.stderr
         assert "init shop" in done.stderr
