@@ -34,10 +34,10 @@ STOP_SECONDS: Final = 15.0
 LOOK_EVERY_SECONDS: Final = 0.05
 OPEN_IN_A_ROW: Final = 12
 
-# Shares of the load's time. The switch is turned at these moments if enough has happened, later if not, and in the end
-# without: the verdict then says that the load was too small.
-ON_FROM, ON_AT_LAST = 0.33, 0.50
-OFF_FROM, OFF_AT_LAST = 0.72, 0.85
+# Shares of the load's time. A phase lasts longer if too little has happened in it, and ends all the same when patience
+# does: the verdict then says that the load was too small.
+BEFORE, DURING, AFTER = 0.34, 0.38, 0.28
+PATIENCE_SECONDS: Final = 12.0
 SPARE: Final = 1.1
 """So much more than the minimum is waited for: a request at the edge counts for neither phase."""
 
@@ -64,11 +64,14 @@ class Watched:
 class Stage:
     """The site, the load and the commands of one run."""
 
-    def __init__(self, folder: Path, *, app: str, seconds: float, on_options: Sequence[str], console: Console) -> None:
+    def __init__(
+        self, folder: Path, *, app: str, seconds: float, patience: float, on_options: Sequence[str], console: Console
+    ) -> None:
         self.settings: Settings = serve.settings_in(folder)
         self.folder = folder
         self.app = app
         self.seconds = seconds
+        self.patience = patience
         self.on_options = on_options
         self.console = console
         # The visitor's own settings of the library are not this site's.
@@ -88,19 +91,12 @@ class Stage:
         prepare(self.settings)
         with self.site() as url:
             self.say(f"The site is at {url}, with {WORKERS} worker processes. {self.seconds:g} s of load begin.")
-            began = time.monotonic()
             with self.load(url) as (load, watched):
-                return self.acts(load, watched, began)
+                return self.acts(load, watched)
 
-    def acts(self, load: subprocess.Popen[bytes], watched: Watched, began: float) -> Evidence:
+    def acts(self, load: subprocess.Popen[bytes], watched: Watched) -> Evidence:
         """Turn the switch both ways while the load goes on."""
-        self.wait_for(
-            watched,
-            load,
-            not_before=began + ON_FROM * self.seconds,
-            not_after=began + ON_AT_LAST * self.seconds,
-            enough=lambda: enough_before(watched.seen),
-        )
+        self.let_happen(watched, load, BEFORE, lambda: enough_before(watched.seen))
         on_typed = time.monotonic_ns()
         self.readonlyctl(
             "on", "--reason", "comments learn to count", "--for", "10m", "--expect", f"web={WORKERS}", *self.on_options
@@ -113,13 +109,7 @@ class Stage:
         self.say(f"  Copied the database to its replica, at epoch {epoch}.")
         rows = migration.migrate(self.settings.database)
         self.say(f"  Migrated the primary: one column more, filled in for {rows} rows.")
-        self.wait_for(
-            watched,
-            load,
-            not_before=began + OFF_FROM * self.seconds,
-            not_after=began + OFF_AT_LAST * self.seconds,
-            enough=lambda: enough_during(watched.seen, on_returned),
-        )
+        self.let_happen(watched, load, DURING, lambda: enough_during(watched.seen, on_returned))
         if missed := migration.unfilled(self.settings.database):
             # Not yet a verdict, but it will be one: somebody wrote rows that the backfill could not know of.
             self.say(f"  {missed} rows appeared behind the migration's back.")
@@ -128,8 +118,10 @@ class Stage:
         off_typed = time.monotonic_ns()
         self.readonlyctl("off")
         off_returned = time.monotonic_ns()
+        self.let_happen(watched, load, AFTER, lambda: True)
+        load.terminate()
         try:
-            code = load.wait(self.seconds + COMMAND_SECONDS)
+            code = load.wait(COMMAND_SECONDS)
         except subprocess.TimeoutExpired:
             raise Failed("The load does not come to an end.") from None
         if code != 0:
@@ -143,20 +135,15 @@ class Stage:
             final=snapshot.take(self.settings.database, like=closed),
         )
 
-    def wait_for(
-        self,
-        watched: Watched,
-        load: subprocess.Popen[bytes],
-        *,
-        not_before: float,
-        not_after: float,
-        enough: Callable[[], bool],
+    def let_happen(
+        self, watched: Watched, load: subprocess.Popen[bytes], share: float, enough: Callable[[], bool]
     ) -> None:
-        """Wait until enough has happened, between two moments of `time.monotonic`."""
+        """Let a share of the load's time pass, and then as much as it takes for enough to happen."""
+        began = time.monotonic()
         while True:
             watched.look()
-            now = time.monotonic()
-            if now >= not_after or (now >= not_before and enough()):
+            lasted = time.monotonic() - began
+            if lasted >= share * self.seconds and (enough() or lasted >= share * self.seconds + self.patience):
                 return
             if load.poll() is not None:
                 raise Failed(f"The load ended too early, with exit code {load.returncode}.")
@@ -256,7 +243,8 @@ class Stage:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "demo_app.load", "--base-url", url),
-                *("--seconds", str(self.seconds), "--out", str(out)),
+                # It is told when to end; the limit is for a load that nobody ends any more.
+                *("--seconds", str(self.seconds + 2 * self.patience + 3 * COMMAND_SECONDS), "--out", str(out)),
             ],
             cwd=serve.PROJECT,
             stdin=subprocess.DEVNULL,
@@ -357,6 +345,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Give the demonstration; exit with 0 if every promise was kept, 1 if not, 3 if the load was too small to tell."""
     parser = argparse.ArgumentParser(prog="python -m demo_app.demo", description=__doc__)
     parser.add_argument("--seconds", type=float, default=20.0, help="how long the load lasts")
+    parser.add_argument("--patience", type=float, default=PATIENCE_SECONDS, help="how much longer on a slow machine")
     parser.add_argument("--app", default=serve.DEFAULT_APP, metavar="MODULE:FACTORY")
     parser.add_argument("--on-option", action="append", default=[], metavar="OPTION", help="one more for `on`")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave everything there to be looked at")
@@ -367,7 +356,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(soft_wrap=True)
     folder = Path(tempfile.mkdtemp(prefix="readonly-demo-"))
     try:
-        stage = Stage(folder, app=options.app, seconds=options.seconds, on_options=options.on_option, console=console)
+        stage = Stage(
+            folder,
+            app=options.app,
+            seconds=options.seconds,
+            patience=options.patience,
+            on_options=options.on_option,
+            console=console,
+        )
         result = verdict.judge(stage.play())
         show(result, console)
         return result.exit_code

@@ -13,6 +13,7 @@ import itertools
 import json
 import random
 import re
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -387,7 +388,7 @@ async def be_an_oauth_entrant(client: Client) -> None:
 
 
 async def run(base_url: str, seconds: float, file: TextIO, *, seed: int) -> None:
-    """Let everybody in for so many seconds."""
+    """Let everybody in for so many seconds, or until SIGTERM."""
     address = urlsplit(base_url)
     host, port = address.hostname or "127.0.0.1", address.port or 80
     book = Book(file, seed=seed)
@@ -421,18 +422,21 @@ async def run(base_url: str, seconds: float, file: TextIO, *, seed: int) -> None
 
     tasks = [asyncio.ensure_future(life) for life in lives]
     keeper = asyncio.create_task(keep_book())
+    over = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
+    ending = asyncio.create_task(over.wait())
     try:
-        # Whoever dies of a mistake of the load's own is not silently missing.
-        done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+        # A client that ends by itself has died of a mistake of the load's own, and must not be missing in silence.
+        done, _ = await asyncio.wait({*tasks, ending}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             await task
         # What has been sent is waited for: an answer that nobody heard would be a write that nobody can judge.
         book.closed = True
         await asyncio.gather(*tasks)
     finally:
-        for task in (*tasks, keeper):
+        for task in (*tasks, keeper, ending):
             task.cancel()
-        await asyncio.gather(*tasks, keeper, return_exceptions=True)
+        await asyncio.gather(*tasks, keeper, ending, return_exceptions=True)
         book.flush()
 
 
