@@ -33,12 +33,21 @@ class Server(Protocol):
         """Whether `softened` ever changes anything."""
         ...
 
+    @property
+    def trial(self) -> str:
+        """A statement that only works where the database can be read."""
+        ...
+
     def guard(self, connection: Any, memory: dict[str, Any]) -> None:
         """Make what this connection begins from now on read-only; calling it again does no harm."""
         ...
 
     def restore(self, connection: Any, memory: dict[str, Any]) -> None:
         """Put back what `guard` found; nothing of it stays on the connection."""
+        ...
+
+    def is_idle(self, connection: Any) -> bool:
+        """Tell whether the driver knows that no transaction is open."""
         ...
 
     def softened(self, statement: str) -> str:

@@ -20,6 +20,7 @@ class PostgreSQL:
 
     name = "postgresql"
     softens = False
+    trial = "SELECT 1"
 
     def guard(self, connection: Any, memory: dict[str, Any]) -> None:
         """Make what this connection begins from now on read-only."""
@@ -44,6 +45,16 @@ class PostgreSQL:
                 connection.commit()  # a ROLLBACK would undo the RESET
             del memory["session"]
             memory.pop("problem", None)
+
+    def is_idle(self, connection: Any) -> bool:
+        """Tell whether the driver knows that no transaction is open; on a lost connection nobody knows."""
+        info: Any = getattr(connection, "info", None)
+        if hasattr(info, "transaction_status"):  # psycopg
+            return int(info.transaction_status) == 0
+        driver: Any = getattr(connection, "driver_connection", None)
+        if hasattr(driver, "is_in_transaction"):  # asyncpg
+            return not driver.is_closed() and not driver.is_in_transaction()
+        return False
 
     def softened(self, statement: str) -> str:
         """Return the statement: PostgreSQL begins and ends read-only transactions in any words."""

@@ -30,6 +30,7 @@ class SQLite:
 
     name = "sqlite"
     softens = True
+    trial = "SELECT count(*) FROM sqlite_master"  # SELECT 1 does not touch the file
 
     def guard(self, connection: Any, memory: dict[str, Any]) -> None:
         """Make this connection refuse writes, whoever runs them."""
@@ -45,6 +46,11 @@ class SQLite:
         if memory.get("guarded"):
             _run(connection, f"PRAGMA query_only = {int(memory['found'])}")
             memory["guarded"] = False
+
+    def is_idle(self, connection: Any) -> bool:
+        """Tell whether the driver knows that no transaction is open; a COMMIT that found a lock leaves it open."""
+        driver = getattr(connection, "driver_connection", connection)  # aiosqlite, as SQLAlchemy adapts it
+        return getattr(driver, "in_transaction", None) is False
 
     def softened(self, statement: str) -> str:
         """Return a plain BEGIN for one that takes the write lock: under query_only that one fails, also for readers."""

@@ -96,11 +96,15 @@ class Client:
         """Count the rows of a table."""
         return self.connect(lambda c: int(c.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()))
 
-    def close(self) -> None:
+    def dispose(self) -> None:
+        """Close the pooled connections."""
         if isinstance(self.engine, AsyncEngine):
             self.runner.run(self.engine.dispose())
         else:
             self.engine.dispose()
+
+    def close(self) -> None:
+        self.dispose()
         self.runner.close()
 
 

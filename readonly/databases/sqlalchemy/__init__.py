@@ -10,12 +10,13 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from weakref import WeakSet
 
-from sqlalchemy import Connection, Delete, Dialect, Engine, Insert, Update, event
+from sqlalchemy import Connection, Delete, Dialect, Engine, Insert, PoolProxiedConnection, Update, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import ExceptionContext
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only, greenlet_spawn
@@ -38,8 +39,6 @@ __all__ = ["Database"]
 PROOF_SECONDS = 10.0
 # A session that says so of itself only reads: `sessionmaker(info={"reads": True})`.
 READS = "reads"
-
-E = TypeVar("E", Engine, AsyncEngine)
 
 # Inside a proof the guard refuses, whatever the switch says.
 _proving: ContextVar[bool] = ContextVar("readonly_proving", default=False)
@@ -177,6 +176,8 @@ class Database:
             self._in_proof.release()
         for target, event_name, listener in self._session_hooks:
             event.remove(target, event_name, listener)
+        for replica in self._replicas.all:
+            del vars(replica.target)["raw_connection"]  # the class's method shows again
         for hooks in (self._hooks, *self._replica_hooks):
             hooks.remove()
             _guarded_dialects.discard(hooks.engine.dialect)
@@ -276,10 +277,23 @@ class Database:
                     f"database {self.name!r}: a write reached a replica: {str(error).partition(chr(10))[0]}",
                     table=_table(context) or server.table(error),
                 )
-            if context.is_disconnect or context.connection is None or server.is_unfit(error):
+            if context.is_disconnect or server.is_unfit(error):
                 replica.failed()
             return None
 
+        # Drivers raise errors of their own, and of the system, when they can't connect: no event tells of those.
+        connect = replica.target.raw_connection
+
+        def raw_connection() -> PoolProxiedConnection:
+            try:
+                return connect()
+            except PoolTimeout:
+                raise  # the pool is busy; that is no fault of the replica
+            except Exception:
+                replica.failed()
+                raise
+
+        vars(replica.target)["raw_connection"] = raw_connection
         return Hooks(replica.target, server, inflight=None, admit=lambda: False, failed=failed)
 
     def _refusal(self, reason: str, *, table: str | None = None) -> ReadOnlyError:
@@ -319,7 +333,7 @@ class Database:
         """Try a replica that had failed, before a request is sent there again."""
         try:
             with replica.target.connect() as connection:
-                connection.exec_driver_sql("SELECT 1")
+                connection.exec_driver_sql(self._server.trial)
         except Exception:
             replica.failed()
             return False
@@ -337,12 +351,6 @@ class Database:
         def before_flush(session: Session, context: object, instances: object) -> None:
             on_session.before_flush(session)
 
-        def after_flush(session: Session, context: object) -> None:
-            on_session.flush_over()
-
-        def after_soft_rollback(session: Session, previous: object) -> None:
-            on_session.flush_over()
-
         def before_execute(
             connection: Connection, statement: Any, multiparams: Any, params: Any, options: Mapping[str, Any]
         ) -> tuple[Any, Any, Any]:
@@ -352,8 +360,6 @@ class Database:
 
         self._session_hooks = [
             (Session, "before_flush", before_flush),
-            (Session, "after_flush", after_flush),
-            (Session, "after_soft_rollback", after_soft_rollback),
             (Session, "do_orm_execute", on_session.do_orm_execute),
         ]
         for target, event_name, listener in self._session_hooks:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextvars import ContextVar
 from typing import Any, cast
+from weakref import WeakSet
 
 from sqlalchemy import Column, Connection, Delete, Insert, Table, Update, false, inspect, null, select
 from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
@@ -30,9 +30,6 @@ from readonly.errors import ConfigurationError
 
 logger = logging.getLogger("readonly")
 
-# What a flush still sends after `before_flush` is not ours to judge: the unit of work counts rows and reads keys.
-_in_flush: ContextVar[bool] = ContextVar("readonly_in_flush", default=False)
-
 
 class Discards:
     """What may be dropped.
@@ -48,6 +45,8 @@ class Discards:
     def __init__(self, names: Iterable[str]) -> None:
         if isinstance(names, str):
             raise ConfigurationError(f"discard={names!r} is one string: write a list, discard=[{names!r}]")
+        # Tables that are some relationship's `secondary`: a flush counts the rows that it deletes there.
+        self.secondary: set[Table] = set()
         self.tables: set[str] = set()
         self.columns: dict[str, set[str]] = {}
         for name in names:
@@ -138,33 +137,31 @@ class OnSession:
     def __init__(self, discards: Discards, refused: Callable[[Session, Mapping[str, Any]], bool]) -> None:
         self._discards = discards
         self._refused = refused
+        self._noted: WeakSet[Mapper[Any]] = WeakSet()
 
     def before_flush(self, session: Session) -> None:
         """Take out of the session what would be dropped; what is left is flushed."""
-        _in_flush.set(True)
         for instance in list(session.new):
             state = _state(instance)
+            self._note_secondary(state.mapper)
             if all(self._discards.whole(t) for t in state.mapper.tables) and self._refuses(session, state):
                 _forget_new(session, instance, state)
                 _log("INSERT", state.mapper.local_table)
         for instance in list(session.deleted):
             state = _state(instance)
+            self._note_secondary(state.mapper)
             if all(self._discards.whole(t) for t in state.mapper.tables) and self._refuses(session, state):
                 session.add(instance)  # takes the deletion back
                 _log("DELETE", state.mapper.local_table)
         for instance in list(session.dirty):
             state = _state(instance)
+            self._note_secondary(state.mapper)
             if not any(self._discards.knows(t) for t in state.mapper.tables):
                 continue
             changed = _changed_columns(state)
             if changed and self._all_dropped(changed) and self._refuses(session, state):
                 _forget_changes(session, instance, state)
                 _log("UPDATE", state.mapper.local_table)
-
-    @staticmethod
-    def flush_over() -> None:
-        """The flush has sent what it had to send, or failed."""
-        _in_flush.set(False)
 
     def do_orm_execute(self, execution: ORMExecuteState) -> Dropped | None:
         """Answer a statement that is dropped; None lets it go on."""
@@ -178,6 +175,11 @@ class OnSession:
             return None
         _log(type(statement).__name__.upper(), statement.table)
         return Dropped(statement)
+
+    def _note_secondary(self, mapper: Mapper[Any]) -> None:
+        if mapper not in self._noted:
+            self._noted.add(mapper)
+            self._discards.secondary.update(r.secondary for r in mapper.relationships if isinstance(r.secondary, Table))
 
     def _refuses(self, session: Session, state: InstanceState[Any]) -> bool:
         return self._refused(session, {"mapper": state.mapper})
@@ -197,8 +199,11 @@ def on_connection(
 ) -> tuple[Any, Any, Any]:
     """Replace a Core statement that is dropped by a read of no rows; all others pass unchanged."""
     unchanged = (statement, multiparams, params)
-    # The unit of work, and its bulk forms, name a cache of their own.
-    if not isinstance(statement, (Insert, Update, Delete)) or _in_flush.get() or "compiled_cache" in options:
+    # What a flush still sends after `before_flush` is not ours to judge: it counts rows and reads keys. It names a
+    # cache of its own, but for the rows of a many-to-many.
+    if not isinstance(statement, (Insert, Update, Delete)) or "compiled_cache" in options:
+        return unchanged
+    if statement.table in discards.secondary and not isinstance(statement, Insert):
         return unchanged
     if not discards.statement(statement, multiparams or params) or not refused(connection):
         return unchanged
@@ -227,7 +232,8 @@ def _forget_new(session: Session, instance: object, state: InstanceState[Any]) -
     }
     for key in parents:
         setattr(instance, key, None)
-    session.expunge(instance)
+    if instance in session:  # a parent with delete-orphan has put it out already
+        session.expunge(instance)
     for key, parent in parents.items():
         set_committed_value(instance, key, parent)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, event
 from sqlalchemy.engine.interfaces import ExceptionContext
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
 from readonly.databases import Server
 from readonly.inflight import InFlight
@@ -78,6 +78,7 @@ class Hooks:
         self._listeners: list[tuple[str, Callable[..., Any], dict[str, Any]]] = [
             ("checkout", self._checkout, {}),
             ("checkin", self._checkin, {}),
+            ("reset", self._reset, {}),
             ("detach", self._detach, {}),
             ("close", self._close, {}),
             ("engine_connect", self._engine_connect, {}),
@@ -218,6 +219,18 @@ class Hooks:
         finally:
             self._end(held)
 
+    def _reset(self, connection: Any, entry: ConnectionPoolEntry | None, state: PoolResetState) -> None:
+        """See connections off that nobody will close: async ones, without a loop, of a driver that can't do without."""
+        dialect = self.engine.dialect
+        if not state.terminate_only or not dialect.is_async or dialect.has_terminate:
+            return
+        held = self._leaving.pop(id(connection), None)
+        if held is None and entry is not None:
+            held = entry.info.pop(self._key, None)
+            self._touched.pop(id(entry), None)
+        if held is not None:
+            self._end(held)
+
     def _detach(self, connection: Any, entry: ConnectionPoolEntry) -> None:
         held = entry.info.get(self._key)
         self._touched.pop(id(entry), None)
@@ -255,7 +268,7 @@ class Hooks:
     # --- methods of the dialect --------------------------------------------------------------------------------------
 
     def _wrap(self, name: str) -> tuple[str, Any]:
-        """Have a transaction end when the method that ends it has returned; if it raises, it has not ended."""
+        """Have a transaction end when the method that ends it has returned, or the driver says that it is over."""
         dialect = self.engine.dialect
         original = getattr(dialect, name)
 
@@ -263,7 +276,12 @@ class Hooks:
             # Two-phase methods are given the Connection, the others what the pool handed out.
             proxied = target.connection if isinstance(target, Connection) else target
             held = self.held(proxied) if isinstance(proxied, PoolProxiedConnection) else None
-            result = original(target, *args, **kwargs)
+            try:
+                result = original(target, *args, **kwargs)
+            except BaseException:
+                if held is not None and self.server.is_idle(proxied.dbapi_connection):
+                    self._end_transaction(held)
+                raise
             if held is not None:
                 self._end_transaction(held)
             return result

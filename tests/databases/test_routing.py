@@ -1,0 +1,452 @@
+"""Routing: which server a session's transaction reads from, for how long, and who may write."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, create_engine, select, text, update
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.orm import Session, sessionmaker
+
+from readonly import ReadOnlyError, Switch
+from readonly.context import Work, working
+from readonly.databases.sqlalchemy import Database
+from readonly.databases.sqlite import copy_to_replica
+
+from .conftest import SQLITE, Client
+from .models import Story
+
+
+class Site:
+    """A guarded primary with one file as its replica, and a session class that is routed."""
+
+    def __init__(self, client: Client, replica: Client, switch: Switch, folder: Path, **options: Any) -> None:
+        self.client, self.replica, self.switch = client, replica, switch
+        self.primary_path, self.replica_path = folder / "site.db", folder / "replica.db"
+        self.database = Database(client.engine, switch, replicas=[replica.engine], **options)
+        self.session_class = self.database.routing(Session)
+
+    def session(self, body: Callable[[Session], Any], **options: Any) -> Any:
+        return self.client.session(body, self.session_class, **options)
+
+    def copy(self, epoch: int) -> None:
+        copy_to_replica(self.primary_path, self.replica_path, epoch=epoch)
+
+    def mark_primary(self, title: str = "on the primary") -> None:
+        """Change the primary behind everybody's back, as a migration would, to tell it from the copy."""
+        engine = create_engine(f"sqlite:///{self.primary_path}")
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE story SET title = :title WHERE id = 1"), {"title": title})
+        engine.dispose()
+
+    def reads(self, **options: Any) -> str:
+        title: str = self.session(_title, **options)
+        return title
+
+
+def _title(session: Session) -> str:
+    return session.scalars(select(Story.title).where(Story.id == 1)).one()
+
+
+@pytest.fixture(params=SQLITE)
+def make_site(
+    request: pytest.FixtureRequest, make_client: Callable[..., Client], switch: Switch, tmp_path: Path
+) -> Iterator[Callable[..., Site]]:
+    """Make the site; the replica's file is not there until it is copied."""
+    made: list[Site] = []
+
+    def make(**options: Any) -> Site:
+        client = make_client(request.param)
+        replica = Client(request.param, f"sqlite:///{tmp_path}/replica.db", connect_args={"timeout": 0.05})
+        made.append(Site(client, replica, switch, tmp_path, **options))
+        return made[-1]
+
+    yield make
+    for site in made:
+        site.database.close()
+        site.replica.close()
+
+
+@pytest.fixture
+def site(make_site: Callable[..., Site]) -> Site:
+    """The site with nothing special."""
+    return make_site()
+
+
+@pytest.fixture
+def frozen(site: Site, switch: Switch) -> Site:
+    """The site, read-only and copied; the primary has moved on since."""
+    site.copy(switch.on().epoch)
+    site.mark_primary()
+    return site
+
+
+def test_reads_go_to_the_replica_while_read_only(frozen: Site, switch: Switch) -> None:
+    """And back to the primary after it."""
+    assert frozen.reads() == "first"
+    switch.off()
+    assert frozen.reads() == "on the primary"
+
+
+def test_a_copy_of_an_earlier_time_is_not_read(site: Site, switch: Switch) -> None:
+    """A replica must have reached this read-only time; until then the primary is read."""
+    site.copy(switch.on().epoch)
+    switch.off()
+    site.mark_primary()
+    state = switch.on()
+    assert site.reads() == "on the primary"
+    site.copy(state.epoch)
+    site.mark_primary("later")
+    _probe_again(site)
+    assert site.reads() == "on the primary"
+
+
+def test_a_copy_taken_under_an_earlier_cause_of_the_same_time(frozen: Site, switch: Switch) -> None:
+    """A second operator's `on` changes nothing about what is committed."""
+    switch.on(by="somebody else")
+    assert frozen.reads() == "first"
+
+
+def test_no_copy_yet(site: Site, switch: Switch) -> None:
+    """Without a copy the primary is read, and no empty file is made in its place."""
+    switch.on()
+    assert site.reads() == "first"
+    assert not site.replica_path.exists()
+
+
+def test_a_copy_that_vanishes(frozen: Site) -> None:
+    """A file that is gone sends readers to the primary within a moment."""
+    assert frozen.reads() == "first"
+    for path in frozen.replica_path.parent.glob("replica.db*"):
+        path.unlink()
+    _probe_again(frozen)
+    assert frozen.reads() == "on the primary"
+
+
+def test_a_transaction_keeps_its_server_across_on(site: Site, switch: Switch) -> None:
+    """Begun while writable: on the primary to its end, the first statement before the switch or after."""
+
+    def body(session: Session) -> None:
+        assert _title(session) == "first"
+        site.copy(switch.on().epoch)
+        site.mark_primary() if site.client.kind == "sqlite3" else None
+        assert session.connection().engine is site.client.sync_engine
+        session.rollback()
+        assert session.connection().engine is site.replica.sync_engine
+
+    # The body blocks the loop only for the switch, which has a thread of its own.
+    site.session(body)
+
+
+def test_a_transaction_that_was_begun_but_not_used(site: Site, switch: Switch) -> None:
+    """The choice is made when it is created."""
+
+    def body(session: Session) -> None:
+        session.begin()
+        site.copy(switch.on().epoch)
+        assert session.connection().engine is site.client.sync_engine
+
+    site.session(body)
+
+
+def test_a_transaction_keeps_its_server_across_off(frozen: Site, switch: Switch) -> None:
+    """Begun on the replica: it reads one copy to its end, and a write in it is refused."""
+
+    def body(session: Session) -> None:
+        story = session.get_one(Story, 1)
+        switch.off()
+        assert session.connection().engine is frozen.replica.sync_engine
+        story.title = "x"
+        with pytest.raises(ReadOnlyError):
+            session.flush()
+        session.rollback()
+        session.get_one(Story, 1).title = "x"
+        session.commit()
+
+    frozen.session(body)
+    assert frozen.reads() == "x"
+
+
+def test_asking_for_the_bind_begins_nothing(frozen: Site) -> None:
+    """`session.get_bind()` alone must not begin a transaction."""
+
+    def body(session: Session) -> None:
+        assert session.get_bind() is frozen.replica.sync_engine
+        with session.begin():
+            assert _title(session) == "first"
+
+    frozen.session(body)
+
+
+def test_writes_never_go_to_the_replica(frozen: Site) -> None:
+    """A flush, an ORM statement and raw SQL in a session: refused, marked, and the copy is as it was."""
+    work = Work(may_write=False)
+
+    def body(session: Session) -> None:
+        session.add(Story(title="x"))
+        with pytest.raises(ReadOnlyError) as refused:
+            session.commit()
+        session.rollback()
+        assert work.escape is refused.value
+        with pytest.raises(ReadOnlyError):
+            session.execute(update(Story).values(title="x"))
+        session.rollback()
+        with pytest.raises(ReadOnlyError):
+            session.execute(text("DELETE FROM story"))
+        session.rollback()
+        with pytest.raises(ReadOnlyError):
+            session.bulk_save_objects([Story(title="x")])
+
+    with working(work):
+        frozen.session(body)
+    assert frozen.reads() == "first"
+    assert frozen.replica.count() == 1
+
+
+def test_a_flush_without_a_change_is_no_write(frozen: Site) -> None:
+    """An attribute that was set to what it is writes nothing."""
+
+    def body(session: Session) -> None:
+        story = session.get_one(Story, 1)
+        story.title = "first"
+        session.commit()
+
+    frozen.session(body)
+
+
+def test_work_that_may_write_is_on_the_primary(frozen: Site) -> None:
+    """A bypass reads what it writes."""
+
+    def body(session: Session) -> None:
+        assert _title(session) == "on the primary"
+        session.get_one(Story, 1).title = "by a bypass"
+        session.commit()
+
+    with working(Work(may_write=True)):
+        frozen.session(body)
+        assert frozen.reads() == "by a bypass"
+    assert frozen.reads() == "first"
+
+
+def test_an_explicit_bind_is_left_alone(frozen: Site) -> None:
+    """Who names a server gets that one."""
+
+    def body(session: Session) -> str:
+        found = session.execute(select(Story.title), bind_arguments={"bind": frozen.client.sync_engine})
+        return str(found.scalar_one())
+
+    assert frozen.session(body) == "on the primary"
+
+
+def test_other_databases_are_left_alone(frozen: Site, tmp_path: Path) -> None:
+    """A session with several binds: only this database's primary is routed."""
+    if frozen.client.is_async:
+        pytest.skip("one kind is enough")
+    other = create_engine(f"sqlite:///{tmp_path}/other.db")
+    try:
+        with frozen.session_class(frozen.client.sync_engine, binds={Story: other}) as session:
+            assert session.get_bind(Story) is other
+            assert session.get_bind() is frozen.replica.sync_engine
+        with other.connect() as connection, frozen.session_class(connection) as session:
+            assert session.get_bind() is connection
+    finally:
+        other.dispose()
+
+
+def test_session_classes_that_choose_binds_themselves(frozen: Site) -> None:
+    """Flask-SQLAlchemy's Session overrides get_bind too; ours asks it first."""
+
+    class Theirs(Session):
+        asked = 0
+
+        def get_bind(self, mapper: Any = None, clause: Any = None, bind: Any = None, **kwargs: Any) -> Any:
+            Theirs.asked += 1
+            return bind if bind is not None else frozen.client.sync_engine
+
+    routed = frozen.database.routing(Theirs)
+    assert issubclass(routed, Theirs)
+
+    def body(engine: Engine) -> str:
+        with routed() as session:
+            return _title(session)
+
+    assert frozen.client.call(body) == "first"
+    assert Theirs.asked
+
+
+def test_savepoints_and_flushes_stay_where_the_transaction_is(frozen: Site, switch: Switch) -> None:
+    """A nested transaction is no new choice."""
+
+    def body(session: Session) -> None:
+        assert _title(session) == "first"
+        switch.off()
+        with session.begin_nested():
+            assert session.connection().engine is frozen.replica.sync_engine
+
+    frozen.session(body)
+
+
+def test_a_window_or_an_unknown_state_reads_the_primary(
+    frozen: Site, switch: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a stored cause no epoch says what a replica must have."""
+    assert frozen.reads() == "first"
+    from readonly.state import UNKNOWN
+
+    monkeypatch.setattr(type(switch), "state", property(lambda self: UNKNOWN))
+    assert frozen.reads() == "on the primary"
+
+
+def test_always(make_site: Callable[..., Site], switch: Switch) -> None:
+    """Sessions that say that they only read may use a replica that has reached the end, while writable."""
+    site = make_site(always=True)
+    switch.on()
+    site.copy(switch.off().epoch)
+    site.mark_primary()
+    assert site.reads() == "on the primary"
+    assert site.reads(info={"reads": True}) == "first"
+    site.copy(switch.on().epoch)
+    switch.off()
+    _probe_again(site)
+    assert site.reads(info={"reads": True}) == "on the primary"
+
+
+def test_without_always_it_is_only_for_the_read_only_time(site: Site, switch: Switch) -> None:
+    """A session that only reads is nothing special then."""
+    switch.on()
+    site.copy(switch.off().epoch)
+    site.mark_primary()
+    assert site.reads(info={"reads": True}) == "on the primary"
+
+
+def test_after_close_sessions_go_to_the_primary(frozen: Site) -> None:
+    """The classes that were made live on, unrouted."""
+    frozen.database.close()
+    assert frozen.reads() == "on the primary"
+
+
+def test_factories(frozen: Site) -> None:
+    """As it is typed: sessionmaker(class_=) and async_sessionmaker(sync_session_class=)."""
+    if not isinstance(frozen.client.engine, AsyncEngine):
+        with sessionmaker(frozen.client.sync_engine, class_=frozen.session_class)() as session:
+            assert _title(session) == "first"
+        return
+    factory = async_sessionmaker(frozen.client.engine, sync_session_class=frozen.session_class)
+
+    async def read() -> str:
+        session: AsyncSession
+        async with factory() as session:
+            story = await session.get_one(Story, 1)
+            session.add(Story(title="x"))
+            with pytest.raises(ReadOnlyError):
+                await session.commit()
+            await session.rollback()
+            await session.refresh(story)
+            return story.title
+
+    assert frozen.client.runner.run(read()) == "first"
+
+
+# --- replicas that fail ----------------------------------------------------------------------------------------------
+
+
+def test_a_replica_that_can_not_be_opened(frozen: Site) -> None:
+    """A failure sends the next transactions to the primary, and back when it works again."""
+    [replica] = frozen.database._replicas.all
+    replica.failed()
+    assert frozen.reads() == "on the primary"
+    replica._out_until = 0.0
+    assert replica.suspect
+    assert frozen.reads() == "first"
+    assert not replica.suspect
+
+
+def test_a_replica_that_is_locked(frozen: Site) -> None:
+    """Whoever meets the lock has an error, once; the next ones read the primary, and then the replica again."""
+    assert frozen.reads() == "first"
+    frozen.replica.dispose()
+    locker = create_engine(f"sqlite:///{frozen.replica_path}")
+    with locker.connect() as holder:
+        # No copy of ours is ever in this mode; another program's lock would look like it.
+        holder.exec_driver_sql("PRAGMA journal_mode = DELETE")
+        holder.exec_driver_sql("BEGIN EXCLUSIVE")
+        [replica] = frozen.database._replicas.all
+        replica._probed_at = time.monotonic() + 60
+        with pytest.raises(OperationalError, match="locked"):
+            frozen.reads()
+        assert frozen.reads() == "on the primary"
+        replica._out_until = 0.0
+        assert frozen.reads() == "on the primary"
+        _probe_again(frozen)
+        assert replica.position() is None
+    locker.dispose()
+    replica._out_until = 0.0
+    _probe_again(frozen)
+    assert frozen.reads() == "first"
+
+
+@pytest.mark.parametrize("kind", ["psycopg", "asyncpg"])
+def test_a_standby(kind: str, postgres_pair: Any, switch: Switch) -> None:
+    """A streaming standby is read once somebody declared that it is there; writes there are refused, not sent on."""
+    name = postgres_pair.primary.new_database()
+    client = Client(kind, postgres_pair.primary.url(name))
+    standby = Client(kind, postgres_pair.standby.url(name))
+    database = Database(client.engine, switch, replicas=[standby.engine])
+    session_class = database.routing(Session)
+
+    def where() -> bool:
+        return bool(client.session(lambda s: s.execute(text("SELECT pg_is_in_recovery()")).scalar_one(), session_class))
+
+    def write(session: Session) -> None:
+        session.execute(text("INSERT INTO story (title) VALUES ('x')"))
+
+    try:
+        client.write("CREATE TABLE story (id INTEGER GENERATED ALWAYS AS IDENTITY PRIMARY KEY, title TEXT)")
+        assert not where()
+        state = switch.on()
+        assert not where()
+        postgres_pair.wait_replayed()
+        database.reached(0, state.epoch)
+        assert where()
+        with pytest.raises(ReadOnlyError):
+            client.session(write, session_class)
+        assert database.prove() == ""
+        switch.off()
+        assert not where()
+        client.session(write, session_class)
+        database.reached(standby.engine, switch.on().epoch)
+        assert where()
+    finally:
+        database.close()
+        client.close()
+        standby.close()
+        postgres_pair.primary.drop_database(name)
+
+
+@pytest.mark.parametrize("kind", ["psycopg", "asyncpg"])
+def test_a_standby_that_is_gone(kind: str, make_client: Callable[..., Client], switch: Switch) -> None:
+    """The first reader meets the failure, the next ones the primary; a try that fails sends nobody there."""
+    client = make_client(kind)
+    standby = Client(kind, "postgresql://postgres@127.0.0.1:1/x")
+    database = Database(client.engine, switch, replicas=[standby.engine])
+    session_class = database.routing(Session)
+    database.reached(0, switch.on().epoch)
+    with pytest.raises(Exception, match=r"refused|Connect call failed"):
+        client.session(_title, session_class)
+    assert client.session(_title, session_class) == "first"
+    [replica] = database._replicas.all
+    replica._out_until = 0.0
+    assert client.session(_title, session_class) == "first"
+    assert replica.left_out
+    database.close()
+    standby.close()
+
+
+def _probe_again(site: Site) -> None:
+    for replica in site.database._replicas.all:
+        replica._probed_at = float("-inf")
