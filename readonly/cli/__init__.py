@@ -29,10 +29,10 @@ The night           on  wait  off
   {program} off
 
 \b
-Exit  0 what was asked for is true, and proven   1 failed
-      2 typed wrongly, or another site           3 set, not proven; or still read-only
-      4 store not reachable, or has no record    5 lost against another operator
-      6 refused: another's cause, or a name      130, 143 interrupted, what stands was said
+Exit  0 true, and proven                  1 failed
+      2 typed wrongly, or another site    3 set, not proven; or still read-only
+      4 no store, or no record in it      5 lost against another operator
+      6 refused, nothing was changed      130, 143 interrupted
 """
 
 
@@ -62,15 +62,15 @@ def command_group(site: Callable[[], Site] | None = None) -> click.Group:
         help="Make the site read-only, know when it is safe, and open it again.",
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     )
-    @click.option("--store", metavar="URL", help="The store's URL (default: READONLY_STORE, or readonly.toml).")
-    @click.option("--site", "expected", metavar="NAME", help="An assertion: exit 2 if the store holds another site.")
+    @click.option("--store", metavar="URL", help="The store's URL (READONLY_STORE, readonly.toml).")
+    @click.option("--site", "expected", metavar="NAME", help="An assertion: exit 2 if it is another site's.")
     @click.option("--config", type=click.Path(dir_okay=False), metavar="FILE", help="A readonly.toml.")
     @click.option(
         "--as",
         "operator",
         type=Text(),
         metavar="NAME",
-        help="Who you are (default: READONLY_OPERATOR, SUDO_USER, user).",
+        help="Who you are (READONLY_OPERATOR, SUDO_USER, user).",
     )
     @click.option("--json", "as_json", is_flag=True, help="One JSON object a line; the last is the result.")
     @click.version_option(__version__, prog_name="readonlyctl")

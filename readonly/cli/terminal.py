@@ -107,7 +107,7 @@ class Output:
         """Print what may be typed next: what for, and what, one a line."""
         width = max(len(what) for what, _ in pairs)
         for what, typed in pairs:
-            self.line(f"  {what:<{width}}   {typed}")
+            self.line(f"  {what:<{width}}   {printable(typed)}")
 
     def event(self, event: str, **fields: Any) -> None:
         """Print one object, if JSON was asked for."""
