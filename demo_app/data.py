@@ -18,11 +18,7 @@ def prepare(settings: Settings) -> bool:
     Returns:
         True if the database is new.
     """
-    folder = settings.database.parent
-    if not folder.exists():
-        folder.mkdir(parents=True)
-        # Nothing in here belongs into a repository, wherever the folder is put.
-        (folder / ".gitignore").write_text("*\n")
+    make_folder(settings.database.parent)
     new = not settings.database.exists()
     if new:
         _fill(settings.database)
@@ -30,6 +26,14 @@ def prepare(settings: Settings) -> bool:
         # Epoch 0 is before every read-only time: no process reads from it until `refresh_replica` has been here.
         refresh_replica(settings, epoch=0)
     return new
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder, if it is not there."""
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        # Nothing in here belongs into a repository, wherever the folder is put.
+        (folder / ".gitignore").write_text("*\n")
 
 
 def _fill(path: Path) -> None:

@@ -13,7 +13,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from demo_app import story
-from demo_app.data import prepare
+from demo_app.data import make_folder, prepare
 from demo_app.settings import Settings
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -24,7 +24,7 @@ def secret_in(folder: Path) -> str:
     """Return the folder's secret, made on first use: sessions outlive a restart, and no secret is in the source."""
     file = folder / "secret"
     if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as opened:
             opened.write(secrets.token_urlsafe(32))
