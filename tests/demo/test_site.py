@@ -17,6 +17,7 @@ from demo_app.data import prepare, refresh_replica
 from demo_app.settings import Settings
 from demo_app.site_starlette import create_app, plain_app
 from readonly import Switch
+from support.waiting import eventually_async
 
 pytestmark = pytest.mark.anyio
 
@@ -278,11 +279,12 @@ async def test_read_only_pages_come_from_the_copy(site: Site) -> None:
     refresh_replica(site.settings, epoch=epoch)
     with closing(sqlite3.connect(site.settings.database)) as connection, connection:
         connection.execute("UPDATE article SET title = 'Migrated' WHERE slug = 'mara-voss-800'")
-    # A fresh copy is found by a probe, not by the request: wait for the first answer that knows it.
-    for _ in range(100):
-        if "Migrated" not in (await browser.get("/articles/mara-voss-800")).text:
-            break
-    assert "Migrated" not in (await browser.get("/articles/mara-voss-800")).text
+
+    async def from_the_copy() -> bool:
+        return "Migrated" not in (await browser.get("/articles/mara-voss-800")).text
+
+    # A probe finds the copy, not the request: until then the primary answers.
+    await eventually_async(from_the_copy, what="reading from the copy")
     await site.switch.aoff()
     assert "Migrated" in (await browser.get("/articles/mara-voss-800")).text
 
@@ -298,10 +300,11 @@ async def test_after_off_the_old_session_stays_ended(site: Site) -> None:
     again = await site.browser()
     again.cookies.set("session", cookie)
     assert '<body data-account="">' in (await again.get("/")).text
-    # Stamps of sessions count whole seconds, so the new session may look as old as the cut-off for a moment.
     fresh = await site.browser()
-    for _ in range(200):
+
+    async def logged_in() -> bool:
         await fresh.post("/login", data={"name": "sam", "password": "sam"})
-        if (await fresh.get("/account")).status_code == 200:
-            return
-    pytest.fail("nobody can log in after `off`")
+        return (await fresh.get("/account")).status_code == 200
+
+    # A signed cookie tells its time in whole seconds: in the second of the cut-off, a new session looks as old as it.
+    await eventually_async(logged_in, what="logging in after `off`")
