@@ -7,6 +7,7 @@ under some servers.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -14,7 +15,7 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
@@ -181,6 +182,7 @@ class Follower:
         self._proving: tuple[str, ...] = ()
         self._backoff = BACKOFF_FIRST_SECONDS
         self._said: tuple[object, ...] = ()
+        self._complaint = ""
         self._changes: deque[State] = deque()
 
     # --- from any thread ---------------------------------------------------------------------------------------------
@@ -190,9 +192,13 @@ class Follower:
         if self._thread is None or not self._thread.is_alive():
             with self._lock:
                 if self._thread is None or not (self._thread.is_alive() or self._stopping):
-                    thread = threading.Thread(target=self._run, name="readonly-follower", daemon=True)
-                    thread.start()
-                    self._thread = thread
+                    # Known before it runs: what it calls back must find itself in the thread.
+                    self._thread = threading.Thread(target=self._run, name="readonly-follower", daemon=True)
+                    try:
+                        self._thread.start()
+                    except RuntimeError as error:  # no more threads here, or the interpreter is going down
+                        self._thread = None
+                        self._complain_once(f"no thread could be started ({error}): requests look for themselves")
 
     @property
     def stale_after(self) -> float:
@@ -237,7 +243,7 @@ class Follower:
         """Have something done in the thread, with its store; in the thread itself it is done at once."""
         future: Future[T] = Future()
         job = _Job(run, future)
-        if threading.current_thread() is self._thread:
+        if self.inside():
             self._do(job)
         else:
             self._jobs.append(job)
@@ -295,6 +301,10 @@ class Follower:
         self.wake()
         thread.join(timeout)
 
+    def inside(self) -> bool:
+        """Return whether the caller runs in the thread itself, as callbacks do."""
+        return threading.current_thread() is self._thread
+
     # --- in the thread -----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -318,6 +328,7 @@ class Follower:
             self._view.shut()
             self._fail_all(Error("the switch was closed"))
             self.store.close()
+            self._close_inline()
 
     def _wait(self) -> None:
         timeout = self._patience()
@@ -332,6 +343,16 @@ class Follower:
             self.store.wait(timeout, for_reports=bool(self._waiters))
         except StoreUnreachable as error:
             self._store_failed(error)
+        except Exception:
+            logger.exception("readonly: waiting for hints failed; the state is read at an interval all the same")
+            self._woken.wait(min(timeout, BACKOFF_CAP_SECONDS))
+
+    def _close_inline(self) -> None:
+        if self._inline.acquire(timeout=self.store.timeout):
+            store, self._inline_store = self._inline_store, None
+            self._inline.release()
+            if store is not None:
+                store.close()
 
     def _patience(self) -> float:
         """Seconds until something is due by the clock."""
@@ -364,20 +385,21 @@ class Follower:
                 self._store_failed(error)
             except BaseException as error:
                 self._waiters.remove(waiter)
-                waiter.future.set_exception(error)
+                _fail(waiter.future, error)
                 continue
             if waiter.future.cancelled():
                 self._waiters.remove(waiter)
             elif result is not None or self._monotonic() >= waiter.deadline:
                 self._waiters.remove(waiter)
-                waiter.future.set_result(result)
+                with contextlib.suppress(InvalidStateError):
+                    waiter.future.set_result(result)
 
     def _fail_all(self, error: Error) -> None:
         for job in self._jobs:
-            job.future.set_exception(error)
+            _fail(job.future, error)
         self._jobs.clear()
         for waiter in self._waiters:
-            waiter.future.set_exception(error)
+            _fail(waiter.future, error)
         self._waiters.clear()
 
     def _say_goodbye(self) -> None:
@@ -386,6 +408,8 @@ class Follower:
             self.store.report(self.member, report.dump(), keep_seconds=KEEP_SECONDS, announce=True, leaves=True)
         except StoreUnreachable as error:
             logger.info("readonly: could not say goodbye to the store: %s", error)
+        except Exception:
+            logger.exception("readonly: could not say goodbye to the store")
 
     # --- heartbeat ---------------------------------------------------------------------------------------------------
 
@@ -417,10 +441,10 @@ class Follower:
             with self._lock:
                 self._renew_lease(sent)
                 back = self._take_in(reading, heartbeat=True)
+                causes = [c.id for c in self.known.record.causes] if self.known.record is not None else []
                 self._store_answered()
                 self._publish()
             if back is not None:
-                causes = [c.id for c in self.known.record.causes] if self.known.record is not None else []
                 after = store.replace(back, was=reading.record, causes=causes)
                 logger.warning(
                     "readonly: the store lacked what this process knew; %s",
@@ -475,7 +499,8 @@ class Follower:
             report.causes,
             report.closed,
             report.synced,
-            report.in_flight == 0,
+            # Of a writable process nobody waits for this, and under load it would change with every look.
+            report.in_flight == 0 or not report.closed,
             report.guards,
         )
 
@@ -545,14 +570,15 @@ class Follower:
         if state.read_only and not self._settings.inert:
             view.shut()
             view.state = state
-            self._inflight.waiting = True
+            self._inflight.close()
         else:
+            self._inflight.reopen()
             view.state = state if not self._settings.inert else replace(state, read_only=False)
-            self._inflight.waiting = False
-            until = min(self.attempted + self.stale_after, self._lease_until)
             trusted = self._settings.trust_threads and not self._stopping
-            view.admit_until = until if trusted else float("-inf")
+            view.admit_until = self._admit_until(state) if trusted else float("-inf")
             view.open = trusted
+            if self._stopping:
+                view.shut()  # `stop` shut it in between
         view.sessions_cut = state.sessions_ended_before("end") is not None
         if _meaning(before) != _meaning(view.state):
             self._log_change(before, view.state)
@@ -561,6 +587,13 @@ class Follower:
             self._changes.append(view.state)
         if view.state.read_only:
             self._prove_guards()
+
+    def _admit_until(self, state: State) -> float:
+        """Until when a writable state may be trusted unseen: somebody looked lately, the lease, the next window."""
+        until = min(self.attempted + self.stale_after, self._lease_until)
+        if state.next_window is not None:
+            until = min(until, self._monotonic() + (state.next_window.start - self.now()).total_seconds())
+        return until
 
     def _prove_guards(self) -> None:
         """Have each guard try a harmless write, in a thread of its own: a database that hangs must not silence us."""
@@ -605,6 +638,11 @@ class Follower:
         self._problem = ""
         self._backoff = BACKOFF_FIRST_SECONDS
 
+    def _complain_once(self, what: str) -> None:
+        if what != self._complaint:
+            self._complaint = what
+            logger.warning("readonly: %s", what)
+
     def _log_change(self, before: State, after: State) -> None:
         logger.log(
             logging.WARNING if after.mode is Mode.UNKNOWN else logging.INFO,
@@ -619,6 +657,12 @@ class Follower:
                 "readonly_was": str(before.mode),
             },
         )
+
+
+def _fail(future: Future[Any], error: BaseException) -> None:
+    # Whoever waited may have given up in this very moment; that must not end the thread.
+    with contextlib.suppress(InvalidStateError):
+        future.set_exception(error)
 
 
 def _meaning(state: State) -> tuple[object, ...]:

@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import functools
 import logging
+import math
 import os
 import sys
 import threading
@@ -21,7 +22,7 @@ from typing import Any, Literal, TypeVar
 from . import changes
 from .changes import Change, Operator
 from .clock import Clock, SystemClock, boottime
-from .errors import ConfigurationError, StoreUnreachable
+from .errors import ConfigurationError, Error, StoreUnreachable
 from .follower import Follower, Guard, Settings, View
 from .hostfile import HostFile, state_folder
 from .inflight import InFlight, Writing
@@ -30,6 +31,7 @@ from .record import BLOCK, OPERATOR
 from .state import State
 from .stores import Store, redacted, store_from_url
 from .tally import Tally
+from .transitions import vouched
 
 T = TypeVar("T")
 logger = logging.getLogger("readonly")
@@ -37,6 +39,8 @@ logger = logging.getLogger("readonly")
 # A call that goes through the thread waits for its turn behind one heartbeat and its own steps.
 CALL_TIMEOUTS = 6
 GOODBYE_SECONDS = 1.0
+# Changes of its own that a switch remembers for `confirm`.
+SET_AT_MOST = 64
 # A process that just started waits so long, in timeouts of the store, for its first heartbeat to end.
 FIRST_LOOK_TIMEOUTS = 2
 _WORDS = {
@@ -92,11 +96,11 @@ class Switch:
                 f"boot={boot!r} is not a choice: use 'closed' to refuse writes until the store was read once, "
                 "'open' to accept them."
             )
-        if not interval > 0:
+        if not 0 < interval < math.inf:
             raise ConfigurationError(f"interval={interval!r} is no time: use a number of seconds above 0.")
-        if lease is not None and not lease >= 3 * interval:
+        if lease is not None and not 3 * interval <= lease < math.inf:
             raise ConfigurationError(
-                f"lease={lease!r} is too short: it is renewed every {interval:g} s and must outlast two missed "
+                f"lease={lease!r} will not do: it is renewed every {interval:g} s and must outlast two missed "
                 f"reports: use {3 * interval:g} s or more, or None for no lease."
             )
         if inert is None:
@@ -115,10 +119,15 @@ class Switch:
         self._role = role or os.environ.get("READONLY_ROLE") or ""
         self._clock = clock or SystemClock()
         # Only a lease must know of suspended time; without one the cheaper clock will do.
-        self._monotonic: Callable[[], float] = boottime if lease is not None else time.monotonic
+        self._monotonic: Callable[[], float] = time.monotonic
+        if lease is not None:
+            self._monotonic = boottime if clock is None else clock.boottime
         self._followers: dict[int, Follower] = {}
         self._guards: tuple[Guard, ...] = ()
-        self._callbacks: list[Callable[[State], None]] = []
+        # Adding and taking out are single operations of the interpreter: jobs in many threads wait by these.
+        self._callbacks: dict[object, Callable[[State], None]] = {}
+        # What `on` has set, by the epoch that it returned: `confirm` asks for these very causes.
+        self._set: dict[int, tuple[str, ...]] = {}
         _live.add(self)
 
     @classmethod
@@ -156,6 +165,8 @@ class Switch:
         if environ.get("READONLY_LEASE"):
             try:
                 lease = float(environ["READONLY_LEASE"])
+                if not math.isfinite(lease):
+                    raise ValueError
             except ValueError:
                 raise ConfigurationError(
                     f"READONLY_LEASE={environ['READONLY_LEASE']!r} is no number of seconds: write 30, or leave it out"
@@ -163,14 +174,22 @@ class Switch:
         boot = environ.get("READONLY_BOOT") or "closed"
         if boot not in ("closed", "open"):
             raise ConfigurationError(f"READONLY_BOOT={boot!r} is not a choice: use 'closed' or 'open'")
-        return cls(
-            store_from_url(url),
-            lease=lease,
-            boot=boot,  # type: ignore[arg-type]  # narrowed by the check above, which mypy can't follow
-            runs=environ.get("READONLY_RUNS", ""),
-            role=environ.get("READONLY_ROLE"),
-            inert=_flag("READONLY_DISABLED", environ.get("READONLY_DISABLED", "")),
-        )
+        inert = _flag("READONLY_DISABLED", environ.get("READONLY_DISABLED", ""))
+        try:
+            store = store_from_url(url)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"READONLY_STORE: {error}") from error
+        try:
+            return cls(
+                store,
+                lease=lease,
+                boot=boot,  # type: ignore[arg-type]  # narrowed by the check above, which mypy can't follow
+                runs=environ.get("READONLY_RUNS", ""),
+                role=environ.get("READONLY_ROLE"),
+                inert=inert,
+            )
+        except ConfigurationError as error:
+            raise ConfigurationError(f"READONLY_LEASE: {error}") from error
 
     def __repr__(self) -> str:
         return f"<Switch {redacted(self.store.url)} {self.view.state.mode}>"
@@ -305,8 +324,9 @@ class Switch:
     ) -> Confirmation:
         """Wait until every process obeys and has finished the writes it had admitted.
 
-        What is confirmed is what is in force: the causes that stand (with `epoch`, in the record of that epoch or a
-        later one). If none stands, it waits until every process that reports is writable again.
+        With the epoch of an `on` of this switch, it is that very cause that is confirmed, and never "safe" once it was
+        lifted. Else what is in force at the first look: the causes that stand, or, if none does, that every process
+        that reports is writable again (`closing` tells which).
 
         Args:
             epoch: Wait for a record of at least this epoch; None: the one that this switch knows.
@@ -342,9 +362,16 @@ class Switch:
         Raises:
             NotConfirmed: It could not be proven in time; the cause was lifted again.
         """
-        change = self._wait_for(self._block_on(reason, expected))
+        setting = self._block_on(reason, expected)
         try:
-            yield self.confirm(change.record.epoch, timeout=timeout).require_safe()
+            change = self._wait_for(setting)
+        except BaseException:
+            # It may take effect after all; then nobody else would lift it.
+            setting.add_done_callback(self._lift_again)
+            raise
+        try:
+            future, last = self._confirm(change.record.epoch, timeout, None, change.causes)
+            yield self._confirmed(self._wait_for(future, timeout), last).require_safe()
         finally:
             self._wait_for(self._block_off(change.causes[0]))
 
@@ -353,9 +380,15 @@ class Switch:
         self, *, reason: str = "", expected: timedelta | None = None, timeout: float = 60.0
     ) -> AsyncIterator[Confirmation]:
         """Do what `read_only` does, awaited."""
-        change = await asyncio.wrap_future(self._block_on(reason, expected))
+        setting = self._block_on(reason, expected)
         try:
-            yield (await self.aconfirm(change.record.epoch, timeout=timeout)).require_safe()
+            change = await asyncio.shield(asyncio.wrap_future(setting))
+        except BaseException:
+            setting.add_done_callback(self._lift_again)
+            raise
+        try:
+            future, last = self._confirm(change.record.epoch, timeout, None, change.causes)
+            yield self._confirmed(await asyncio.wrap_future(future), last).require_safe()
         finally:
             await asyncio.shield(asyncio.wrap_future(self._block_off(change.causes[0])))
 
@@ -404,16 +437,11 @@ class Switch:
 
         It must not block: reports wait for it. What it raises is logged.
         """
-        self._callbacks = [*self._callbacks, callback]
+        key = object()
+        self._callbacks[key] = callback
 
         def stop() -> None:
-            # Compared by identity: the same function may have been given twice.
-            kept = list(self._callbacks)
-            for index, found in enumerate(kept):
-                if found is callback:
-                    del kept[index]
-                    break
-            self._callbacks = kept
+            self._callbacks.pop(key, None)
 
         return stop
 
@@ -491,14 +519,20 @@ class Switch:
     def _after_fork(self, *, hook: bool = False) -> None:
         """Shut what a child inherited: the parent's thread, lock and count are not its own."""
         pid = os.getpid()
-        if pid not in self._followers:
-            self.view.shut()
-            if hook:
-                # Only right after the fork: later, a request of this very process may have been counted already.
-                self.inflight.forget()
-            # Kept, not collected: closing the parent's connections here could disturb the parent.
-            _inherited.extend(self._followers.values())
-            self._followers = {}
+        # A child may have its parent's number, in a process-id namespace of its own.
+        if not hook and pid in self._followers:
+            return
+        self.view.shut()
+        # Its lock may be held by a thread that is not here.
+        self.tally = Tally()
+        if hook:
+            # Only right after the fork: later, a request of this very process may have been counted already.
+            self.inflight.forget()
+        for other in list(self._followers):
+            # One by one: another thread of this process may be putting in ours.
+            if hook or other != pid:
+                # Kept, not collected: closing the parent's connections here could disturb the parent.
+                _inherited.append(self._followers.pop(other, None))
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -518,13 +552,17 @@ class Switch:
             follower.wake()
 
     def _tell(self, state: State) -> None:
-        for callback in self._callbacks:
+        for callback in list(self._callbacks.values()):
             try:
                 callback(state)
             except Exception:
                 logger.exception("readonly: a callback for changes failed")
 
     def _wait_for(self, future: Future[T], seconds: float = 0.0) -> T:
+        follower = self._followers.get(os.getpid())
+        if follower is not None and follower.inside() and not future.done():
+            future.cancel()
+            raise Error("a callback runs in the thread that would have to answer: wait in another thread")
         try:
             return future.result(seconds + CALL_TIMEOUTS * self.store.timeout)
         except FutureTimeout:
@@ -544,12 +582,18 @@ class Switch:
 
         return follower.submit(run)
 
-    def _state_after(self, change: Callable[[Store], Change]) -> Future[State]:
+    def _state_after(self, change: Callable[[Store], Change], *, closes: bool) -> Future[State]:
         follower = self._follower()
 
         def run(store: Store) -> State:
-            follower.apply(change(store).reading)
-            return self.view.state
+            done = change(store)
+            follower.apply(done.reading)
+            state = self.view.state
+            if closes:
+                self._set[state.epoch] = (*self._set.get(state.epoch, ()), *done.causes)
+                while len(self._set) > SET_AT_MOST:
+                    del self._set[min(self._set)]
+            return state
 
         return follower.submit(run)
 
@@ -567,11 +611,12 @@ class Switch:
                 expected=expected,
                 sessions=sessions,
                 kind=OPERATOR,
-            )
+            ),
+            closes=True,
         )
 
     def _off(self, every: bool, by: str | None) -> Future[State]:
-        return self._state_after(lambda store: changes.turn_off(store, Operator.here(by), every=every))
+        return self._state_after(lambda store: changes.turn_off(store, Operator.here(by), every=every), closes=False)
 
     def _block_on(self, reason: str, expected: timedelta | None) -> Future[Change]:
         return self._change(
@@ -581,28 +626,38 @@ class Switch:
     def _block_off(self, cause: str) -> Future[Change]:
         return self._change(lambda store: changes.lift_exactly(store, Operator.here(), cause))
 
+    def _lift_again(self, setting: Future[Change]) -> None:
+        if not setting.cancelled() and setting.exception() is None:
+            self._block_off(setting.result().causes[0])
+
     def _confirm(
-        self, epoch: int | None, timeout: float, progress: Callable[[Confirmation], None] | None
+        self,
+        epoch: int | None,
+        timeout: float,
+        progress: Callable[[Confirmation], None] | None,
+        causes: tuple[str, ...] = (),
     ) -> tuple[Future[Confirmation | None], list[Confirmation]]:
         wanted = self.view.state.epoch if epoch is None else epoch
+        follower = self._follower()
         last: list[Confirmation] = []
-        mine: list[str] = []
+        # Decided once: if what was asked for is lifted meanwhile, "everybody is open" must not pass for an answer.
+        asked: list[str] = list(causes or self._set.get(wanted, ()))
+        closing: list[bool] = [True] if asked else []
 
         def look(store: Store) -> Confirmation | None:
             # A member of the memory: what the store lost while we wait goes back (design rule 12).
-            record, census = changes.survey(store, self.view.state.record)
+            record, census = changes.survey(store, vouched(follower.known))
             if record is None or record.epoch < wanted:
                 return None
-            standing = State.at(census.reading.at, record).causes
-            for cause in standing:
-                if cause.id not in mine:
-                    mine.append(cause.id)
-            causes = [c.id for c in standing] or mine or list(record.lifted)
+            standing = [c.id for c in State.at(census.reading.at, record).causes]
+            if not closing:
+                closing.append(bool(standing))
+                asked.extend(standing)
             found = confirm(
                 record,
                 census.reports,
-                causes=causes,
-                closing=bool(standing),
+                causes=asked if closing[0] else [*record.lifted, *standing],
+                closing=closing[0],
                 at=census.reading.at,
                 here_since=census.reading.here_since,
                 incarnation_seconds=census.reading.incarnation_seconds,
@@ -613,7 +668,7 @@ class Switch:
                 progress(found)
             return found if found.safe else None
 
-        return self._follower().watch_for(look, timeout), last
+        return follower.watch_for(look, timeout), last
 
     @staticmethod
     def _confirmed(found: Confirmation | None, last: list[Confirmation]) -> Confirmation:

@@ -324,6 +324,13 @@ def _worth(known: Knowledge, theirs: Record | None) -> Record | None:
     return replace(record, lineage="")
 
 
+def vouched(known: Knowledge) -> Record | None:
+    """Return what this process may write into a store for others: whole only if its own knowledge is settled."""
+    if known.record is None or known.settled:
+        return known.record
+    return replace(known.record, lineage="")
+
+
 def _learn_nothing(known: Knowledge) -> tuple[Knowledge, bytes | None]:
     if known.unreadable is not None:
         return known, known.unreadable
