@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, MutableMapping, Sequence
+from time import monotonic
 from typing import Any, Final
 
 from .context import Work, enter, leave
 from .gate import Act
-from .handling import Handling, Judged, Status
+from .handling import NEGOTIATED, OVERRIDES, Handling, Judged, Status
 from .pages import Page
 from .policy import Policy
 from .rejection import Answer
@@ -56,25 +57,34 @@ def ReadOnlyMiddleware(
     Returns:
         An `async def` closure: every server takes that for ASGI 3.
     """
-    handling = Handling(switch, policy, page, endpoint)
+    handling: Handling[_Refusal] = Handling(switch, policy, page, endpoint)
     gate, sessions = handling.gate, handling.sessions
     view = switch.view
     begin, end = switch.inflight.begin, switch.inflight.end
     clock = switch._monotonic  # what `view.admit_until` is measured by
     sockets = _Sockets(switch)
+    seen = _Seen()
     # Nothing below is looked up twice: a name of the closure costs less than an attribute.
-    cookies_matter = handling.cookies_matter
-    plain_reads = frozenset() if handling.reads_matter else SAFE_METHODS
+    plain = handling.plain
+    cookies_matter, stamping = handling.cookies_matter, sessions.stamping
+    any_read, any_closed_read = not handling.reads_matter, not handling.closed_reads_matter
     counted_only = handling.trivial_unsafe and not cookies_matter
-    bare = not sessions.any
+    notable = frozenset(
+        name.encode()
+        for name in (*OVERRIDES, *(["cookie"] if cookies_matter else []), *(["authorization"] if sessions.any else []))
+    )
 
     async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
         method = scope.get("method")
         if view.open:
-            if method in plain_reads and not (cookies_matter and view.sessions_cut):
-                await app(scope, receive, send)
-                return
-            if counted_only and method is not None and method not in SAFE_METHODS and not switch.guarded:
+            if method in SAFE_METHODS:
+                if (any_read or _place(scope) in plain) and (
+                    not (cookies_matter and view.sessions_cut)
+                    or not (stamping or b"cookie" in [name for name, _ in scope["headers"]])
+                ):
+                    await app(scope, receive, send)
+                    return
+            elif counted_only and method is not None and not switch.guarded:
                 key = begin()
                 # Count, then look: a change that came before the look is seen by it, one after it sees the count.
                 if clock() < view.admit_until:
@@ -84,8 +94,19 @@ def ReadOnlyMiddleware(
                         end(key)
                     return
                 end(key)
-        elif method in plain_reads and bare and not switch.guarded and _is_plain(scope) and not handling.due():
-            await app(scope, receive, _marking(send, handling, view.state))
+        elif method in SAFE_METHODS:
+            if seen.state is view.state and monotonic() < handling.next_look and not switch.guarded and not seen.edits:
+                query = scope.get("query_string")
+                if (
+                    (any_closed_read or _place(scope) in plain)
+                    and not (query and (b"%" in query or b"_method" in query.lower()))
+                    and notable.isdisjoint(dict(scope["headers"]))
+                ):
+                    await app(scope, receive, _marking(send, seen.marks))
+                    return
+            if await quick(scope, receive, send):
+                return
+        elif method is not None and await quick(scope, receive, send):
             return
         kind = scope["type"]
         if kind == "http":
@@ -97,6 +118,56 @@ def ReadOnlyMiddleware(
         else:
             await app(scope, receive, send)
 
+    async def quick(scope: Scope, receive: Receive, send: Send) -> bool:
+        """Serve a request that a read-only site has much of, if nothing about it needs a closer look."""
+        state = view.state
+        if monotonic() >= handling.next_look or not state.read_only:
+            return False
+        if seen.state is not state:
+            seen.take_in(state, handling)
+        pairs = scope["headers"]
+        found = dict(pairs)
+        query = scope.get("query_string")
+        if (
+            len(found) != len(pairs)
+            or not notable.isdisjoint(found)
+            or (query and (b"%" in query or b"_method" in query.lower()))
+        ):
+            return False
+        if scope["method"] in SAFE_METHODS:
+            if not any_closed_read and _place(scope) not in plain:
+                return False
+            if switch.guarded:
+                await guarded_read(scope, receive, send, state)
+            elif seen.edits:
+                await app(scope, receive, _dropping(scope, send, seen.marks, handling, handling.anonymous(state)))
+            else:
+                await app(scope, receive, _marking(send, seen.marks))
+            return True
+        kept = handling.recall(_key(scope, found), state)
+        if kept is None or kept.ready is None:
+            return False
+        kept.count()
+        await _refuse(scope, send, next(kept.ready), found)
+        return True
+
+    async def guarded_read(scope: Scope, receive: Receive, send: Send, state: State) -> None:
+        work = Work(may_write=False)
+        response = _Response(scope, send, handling, handling.anonymous(state), work, endpoint)
+        token = enter(work)
+        try:
+            await app(scope, receive, response.send)
+        except Exception:
+            if not await response.replace():
+                raise
+        finally:
+            leave(token)
+            if work.escape is not None:
+                facts = response.facts()
+                work.name = handling.route(gate.classify(facts), facts)
+                handling.count_escape(work, work.escape)
+            work.may_write = False  # what inherited the context and lives on writes no more
+
     async def looked_at() -> State:
         if view.open or not handling.due():
             return view.state
@@ -106,7 +177,7 @@ def ReadOnlyMiddleware(
     async def http(scope: Scope, receive: Receive, send: Send) -> None:
         headers = _Headers(scope["headers"])
         cookies = headers.all(b"cookie")
-        if view.open and scope["method"] in plain_reads and not sessions.stamping and not sessions.carried(cookies):
+        if view.open and any_read and scope["method"] in SAFE_METHODS and not (stamping or sessions.carried(cookies)):
             # A cut-off is known, so that sessions matter: but this visitor has none.
             await app(scope, receive, send)
             return
@@ -114,15 +185,17 @@ def ReadOnlyMiddleware(
         if gate.needs_body and gate.wants_body(facts):
             receive = await _peek(facts, receive)
         act = gate.classify(facts)
+        handling.remember(act, _place(scope))
         key: object = None
         try:
             if act.may_write:
                 key = begin()
-                found = await switch.aadmit()
-                if found is not None:
+                closed = await switch.aadmit()
+                if closed is not None:
                     end(key)
                     key = None
-                state = found or view.state
+                    handling.looked()
+                state = closed or view.state
             else:
                 state = await looked_at()
             judged = handling.judge(act, facts, cookies, state)
@@ -131,7 +204,11 @@ def ReadOnlyMiddleware(
                 secure = scope.get("scheme") in ("https", "wss")
                 client = scope.get("client")
                 answer = handling.refusal(judged, facts, secure=secure, client=client[0] if client else None)
-                await _respond(scope, send, answer)
+                refusal = (answer.status, _raw(answer.headers), answer.body)
+                found = dict(scope["headers"])
+                if len(found) == len(scope["headers"]) and notable.isdisjoint(found):
+                    handling.keep(_key(scope, found), judged, facts, refusal)
+                await _refuse(scope, send, refusal, found)
                 return
             await passed(scope, receive, send, facts, judged, counted=key is not None)
         finally:
@@ -150,7 +227,7 @@ def ReadOnlyMiddleware(
         if not (read_only or work is not None or judged.taken.edits or (counted and cookies_matter)):
             await app(scope, receive, send)
             return
-        response = _Response(scope, send, handling, facts, judged, work)
+        response = _Response(scope, send, handling, judged, work, endpoint)
         if work is None:
             await app(scope, receive, response.send)
             return
@@ -175,7 +252,7 @@ def ReadOnlyMiddleware(
         state = await looked_at()
         judged = handling.judge(act, facts, headers.all(b"cookie"), state)
         if state.read_only or judged.taken.edits:
-            send = _Response(scope, send, handling, facts, judged, None).send
+            send = _Response(scope, send, handling, judged, None, endpoint).send
         await app(_stripped(scope, judged), receive, send)
 
     async def undeclared_socket(scope: Scope, receive: Receive, send: Send, facts: Facts, act: Act) -> None:
@@ -211,29 +288,59 @@ def ReadOnlyMiddleware(
     return middleware
 
 
-# --- what a read of a read-only site needs ---------------------------------------------------------------------------
+# --- what a read-only site has much of -------------------------------------------------------------------------------
+
+_Refusal = tuple[int, RawHeaders, bytes]
+_NEGOTIATED: Final = tuple(name.encode() for name in NEGOTIATED)
 
 
-# Carriers of another method: a read without any of them needs no classification.
-_OVERRIDES: Final = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-override"})
+def _place(scope: Scope) -> Hashable:
+    return scope["method"], scope["path"], scope.get("raw_path"), scope.get("root_path")
 
 
-def _is_plain(scope: Scope) -> bool:
-    query = scope.get("query_string")
-    if query and (b"%" in query or b"_method" in query.lower()):
-        return False
-    return _OVERRIDES.isdisjoint([name for name, _ in scope["headers"]])
+def _key(scope: Scope, headers: dict[bytes, bytes]) -> Hashable:
+    get = headers.get
+    return _place(scope), *[get(name) for name in _NEGOTIATED]
 
 
-def _marking(send: Send, handling: Handling, state: State) -> Send:
-    marks = _raw(handling.marks(state))
+class _Seen:
+    """What the last state that was seen means for a read that carries nothing."""
 
-    async def marking(message: Message) -> None:
+    __slots__ = ("edits", "marks", "state")
+
+    def __init__(self) -> None:
+        self.state: State | None = None
+        self.marks: RawHeaders = []
+        self.edits = False
+
+    def take_in(self, state: State, handling: Handling[_Refusal]) -> None:
+        """Take in another state; the name of the state comes last, so that no thread sees half of it."""
+        self.state = None
+        self.marks = _raw_marks(handling, state)
+        self.edits = handling.anonymous(state).taken.edits
+        self.state = state
+
+
+def _marking(send: Send, marks: RawHeaders) -> Send:
+    # No coroutine of its own: what it returns is awaited all the same, and a response has two messages at least.
+    def marking(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             message = {**message, "headers": [*message.get("headers", ()), *marks]}
-        await send(message)
+        return send(message)
 
     return marking
+
+
+def _dropping(scope: Scope, send: Send, marks: RawHeaders, handling: Handling[_Refusal], judged: Judged) -> Send:
+    def dropping(message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            headers = [*message.get("headers", ()), *marks]
+            if b"set-cookie" in [name.lower() for name, _ in headers]:
+                headers = _edited(message["headers"], scope, handling, judged)
+            message = {**message, "headers": headers}
+        return send(message)
+
+    return dropping
 
 
 # --- reading a scope -------------------------------------------------------------------------------------------------
@@ -334,30 +441,40 @@ def _raw(headers: Iterable[tuple[str, str]]) -> RawHeaders:
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
-def _edited(raw: Iterable[tuple[bytes, bytes]], scope: Scope, handling: Handling, judged: Judged) -> RawHeaders:
+def _edited(
+    raw: Iterable[tuple[bytes, bytes]], scope: Scope, handling: Handling[_Refusal], judged: Judged
+) -> RawHeaders:
     taken = judged.taken
-    headers = list(raw)
-    personal = taken.lost or taken.expire
-    if personal or ((taken.drop or taken.stamp) and any(name.lower() == b"set-cookie" for name, _ in headers)):
-        text = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
-        return _raw(handling.response(text, judged, secure=scope.get("scheme") in ("https", "wss")))
-    return headers + _raw(handling.marks(judged.state))
+    if taken.edits:
+        headers = list(raw)
+        if taken.lost or taken.expire or any(name.lower() == b"set-cookie" for name, _ in headers):
+            text = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+            return _raw(handling.response(text, judged, secure=scope.get("scheme") in ("https", "wss")))
+        raw = headers
+    return [*raw, *_raw_marks(handling, judged.state)]
+
+
+def _raw_marks(handling: Handling[_Refusal], state: State) -> RawHeaders:
+    known = handling.raw_marks
+    if known[0] is not state:
+        known = handling.raw_marks = (state, _raw(handling.marks(state)))
+    return known[1]
 
 
 async def _respond(scope: Scope, send: Send, answer: Answer) -> None:
-    headers = _raw(answer.headers)
-    if scope.get("http_version", "1.1") in ("1.0", "1.1") and _has_body(scope):
+    await _refuse(scope, send, (answer.status, _raw(answer.headers), answer.body), dict(scope["headers"]))
+
+
+async def _refuse(scope: Scope, send: Send, refusal: _Refusal, request: dict[bytes, bytes]) -> None:
+    status, headers, body = refusal
+    has_body = b"transfer-encoding" in request or request.get(b"content-length", b"0").strip() != b"0"
+    if has_body and scope.get("http_version", "1.1") in ("1.0", "1.1"):
         # Nobody reads the body, so the next request on this connection would begin in the middle of it.
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
-
-
-def _has_body(scope: Scope) -> bool:
-    return any(
-        name == b"transfer-encoding" or (name == b"content-length" and value.strip() != b"0")
-        for name, value in scope["headers"]
-    )
+        headers = [*headers, (b"connection", b"close")]
+    else:
+        headers = headers.copy()  # whoever is outside may edit what is sent
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 class _Response:
@@ -367,17 +484,23 @@ class _Response:
     answered or not); the guard has marked the work.
     """
 
-    __slots__ = ("_facts", "_handling", "_judged", "_scope", "_send", "_work", "replaced", "started")
+    __slots__ = ("_endpoint", "_handling", "_judged", "_scope", "_send", "_work", "replaced", "started")
 
     def __init__(
-        self, scope: Scope, send: Send, handling: Handling, facts: Facts, judged: Judged, work: Work | None
+        self,
+        scope: Scope,
+        send: Send,
+        handling: Handling[_Refusal],
+        judged: Judged,
+        work: Work | None,
+        endpoint: Callable[[Scope], Endpoint | None] | None,
     ) -> None:
         self._scope = scope
         self._send = send
         self._handling = handling
-        self._facts = facts
         self._judged = judged
         self._work = work
+        self._endpoint = endpoint
         self.started = False
         self.replaced = False
 
@@ -396,6 +519,10 @@ class _Response:
             message = {**message, "headers": _edited(message.get("headers", ()), self._scope, self._handling, judged)}
         await self._send(message)
 
+    def facts(self) -> Facts:
+        """Return the facts, for the rare response that has to be named or replaced."""
+        return _facts(self._scope, _Headers(self._scope["headers"]), self._endpoint)
+
     async def replace(self) -> bool:
         """Answer for the application if a guard has refused it a write and nothing was sent; return whether so."""
         if self.replaced:
@@ -403,7 +530,7 @@ class _Response:
         if self.started or self._work is None or self._work.escape is None:
             return False
         self.replaced = True
-        await _respond(self._scope, self._send, self._handling.escape(self._judged, self._facts))
+        await _respond(self._scope, self._send, self._handling.escape(self._judged, self.facts()))
         return True
 
 
@@ -423,7 +550,9 @@ def _is_ours(error: BaseException | None) -> bool:
 class _Socket:
     """One open websocket: passes on, until the site turns read-only."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, handling: Handling, facts: Facts, act: Act) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, handling: Handling[_Refusal], facts: Facts, act: Act
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.closing = asyncio.Event()
         self.judged: Judged | None = None
@@ -509,7 +638,9 @@ class _Sockets:
         self._open: set[_Socket] = set()
         self._watching = False
 
-    def add(self, scope: Scope, receive: Receive, send: Send, handling: Handling, facts: Facts, act: Act) -> _Socket:
+    def add(
+        self, scope: Scope, receive: Receive, send: Send, handling: Handling[_Refusal], facts: Facts, act: Act
+    ) -> _Socket:
         """Take in a socket before the state is looked at, so that no change passes it by."""
         socket = _Socket(scope, receive, send, handling, facts, act)
         self._open.add(socket)

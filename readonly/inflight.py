@@ -27,43 +27,71 @@ class InFlight:
 
     A write is a key in a set: adding and discarding are single operations of the interpreter, atomic under the GIL
     and internally locked without one, so that no lock is taken and no count is ever lost.
+
+    Once the process is closed, only those that were counted before can have been admitted: who counts later looks
+    later, and is refused. So the drain watches that one group, and neither waits for the refused nor is woken by them.
     """
 
-    __slots__ = ("_drained", "_open", "waiting")
+    __slots__ = ("_closed", "_drained", "_draining", "_open")
 
     def __init__(self, drained: Callable[[], None] = lambda: None) -> None:
         self._open: set[object] = set()
+        self._draining: set[object] = set()
+        self._closed = False
         self._drained = drained
-        # True while somebody waits for the last write: the request path pays one attribute read for it.
-        self.waiting = False
 
-    def begin(self) -> object:
-        """Count one write and return its key. Look at the state only after this."""
+    def begin(self, *, part: bool = False) -> object:
+        """Count one write and return its key. Look at the state only after this.
+
+        Args:
+            part: It belongs to work that was admitted, and may begin though the process is closed. Ask only after
+                this whether that work is still in flight.
+        """
         key = object()
         self._open.add(key)
+        if part and self._closed:
+            self._draining.add(key)
         return key
 
     def end(self, key: object) -> None:
         """Uncount it: it was not admitted, or its commit is decided. Ending twice does no harm."""
         self._open.discard(key)
-        if self.waiting and not self._open:
-            self._drained()
+        draining = self._draining
+        if key in draining:
+            draining.discard(key)
+            if not draining:
+                self._drained()
+
+    def close(self) -> None:
+        """Watch what is in flight now. Call it when every thread can see the closed state; twice does no harm."""
+        if self._closed:
+            return
+        self._closed = True
+        self._draining = draining = self._open.copy()
+        # What ended between the copy and its being seen by `end`.
+        draining.intersection_update(self._open)
+
+    def reopen(self) -> None:
+        """Watch no more. Call it before any thread can see the open state."""
+        self._closed = False
+        self._draining = set()
 
     def count(self) -> int:
-        """Return how many writes are in flight. Read it only after the closed state can be seen by all threads."""
-        return len(self._open)
+        """Return how many writes are in flight: while closed, of those that may have been admitted."""
+        return len(self._draining if self._closed else self._open)
 
     def holds(self, key: object) -> bool:
         """Return whether that write is in flight."""
         return key in self._open
 
     def keys(self) -> frozenset[object]:
-        """Return the keys in flight, for whoever measures their age from outside."""
-        return frozenset(self._open.copy())
+        """Return the keys that are counted, for whoever measures their age from outside."""
+        return frozenset((self._draining if self._closed else self._open).copy())
 
     def forget(self) -> None:
         """Drop what a forked child has inherited: those writes are the parent's."""
         self._open.clear()
+        self._draining.clear()
 
 
 class _Admitting(Protocol):
@@ -164,7 +192,7 @@ class Writing:
         return cast(F, called)
 
     def _try(self, admit: Callable[[], State | None]) -> tuple[object, State | None]:
-        key = self._switch.inflight.begin()
+        key = self._switch.inflight.begin(part=bool(_entered.get()))
         if self._is_part():
             return key, None
         try:
@@ -177,7 +205,7 @@ class Writing:
         return key, state
 
     async def _atry(self) -> tuple[object, State | None]:
-        key = self._switch.inflight.begin()
+        key = self._switch.inflight.begin(part=bool(_entered.get()))
         if self._is_part():
             return key, None
         try:

@@ -415,9 +415,10 @@ class _Guarded:
     def _end(self) -> None:
         if not self._closed:
             self._closed = True
-            self._handling.switch.inflight.end(self._key)
             if self._work.escape is not None:
                 self._handling.count_escape(self._work, self._work.escape)
+            self._work.may_write = False  # what inherited the context and lives on writes no more
+            self._handling.switch.inflight.end(self._key)
 
     def _start(self, status: str, headers: HeaderList, exc_info: Any = None, /) -> Callable[[bytes], object]:
         if self._replaced:

@@ -89,17 +89,59 @@ def test_a_write_is_counted_until_it_ends() -> None:
 
 
 def test_the_last_write_tells_whoever_waits() -> None:
-    """Only the last one, and only where somebody waits."""
+    """Only the last one of those that were there when the process closed: what is refused later tells nobody."""
     told: list[str] = []
     inflight = InFlight(lambda: told.append("drained"))
     inflight.end(inflight.begin())
     assert told == []
-    inflight.waiting = True
     one, other = inflight.begin(), inflight.begin()
+    inflight.close()
+    refused = inflight.begin()
+    assert inflight.count() == 2
     inflight.end(one)
+    inflight.end(refused)
     assert told == []
     inflight.end(other)
     assert told == ["drained"]
+    assert inflight.count() == 0
+
+
+def test_what_is_refused_is_not_waited_for() -> None:
+    """A drain ends though refused writes come without a pause: those counted after closing can't be admitted."""
+    inflight = InFlight()
+    admitted = inflight.begin()
+    inflight.close()
+    always_one = inflight.begin()
+    assert inflight.count() == 1
+    inflight.end(admitted)
+    assert inflight.count() == 0
+    assert inflight.holds(always_one)
+
+
+def test_a_part_of_admitted_work_is_waited_for_though_it_begins_late() -> None:
+    """A request that was admitted may begin another transaction after the closing; it is drained, too."""
+    inflight = InFlight()
+    request = inflight.begin()
+    inflight.close()
+    inflight.close()
+    transaction = inflight.begin(part=True)
+    inflight.end(request)
+    assert inflight.count() == 1
+    inflight.end(transaction)
+    assert inflight.count() == 0
+
+
+def test_reopened_everything_counts_again() -> None:
+    """What was refused a moment ago and looks again after the opening is admitted, and counted at the next closing."""
+    inflight = InFlight()
+    inflight.close()
+    late = inflight.begin()
+    inflight.reopen()
+    assert inflight.count() == 1
+    inflight.close()
+    assert inflight.count() == 1
+    inflight.end(late)
+    assert inflight.count() == 0
 
 
 @given(st.lists(st.integers(0, 9), max_size=60))

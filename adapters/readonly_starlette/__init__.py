@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Scope
 from readonly import Policy, Switch
 from readonly import asgi as core
 from readonly.asgi import status_app
-from readonly.rejection import Page
+from readonly.pages import Page
 from readonly.rules import Endpoint, marks_of
 
 __all__ = ["ReadOnlyMiddleware", "status_app", "template_context", "writing"]

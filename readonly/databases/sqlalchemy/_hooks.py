@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, PoolProxiedConnection, event
 from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
+from readonly.context import current
 from readonly.databases import Server
 from readonly.inflight import InFlight
 
@@ -146,7 +147,9 @@ class Hooks:
         """Count, look, and stay counted or not."""
         if self._inflight is None:
             return None
-        key = self._inflight.begin()
+        work = current()
+        # Part of work that was admitted: it may begin though the process is closed, and is drained as well.
+        key = self._inflight.begin(part=work is not None and work.may_write)
         try:
             admitted = self._admit()
         except BaseException:

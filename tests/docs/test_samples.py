@@ -1,0 +1,76 @@
+"""Every sample of README.md and docs/ runs as it stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session, sessionmaker
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+_SAMPLE = re.compile(r"<!-- sample: (?P<name>[\w-]+) -->\n```python\n(?P<code>.*?)```", re.DOTALL)
+SAMPLES = {
+    f"{page.name}: {match['name']}": match["code"]
+    for page in PAGES
+    for match in _SAMPLE.finditer(page.read_text(encoding="utf-8"))
+}
+
+
+async def _asgi(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+def _wsgi(environ: Any, start_response: Any) -> list[bytes]:
+    start_response("200 OK", [])
+    return [b"hello"]
+
+
+def test_every_python_block_is_a_sample() -> None:
+    """No block of Python in the docs escapes this test."""
+    blocks = sum(page.read_text(encoding="utf-8").count("```python") for page in PAGES)
+    assert blocks == len(SAMPLES)
+    assert blocks >= 5
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_sample_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is pasted into a module that has what its text takes for granted."""
+    store = f"sqlite:///{tmp_path}/flag.db?site=shop"
+    monkeypatch.setenv("READONLY_STORE", store)
+    engine = create_engine(f"sqlite:///{tmp_path}/data.db")
+    replica = create_engine(f"sqlite:///{tmp_path}/replica.db")
+    from readonly import Switch
+
+    given: dict[str, Any] = {
+        "app": _asgi,
+        "application": _wsgi,
+        "routes": [Route("/", lambda request: PlainTextResponse("hello"))],
+        "engine": engine,
+        "replica": replica,
+        "Session": Session,
+        "sessionmaker": sessionmaker,
+        "switch": Switch.from_url("memory://"),
+    }
+    code = SAMPLES[name].replace("sqlite:////srv/shop/flag.db", f"sqlite:///{tmp_path}/flag.db")
+    exec(compile(code, name, "exec"), given)
+    switch = given["switch"]
+    try:
+        if name == "starlette.md: starlette":
+            with TestClient(given["app"]) as client:
+                assert client.get("/").status_code == 200
+                switch.on()
+                assert client.post("/").status_code == 503
+    finally:
+        switch.close()
+        if "database" in given:
+            given["database"].close()
+        engine.dispose()
+        replica.dispose()
