@@ -241,6 +241,7 @@ def ReadOnlyMiddleware(
             leave(token)
             if work.escape is not None:
                 handling.count_escape(work, work.escape)
+            work.may_write = False  # what inherited the context and lives on writes no more
 
     async def websocket(scope: Scope, receive: Receive, send: Send) -> None:
         headers = _Headers(scope["headers"])
@@ -291,7 +292,7 @@ def ReadOnlyMiddleware(
 # --- what a read-only site has much of -------------------------------------------------------------------------------
 
 _Refusal = tuple[int, RawHeaders, bytes]
-_NEGOTIATED: Final = tuple(name.encode() for name in NEGOTIATED)
+_NEGOTIATED: Final = frozenset(name.encode() for name in NEGOTIATED)
 
 
 def _place(scope: Scope) -> Hashable:
@@ -299,8 +300,21 @@ def _place(scope: Scope) -> Hashable:
 
 
 def _key(scope: Scope, headers: dict[bytes, bytes]) -> Hashable:
+    if _NEGOTIATED.isdisjoint(headers):
+        return scope["method"], scope["path"], scope.get("raw_path"), scope.get("root_path")
     get = headers.get
-    return _place(scope), *[get(name) for name in _NEGOTIATED]
+    return (
+        scope["method"],
+        scope["path"],
+        scope.get("raw_path"),
+        scope.get("root_path"),
+        get(b"accept"),
+        get(b"content-type"),
+        get(b"origin"),
+        get(b"hx-request"),
+        get(b"x-requested-with"),
+        get(b"sec-fetch-dest"),
+    )
 
 
 class _Seen:
