@@ -348,6 +348,10 @@ def _judge(
     held = sorted(set(causes) & set(report.causes))
     if held:
         return member(Condition.LATE, f"still holds {', '.join(held)}")
+    if report.closed and not report.causes:
+        # Not for a cause of the record: it takes no writes all the same, and "writable" would not be true of it.
+        why = "; ".join(report.local) or "it has not read a state yet that it may trust"
+        return member(Condition.LATE, f"still refuses writes: {why}")
     return member(Condition.OBEYS)
 
 
