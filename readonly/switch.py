@@ -109,7 +109,9 @@ class Switch:
         self.site = store.site
         self.view = View()
         self.tally = Tally()
+        # Somebody may refuse a write inside a request (a guard, or `writing`): requests carry what they mark.
         self.guarded = False
+        self._counts_work = False
         self.inflight = InFlight(self._drained)
         # uWSGI forks without telling Python, and may run no threads between requests: there every request looks.
         trust_threads = "uwsgi" not in sys.modules
@@ -250,6 +252,7 @@ class Switch:
         Args:
             wait: Seconds to wait for the site to be writable, before `ReadOnlyError` is raised.
         """
+        self.guarded = self._counts_work = True
         return Writing(self, wait=wait)
 
     def takes_role(self, role: str) -> None:
@@ -468,7 +471,7 @@ class Switch:
     def remove_guard(self, guard: Guard) -> None:
         """Forget a guard that was closed."""
         self._guards = tuple(g for g in self._guards if g is not guard)
-        self.guarded = bool(self._guards)
+        self.guarded = bool(self._guards) or self._counts_work
 
     def detected(self, name: str, reason: str | None) -> None:
         """Add a cause that only this process sees (a primary found read-only), or take it away with None.
