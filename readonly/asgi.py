@@ -21,6 +21,7 @@ from .rejection import Answer
 from .rules import BODY_LIMIT_BYTES, SAFE_METHODS, Endpoint, Facts
 from .state import State
 from .switch import Switch
+from .tally import route_group
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -60,18 +61,23 @@ def ReadOnlyMiddleware(
     handling: Handling[_Refusal] = Handling(switch, policy, page, endpoint)
     gate, sessions = handling.gate, handling.sessions
     view = switch.view
-    begin, end = switch.inflight.begin, switch.inflight.end
+    inflight = switch.inflight
+    begin, end = inflight.begin, inflight.end
     clock = switch._monotonic  # what `view.admit_until` is measured by
     sockets = _Sockets(switch)
     seen = _Seen()
     # Nothing below is looked up twice: a name of the closure costs less than an attribute.
-    plain = handling.plain
+    plain, known = handling.plain, handling.kept
     cookies_matter, stamping = handling.cookies_matter, sessions.stamping
     any_read, any_closed_read = not handling.reads_matter, not handling.closed_reads_matter
-    counted_only = handling.trivial_unsafe and not cookies_matter
+    any_write, counted = handling.trivial_unsafe, handling.counted
     notable = frozenset(
         name.encode()
-        for name in (*OVERRIDES, *(["cookie"] if cookies_matter else []), *(["authorization"] if sessions.any else []))
+        for name in (
+            *OVERRIDES,
+            *(["cookie"] if cookies_matter else []),
+            *(["authorization"] if policy.bearer == "end" else []),
+        )
     )
 
     async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,12 +90,19 @@ def ReadOnlyMiddleware(
                 ):
                     await app(scope, receive, send)
                     return
-            elif counted_only and method is not None and not switch.guarded:
+            elif (
+                method is not None
+                and (any_write or _place(scope) in counted)
+                and not (cookies_matter and view.sessions_cut)
+            ):
                 key = begin()
                 # Count, then look: a change that came before the look is seen by it, one after it sees the count.
                 if clock() < view.admit_until:
                     try:
-                        await app(scope, receive, send)
+                        if switch.guarded:
+                            await guarded(scope, receive, send, view.state, may_write=True)
+                        else:
+                            await app(scope, receive, _late(scope, send, handling) if cookies_matter else send)
                     finally:
                         end(key)
                     return
@@ -100,7 +113,7 @@ def ReadOnlyMiddleware(
                 if (
                     (any_closed_read or _place(scope) in plain)
                     and not (query and (b"%" in query or b"_method" in query.lower()))
-                    and notable.isdisjoint(dict(scope["headers"]))
+                    and dict(scope["headers"]).keys().isdisjoint(notable)
                 ):
                     await app(scope, receive, _marking(send, seen.marks))
                     return
@@ -120,39 +133,45 @@ def ReadOnlyMiddleware(
 
     async def quick(scope: Scope, receive: Receive, send: Send) -> bool:
         """Serve a request that a read-only site has much of, if nothing about it needs a closer look."""
-        state = view.state
-        if monotonic() >= handling.next_look or not state.read_only:
-            return False
-        if seen.state is not state:
-            seen.take_in(state, handling)
         pairs = scope["headers"]
         found = dict(pairs)
         query = scope.get("query_string")
         if (
-            len(found) != len(pairs)
-            or not notable.isdisjoint(found)
+            not found.keys().isdisjoint(notable)
+            or len(found) != len(pairs)
             or (query and (b"%" in query or b"_method" in query.lower()))
         ):
             return False
-        if scope["method"] in SAFE_METHODS:
-            if not any_closed_read and _place(scope) not in plain:
+        state, now = view.state, monotonic()
+        if scope["method"] not in SAFE_METHODS:
+            kept = known.get(_key(scope, found))
+            if kept is None or kept.ready is None or kept.state is not state or now >= kept.until:
                 return False
-            if switch.guarded:
-                await guarded_read(scope, receive, send, state)
-            elif seen.edits:
-                await app(scope, receive, _dropping(scope, send, seen.marks, handling, handling.anonymous(state)))
-            else:
-                await app(scope, receive, _marking(send, seen.marks))
+            kept.count()
+            status, headers, body = next(kept.ready)
+            # Copied, since whoever is outside may edit what is sent.
+            headers = headers.copy()
+            if _closes(scope, found):
+                headers.append(_CLOSE)
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
             return True
-        kept = handling.recall(_key(scope, found), state)
-        if kept is None or kept.ready is None:
+        if now >= handling.next_look or not state.read_only:
             return False
-        kept.count()
-        await _refuse(scope, send, next(kept.ready), found)
+        if not any_closed_read and _place(scope) not in plain:
+            return False
+        if seen.state is not state:
+            seen.take_in(state, handling)
+        if switch.guarded:
+            await guarded(scope, receive, send, state, may_write=False)
+        elif seen.edits:
+            await app(scope, receive, _dropping(scope, send, seen.marks, handling, handling.anonymous(state)))
+        else:
+            await app(scope, receive, _marking(send, seen.marks))
         return True
 
-    async def guarded_read(scope: Scope, receive: Receive, send: Send, state: State) -> None:
-        work = Work(may_write=False)
+    async def guarded(scope: Scope, receive: Receive, send: Send, state: State, *, may_write: bool) -> None:
+        work = Work(may_write=may_write, name=f"{scope['method']} {route_group(scope['path'])}")
         response = _Response(scope, send, handling, handling.anonymous(state), work, endpoint)
         token = enter(work)
         try:
@@ -206,25 +225,25 @@ def ReadOnlyMiddleware(
                 answer = handling.refusal(judged, facts, secure=secure, client=client[0] if client else None)
                 refusal = (answer.status, _raw(answer.headers), answer.body)
                 found = dict(scope["headers"])
-                if len(found) == len(scope["headers"]) and notable.isdisjoint(found):
+                if len(found) == len(scope["headers"]) and found.keys().isdisjoint(notable):
                     handling.keep(_key(scope, found), judged, facts, refusal)
                 await _refuse(scope, send, refusal, found)
                 return
-            await passed(scope, receive, send, facts, judged, counted=key is not None)
+            await passed(scope, receive, send, facts, judged, admitted=key is not None)
         finally:
             end(key)
 
     async def passed(
-        scope: Scope, receive: Receive, send: Send, facts: Facts, judged: Judged, *, counted: bool
+        scope: Scope, receive: Receive, send: Send, facts: Facts, judged: Judged, *, admitted: bool
     ) -> None:
         read_only = judged.state.read_only
         scope = _stripped(scope, judged)
         bypass = judged.verdict.bypass
         work: Work | None = None
-        if switch.guarded and (read_only or counted or bypass):
-            work = Work(may_write=counted or bypass, name=handling.route(judged.verdict.act, facts))
+        if switch.guarded and (read_only or admitted or bypass):
+            work = Work(may_write=admitted or bypass, name=handling.route(judged.verdict.act, facts))
         # For a write that was admitted, the site may be read-only when its response starts.
-        if not (read_only or work is not None or judged.taken.edits or (counted and cookies_matter)):
+        if not (read_only or work is not None or judged.taken.edits or (admitted and cookies_matter)):
             await app(scope, receive, send)
             return
         response = _Response(scope, send, handling, judged, work, endpoint)
@@ -300,14 +319,11 @@ def _place(scope: Scope) -> Hashable:
 
 
 def _key(scope: Scope, headers: dict[bytes, bytes]) -> Hashable:
-    if _NEGOTIATED.isdisjoint(headers):
-        return scope["method"], scope["path"], scope.get("raw_path"), scope.get("root_path")
+    if headers.keys().isdisjoint(_NEGOTIATED):
+        return _place(scope)
     get = headers.get
     return (
-        scope["method"],
-        scope["path"],
-        scope.get("raw_path"),
-        scope.get("root_path"),
+        _place(scope),
         get(b"accept"),
         get(b"content-type"),
         get(b"origin"),
@@ -343,6 +359,19 @@ def _marking(send: Send, marks: RawHeaders) -> Send:
         return send(message)
 
     return marking
+
+
+def _late(scope: Scope, send: Send, handling: Handling[_Refusal]) -> Send:
+    view = handling.view
+
+    def late(message: Message) -> Awaitable[None]:
+        if not view.open and message["type"] == "http.response.start":
+            judged = handling.late()
+            if judged is not None:
+                message = {**message, "headers": _edited(message.get("headers", ()), scope, handling, judged)}
+        return send(message)
+
+    return late
 
 
 def _dropping(scope: Scope, send: Send, marks: RawHeaders, handling: Handling[_Refusal], judged: Judged) -> Send:
@@ -481,14 +510,20 @@ async def _respond(scope: Scope, send: Send, answer: Answer) -> None:
 
 async def _refuse(scope: Scope, send: Send, refusal: _Refusal, request: dict[bytes, bytes]) -> None:
     status, headers, body = refusal
-    has_body = b"transfer-encoding" in request or request.get(b"content-length", b"0").strip() != b"0"
-    if has_body and scope.get("http_version", "1.1") in ("1.0", "1.1"):
-        # Nobody reads the body, so the next request on this connection would begin in the middle of it.
-        headers = [*headers, (b"connection", b"close")]
-    else:
-        headers = headers.copy()  # whoever is outside may edit what is sent
+    headers = headers.copy()
+    if _closes(scope, request):
+        headers.append(_CLOSE)
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+_CLOSE = (b"connection", b"close")
+
+
+def _closes(scope: Scope, request: dict[bytes, bytes]) -> bool:
+    # Nobody reads the body, so the next request on this connection would begin in the middle of it.
+    has_body = request.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in request
+    return has_body and scope.get("http_version", "1.1") in ("1.0", "1.1")
 
 
 class _Response:
@@ -529,7 +564,7 @@ class _Response:
             self.started = True
             judged = self._judged
             if not judged.state.read_only:
-                judged = self._handling.late() or judged
+                judged = self._handling.late(judged) or judged
             message = {**message, "headers": _edited(message.get("headers", ()), self._scope, self._handling, judged)}
         await self._send(message)
 

@@ -5,26 +5,30 @@ Text in, text out; no request is read and no response is sent here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_address
+from itertools import cycle
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from .clock import boottime
 from .context import Work
 from .errors import ReadOnlyError
 from .gate import Act, ActKind, Gate, Outcome, Verdict
 from .pages import Page
-from .policy import Policy
+from .policy import ROLES, Policy
 from .record import Mode
 from .rejection import Answer, HeaderList, Rejection, rfc3339, state_headers
-from .rules import Facts
+from .rules import Facts, PathRule
 from .sessions import UNTOUCHED, Sessions, Taken
 from .state import State
 from .switch import Switch
 from .tally import route_group
+
+# A refusal as a protocol sends it.
+T = TypeVar("T")
 
 # While read-only, reads go by the state that the switch's thread keeps; so often one of them looks whether that
 # thread is still about its work (it is not, under some servers), which costs more than reading an attribute.
@@ -35,9 +39,20 @@ READY_SECONDS: Final = 30.0
 READY_PATH: Final = "/-/readonly/ready"
 STATUS_PATH: Final = "/-/readonly/status"
 
+_COUNTED: Final = frozenset({ActKind.WRITE, ActKind.LOGIN, ActKind.UNDECLARED})
 _UNDECLARED: Final = Act(ActKind.UNDECLARED, "", unsafe=True, may_write=True)
 _REFUSED: Final = Verdict(Outcome.READ_ONLY, _UNDECLARED)
 _FORWARDED: Final = ("x-forwarded-for", "forwarded", "x-real-ip", "via")
+
+
+# A refusal that many clients get is prepared in so many variants, which differ by their jitter, for so long.
+VARIANTS: Final = 16
+KEPT_SECONDS: Final = 1.0
+# Places and refusals that are remembered. Past that all are forgotten: paths are the visitor's to choose.
+REMEMBERED: Final = 1024
+# What a refusal looks at in a request's headers, besides what makes it a request of its own (cookies, overrides).
+NEGOTIATED: Final = ("accept", "content-type", "origin", "hx-request", "x-requested-with", "sec-fetch-dest")
+OVERRIDES: Final = ("x-http-method-override", "x-http-method", "x-method-override")
 
 
 @dataclass(slots=True)
@@ -49,21 +64,48 @@ class Judged:
         taken: What the session rules say.
         state: What it was judged by.
         now: When.
+        marks: What its response carries, if that was worked out already.
     """
 
     verdict: Verdict
     taken: Taken
     state: State
     now: datetime
+    marks: HeaderList = field(default_factory=list)
 
 
-class Handling:
+class Kept(Generic[T]):
+    """A refusal that was given just now, in variants that are ready to be sent."""
+
+    __slots__ = ("count", "ready", "state", "until", "variants")
+
+    def __init__(self, count: Callable[[], object], state: State, until: float) -> None:
+        self.count = count
+        self.state = state
+        self.until = until
+        self.variants: list[T] = []
+        # Taking the next one is a single operation of the interpreter.
+        self.ready: Iterator[T] | None = None
+
+    def add(self, variant: T) -> None:
+        """Take in one more, until there are enough."""
+        self.variants.append(variant)
+        if len(self.variants) >= VARIANTS and self.ready is None:
+            self.ready = cycle(self.variants)
+
+
+class Handling(Generic[T]):
     """One application's rules, and the switch they are applied by. Shared by all threads and tasks.
 
     Attributes:
         reads_matter: Safe requests have to be classified while writable, too.
         cookies_matter: There are session cookies: with a cut-off known, safe requests that carry one need a look.
         trivial_unsafe: Unsafe requests may be counted without being classified.
+        simple: Method, path and headers alone say what a request is: it can be remembered.
+        next_look: When the next request has to look at a state that is read-only, not only to read it.
+        plain: Places (method and path, as the protocol spells them) that are known to be plain reads.
+        counted: Places that are known to be writes which the session rules do not look away from.
+        kept: Refusals that were given just now, by what they depend on.
     """
 
     def __init__(self, switch: Switch, policy: Policy, page: Page | None, endpoint: Any) -> None:
@@ -77,19 +119,32 @@ class Handling:
         marks = endpoint is not None and getattr(endpoint, "reads_matter", True)
         self.reads_matter = self.gate.reads_matter_while_writable or marks
         self.cookies_matter = bool(self.sessions.names)
-        self.trivial_unsafe = self.gate.trivial_unsafe and endpoint is None
-        self._looked = float("-inf")
+        keeping = self.cookies_matter and (policy.exempt or policy.logout)
+        self.trivial_unsafe = self.gate.trivial_unsafe and endpoint is None and not keeping
+        rules = [item for role in ROLES for item in policy.rules(role)]
+        self.simple = endpoint is None and all(
+            isinstance(item, PathRule) and item.when is None and item.route is None for item in rules
+        )
+        # Where exempt requests keep their session cookies, a read has to be known not to be one of them.
+        self.closed_reads_matter = self.reads_matter or (self.cookies_matter and bool(policy.exempt))
+        self.next_look = float("-inf")
+        self.plain: set[Hashable] = set()
+        self.counted: set[Hashable] = set()
+        self.kept: dict[Hashable, Kept[T]] = {}
+        self._anonymous: Judged | None = None
         self._marks: tuple[State | None, HeaderList] = (None, [])
+        # The same, as ASGI spells them.
+        self.raw_marks: tuple[State | None, list[tuple[bytes, bytes]]] = (None, [])
 
     # --- state ----------------------------------------------------------------------------------------------------
 
     def due(self) -> bool:
         """Return whether the next read has to look at the state, not only to read it."""
-        return monotonic() - self._looked >= SECONDS_BETWEEN_LOOKS
+        return monotonic() >= self.next_look
 
     def looked(self) -> None:
         """Remember that somebody looks now."""
-        self._looked = monotonic()
+        self.next_look = monotonic() + SECONDS_BETWEEN_LOOKS
 
     def marks(self, state: State) -> HeaderList:
         """Return what every response carries by this state."""
@@ -147,17 +202,61 @@ class Handling:
         else:
             self.switch.tally.escaped(work.name, refusal)
 
-    def late(self) -> Judged | None:
+    def late(self, judged: Judged | None = None) -> Judged | None:
         """Judge the response to a request that was admitted while writable, now that it is about to start.
 
+        Args:
+            judged: What was said about the request; None for a write like any other.
+
         Returns:
-            None while the site is still writable; else what a response that began now has to obey.
+            None while the site is still writable; else what a response that begins now has to obey.
         """
         state = self.view.state
         if self.view.open or not state.read_only:
             return None
-        now = datetime.now(UTC)
-        return Judged(_PASSED, self.sessions.look((), state, now), state, now)
+        anonymous = self.anonymous(state)
+        if judged is None or not self.sessions.any:
+            return anonymous
+        if judged.verdict.look_away:
+            return Judged(judged.verdict, self.sessions.away(state, anonymous.now), state, anonymous.now)
+        if judged.verdict.act.kind is ActKind.LOGOUT:
+            return Judged(judged.verdict, self.sessions.logout((), state, anonymous.now), state, anonymous.now)
+        return anonymous
+
+    def anonymous(self, state: State) -> Judged:
+        """Judge a request that passes and carries no session."""
+        known = self._anonymous
+        if known is None or known.state is not state:
+            now = datetime.now(UTC)
+            taken = self.sessions.look((), state, now)
+            known = self._anonymous = Judged(_PASSED, taken, state, now, self.marks(state))
+        return known
+
+    # --- what was decided just now ----------------------------------------------------------------------------------
+
+    def remember(self, act: Act, place: Hashable) -> None:
+        """Remember that requests to this place are plain reads, or writes to be counted, if `act` says so."""
+        if not self.simple:
+            return
+        places = self.plain if act.kind is ActKind.READ else self.counted if act.kind in _COUNTED else None
+        if places is not None:
+            if len(places) >= REMEMBERED:
+                places.clear()
+            places.add(place)
+
+    def keep(self, key: Hashable, judged: Judged, facts: Facts, variant: T) -> None:
+        """Remember a refusal, if it depends on nothing but its key."""
+        state, verdict = judged.state, judged.verdict
+        if not self.simple or judged.taken.lost or state.unknown_because or not _is_refused(verdict):
+            return
+        now = monotonic()
+        found = self.kept.get(key)
+        if found is None or found.state is not state or now >= found.until:
+            if len(self.kept) >= REMEMBERED:
+                self.kept.clear()
+            count = self.switch.tally.more_refused(self.route(verdict.act, facts), verdict.act.kind)
+            found = self.kept[key] = Kept(count, state, now + KEPT_SECONDS)
+        found.add(variant)
 
     def response(self, headers: HeaderList, judged: Judged, *, secure: bool) -> HeaderList:
         """Return a response's headers as they may leave."""

@@ -244,7 +244,11 @@ class Sessions:
             return UNTOUCHED
         # After `off` the operator has had the time to undo; while read-only the first minute spares the browser.
         spared = cut is not None and state.read_only and now - cut < GRACE
-        taken = Taken(drop=closed, stamp=not closed and self.stamping, bearer=closed and self._bearer)
+        taken = Taken(
+            drop=closed and self._named is not None,
+            stamp=not closed and self.stamping,
+            bearer=closed and self._bearer,
+        )
         if not headers or self._named is None:
             return taken
         found = self._find(headers)

@@ -7,9 +7,10 @@ missing: it is logged at ERROR, equally rarely.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .clock import Clock, SystemClock
@@ -39,6 +40,51 @@ def route_group(path: str) -> str:
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F)}
 
 
+class _Line:
+    """What the log was told last about one label, and how many events it has to tell of since."""
+
+    __slots__ = ("due", "pending")
+
+    def __init__(self) -> None:
+        self.due = float("-inf")
+        self.pending = 0
+
+    def count(self, now: float) -> int:
+        """Count one event; return how many a line that is due now stands for, or 0."""
+        self.pending += 1
+        if now < self.due:
+            return 0
+        self.due = now + SECONDS_PER_LINE
+        pending, self.pending = self.pending, 0
+        return pending
+
+
+class _Events:
+    """A number, and the line that tells of it. All but `more` is used with the lock held."""
+
+    __slots__ = ("_more", "_reads", "_settled", "line", "number")
+
+    def __init__(self, line: _Line) -> None:
+        self.line = line
+        self.number = 0
+        self._more = itertools.count()
+        self._reads = self._settled = 0
+
+    @property
+    def more(self) -> Callable[[], object]:
+        """What counts one more, without the lock: a single operation of the interpreter."""
+        return self._more.__next__
+
+    def settle(self) -> None:
+        """Take over what was counted without the lock. Looking at that counter counts, too."""
+        so_far = next(self._more) - self._reads
+        self._reads += 1
+        new = so_far - self._settled
+        self._settled = so_far
+        self.number += new
+        self.line.pending += new
+
+
 class Tally:
     """Counters of one process since it started. Any thread may call any method; a call costs about a microsecond."""
 
@@ -50,12 +96,11 @@ class Tally:
         """
         self._boottime = (clock or SystemClock()).boottime
         self._lock = threading.Lock()
-        self._refused: dict[tuple[str, str], int] = {}
-        self._escaped: dict[str, int] = {}
-        self._bypassed: dict[tuple[str, str], int] = {}
+        self._refused: dict[tuple[str, str], _Events] = {}
+        self._escaped: dict[tuple[str, str], _Events] = {}
+        self._bypassed: dict[tuple[str, str], _Events] = {}
         self._ended = 0
-        # For each (event, label): when its last line was written, and how many events it has to tell of since.
-        self._lines: dict[tuple[str, str], tuple[float, int]] = {}
+        self._lines: dict[tuple[int, str], _Line] = {}
 
     def refused(self, route: str, kind: str) -> None:
         """Count a request that was refused.
@@ -64,9 +109,8 @@ class Tally:
             route: Name of the rule or endpoint, or a `route_group`.
             kind: Why, in a word of the gate's own.
         """
-        with self._lock:
-            route = _count(self._refused, route, kind)
-            due = self._due("refused", route)
+        route, events = self._events(self._refused, route, kind)
+        due = self._count(events)
         if due:
             logger.info(
                 "refused %s (%s), %d since the last line",
@@ -76,6 +120,13 @@ class Tally:
                 extra={"event": "refused", "route": route, "kind": kind, "count": due},
             )
 
+    def more_refused(self, route: str, kind: str) -> Callable[[], object]:
+        """Return what counts one more refusal of a route that was just counted, for whoever has many of them.
+
+        It costs next to nothing, and writes no line: the next `refused` of that route tells of what it counted.
+        """
+        return self._events(self._refused, route, kind)[1].more
+
     def escaped(self, route: str, refusal: ReadOnlyError) -> None:
         """Count a write that the gate let through and a database guard stopped: a rule is missing.
 
@@ -83,10 +134,8 @@ class Tally:
             route: Name of the rule or endpoint, or a `route_group`.
             refusal: What the guard said.
         """
-        with self._lock:
-            route = _bounded(self._escaped, route)
-            self._escaped[route] = self._escaped.get(route, 0) + 1
-            due = self._due("escaped", route)
+        route, events = self._events(self._escaped, route, "")
+        due = self._count(events)
         if due:
             logger.error(
                 "%s tried to write while read-only and was stopped by the guard of %s%s (%d since the last line): "
@@ -111,9 +160,8 @@ class Tally:
             name: The bypass's name in the record; never its token.
             route: Name of the rule or endpoint, or a `route_group`.
         """
-        with self._lock:
-            route = _count(self._bypassed, route, name)
-            due = self._due("bypassed", f"{name} {route}")
+        route, events = self._events(self._bypassed, route, name)
+        due = self._count(events)
         if due:
             logger.info(
                 "bypass %s let %s through, %d since the last line",
@@ -131,7 +179,11 @@ class Tally:
     def totals(self) -> Mapping[str, Any]:
         """Return the counters, as a report carries them: numbers, and by route the largest first."""
         with self._lock:
-            refused, escaped, bypassed = dict(self._refused), dict(self._escaped), dict(self._bypassed)
+            for events in self._refused.values():
+                events.settle()
+            refused = {key: events.number for key, events in self._refused.items()}
+            escaped = {route: events.number for (route, _), events in self._escaped.items()}
+            bypassed = {key: events.number for key, events in self._bypassed.items()}
             ended = self._ended
         by_route: dict[str, int] = {}
         by_kind: dict[str, int] = {}
@@ -152,28 +204,24 @@ class Tally:
             "ended": ended,
         }
 
-    def _due(self, event: str, label: str) -> int:
-        """Return how many events a line that is due now stands for, or 0."""
-        now = self._boottime()
-        known = self._lines.get((event, label))
-        if known is not None and now - known[0] < SECONDS_PER_LINE:
-            self._lines[event, label] = (known[0], known[1] + 1)
-            return 0
-        self._lines[event, label] = (now, 0)
-        return 1 + (known[1] if known is not None else 0)
+    def _events(self, counts: dict[tuple[str, str], _Events], route: str, detail: str) -> tuple[str, _Events]:
+        """Return the counter for (route, detail), or the one for "other" when there are too many, and its label."""
+        with self._lock:
+            key = (route, detail)
+            if key not in counts and len(counts) >= MAX_LABELS:
+                key = (OTHER, detail)
+            found = counts.get(key)
+            if found is None:
+                # Routes share a line among the kinds of their refusals.
+                line = self._lines.setdefault((id(counts), key[0]), _Line())
+                found = counts[key] = _Events(line)
+            return key[0], found
 
-
-def _bounded(counts: Mapping[str, int], label: str) -> str:
-    return label if label in counts or len(counts) < MAX_LABELS else OTHER
-
-
-def _count(counts: dict[tuple[str, str], int], route: str, kind: str) -> str:
-    """Count under (route, kind), under "other" when there are too many already; return the label that was used."""
-    key = (route, kind)
-    if key not in counts and len(counts) >= MAX_LABELS:
-        key = (OTHER, kind)
-    counts[key] = counts.get(key, 0) + 1
-    return key[0]
+    def _count(self, events: _Events) -> int:
+        with self._lock:
+            events.settle()
+            events.number += 1
+            return events.line.count(self._boottime())
 
 
 def _largest_first(counts: Mapping[str, int]) -> dict[str, int]:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
 from .context import Work, enter, leave
 from .gate import Act
-from .handling import Handling, Judged, Status
+from .handling import NEGOTIATED, OVERRIDES, Handling, Judged, Status
 from .pages import Page
 from .policy import Policy
 from .rejection import Answer, HeaderList
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
 
 Environ = MutableMapping[str, Any]
-
-_OVERRIDES: Final = ("HTTP_X_HTTP_METHOD_OVERRIDE", "HTTP_X_HTTP_METHOD", "HTTP_X_METHOD_OVERRIDE")
 
 
 def ReadOnlyMiddleware(
@@ -54,57 +53,97 @@ def ReadOnlyMiddleware(
         endpoint: Tells the router's name and marks for an environ. An attribute `reads_matter = False` on it says
             that no safe request is marked as a write, which keeps reads of a writable site from being routed twice.
     """
-    handling = Handling(switch, policy, page, endpoint)
+    handling: Handling[_Refusal] = Handling(switch, policy, page, endpoint)
     gate, sessions = handling.gate, handling.sessions
     view = switch.view
     begin, end = switch.inflight.begin, switch.inflight.end
     clock = switch._monotonic  # what `view.admit_until` is measured by
     # Nothing below is looked up twice: a name of the closure costs less than an attribute.
-    cookies_matter = handling.cookies_matter
-    plain_reads = frozenset() if handling.reads_matter else SAFE_METHODS
-    counted_only = handling.trivial_unsafe and not cookies_matter
-    bare = not sessions.any
+    plain, counted, known = handling.plain, handling.counted, handling.kept
+    cookies_matter, stamping = handling.cookies_matter, sessions.stamping
+    any_read, any_closed_read = not handling.reads_matter, not handling.closed_reads_matter
+    any_write = handling.trivial_unsafe
+    notable = {
+        "HTTP_" + name.upper().replace("-", "_")
+        for name in (
+            *OVERRIDES,
+            *(("cookie",) if cookies_matter else ()),
+            *(("authorization",) if policy.bearer == "end" else ()),
+        )
+    }
+    telling = notable | _NEGOTIATED
 
     def middleware(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
         if view.open:
-            if method in plain_reads and not (cookies_matter and view.sessions_cut):
-                return app(environ, start_response)  # type: ignore[arg-type]  # a dict, as PEP 3333 has it
-            if counted_only and method not in SAFE_METHODS and not switch.guarded:
+            if method in SAFE_METHODS:
+                if (any_read or _place(environ) in plain) and (
+                    not (cookies_matter and view.sessions_cut) or not (stamping or "HTTP_COOKIE" in environ)
+                ):
+                    return app(environ, start_response)  # type: ignore[arg-type]  # a dict, as PEP 3333 has it
+            elif (
+                (any_write or _place(environ) in counted)
+                and not (cookies_matter and view.sessions_cut)
+                and not switch.guarded
+            ):
                 key = begin()
                 # Count, then look: a change that came before the look is seen by it, one after it sees the count.
                 if clock() < view.admit_until:
+                    if cookies_matter:
+                        start_response = _late(start_response, environ, handling)
                     try:
-                        return _Counted(app(environ, start_response), end, key)  # type: ignore[arg-type]
+                        body = app(environ, start_response)  # type: ignore[arg-type]
                     except BaseException:
                         end(key)
                         raise
+                    return _counted(body, end, key)
                 end(key)
-        elif method in plain_reads and bare and not switch.guarded and _is_plain(environ) and not handling.due():
-            return app(environ, _marking(start_response, handling))  # type: ignore[arg-type]
+        else:
+            names = environ.keys()
+            query = environ.get("QUERY_STRING")
+            bare = names.isdisjoint(telling)
+            if (not bare and not names.isdisjoint(notable)) or (query and ("%" in query or "_method" in query.lower())):
+                return handled(environ, start_response)
+            if method not in SAFE_METHODS:
+                kept = known.get(_place(environ) if bare else _key(environ))
+                if kept is not None and kept.ready and kept.state is view.state and monotonic() < kept.until:
+                    kept.count()
+                    status, headers, answer = next(kept.ready)
+                    # Copied, since whoever is outside may edit what is sent.
+                    start_response(status, headers.copy())
+                    return [answer]
+            elif (
+                monotonic() < handling.next_look
+                and view.state.read_only
+                and not switch.guarded
+                and (any_closed_read or _place(environ) in plain)
+            ):
+                return app(environ, _marking(start_response, environ, handling))  # type: ignore[arg-type]
         return handled(environ, start_response)
 
     def handled(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         headers = _Headers(environ)
         cookie: str = environ.get("HTTP_COOKIE", "")
         cookies = (cookie,) if cookie else ()
-        method = environ["REQUEST_METHOD"]
-        if view.open and method in plain_reads and not sessions.stamping and not sessions.carried(cookies):
+        safe = environ["REQUEST_METHOD"] in SAFE_METHODS
+        if view.open and any_read and safe and not (stamping or sessions.carried(cookies)):
             # A cut-off is known, so that sessions matter: but this visitor has none.
             return app(environ, start_response)  # type: ignore[arg-type]
         facts = _facts(environ, headers, endpoint)
         if gate.needs_body and gate.wants_body(facts):
             environ = _peek(facts, environ)
         act = gate.classify(facts)
+        handling.remember(act, _place(environ))
         key: object = None
         try:
             if act.may_write:
                 key = begin()
-                found = switch.admit()
-                if found is not None:
+                closed = switch.admit()
+                if closed is not None:
                     end(key)
                     key = None
-                state = found or view.state
+                    handling.looked()
+                state = closed or view.state
             elif view.open or not handling.due():
                 state = view.state
             else:
@@ -115,6 +154,9 @@ def ReadOnlyMiddleware(
                 end(key)
                 secure = environ.get("wsgi.url_scheme") == "https"
                 answer = handling.refusal(judged, facts, secure=secure, client=environ.get("REMOTE_ADDR"))
+                if environ.keys().isdisjoint(notable):
+                    refusal = (_status_line(answer.status), answer.headers, answer.body)
+                    handling.keep(_key(environ), judged, facts, refusal)
                 return _respond(start_response, answer)
             return passed(environ, start_response, facts, act, judged, key)
         except BaseException:
@@ -125,18 +167,18 @@ def ReadOnlyMiddleware(
         environ: Environ, start_response: StartResponse, facts: Facts, act: Act, judged: Judged, key: object
     ) -> Iterable[bytes]:
         read_only = judged.state.read_only
-        counted = key is not None
+        admitted = key is not None
         environ = _stripped(environ, judged)
         bypass = judged.verdict.bypass
         work: Work | None = None
-        if switch.guarded and (read_only or counted or bypass):
-            work = Work(may_write=counted or bypass, name=handling.route(act, facts))
-        edited = read_only or judged.taken.edits or (counted and cookies_matter)
+        if switch.guarded and (read_only or admitted or bypass):
+            work = Work(may_write=admitted or bypass, name=handling.route(act, facts))
+        edited = read_only or judged.taken.edits or (admitted and cookies_matter)
         if work is None:
             if edited:
                 start_response = _editing(start_response, environ, handling, judged)
             body = app(environ, start_response)  # type: ignore[arg-type]
-            return _Counted(body, end, key) if counted else body
+            return _counted(body, end, key) if admitted else body
         return _Guarded(app, environ, start_response, handling, facts, judged, work, key)
 
     return middleware
@@ -145,11 +187,35 @@ def ReadOnlyMiddleware(
 # --- reading an environ ----------------------------------------------------------------------------------------------
 
 
-def _is_plain(environ: Environ) -> bool:
-    query = environ.get("QUERY_STRING")
-    if query and ("%" in query or "_method" in query.lower()):
-        return False
-    return not any(name in environ for name in _OVERRIDES)
+_Refusal = tuple[str, HeaderList, bytes]
+
+
+_NEGOTIATED = {
+    "CONTENT_TYPE" if name == "content-type" else "HTTP_" + name.upper().replace("-", "_") for name in NEGOTIATED
+}
+
+
+def _place(environ: Environ) -> Hashable:
+    get = environ.get
+    raw = get("RAW_URI") or get("REQUEST_URI") or ""
+    if "?" in raw:
+        raw = raw.partition("?")[0]
+    return environ["REQUEST_METHOD"], get("PATH_INFO"), get("SCRIPT_NAME"), raw
+
+
+def _key(environ: Environ) -> Hashable:
+    if environ.keys().isdisjoint(_NEGOTIATED):
+        return _place(environ)
+    get = environ.get
+    return (
+        _place(environ),
+        get("HTTP_ACCEPT"),
+        get("CONTENT_TYPE"),
+        get("HTTP_ORIGIN"),
+        get("HTTP_HX_REQUEST"),
+        get("HTTP_X_REQUESTED_WITH"),
+        get("HTTP_SEC_FETCH_DEST"),
+    )
 
 
 class _Headers:
@@ -279,18 +345,39 @@ def _respond(start_response: StartResponse, answer: Answer) -> list[bytes]:
     return [answer.body]
 
 
-def _marking(start_response: StartResponse, handling: Handling) -> StartResponse:
-    marks = handling.marks(handling.view.state)
+def _marking(start_response: StartResponse, environ: Environ, handling: Handling[_Refusal]) -> StartResponse:
+    judged = handling.anonymous(handling.view.state)
+    edits = judged.taken.drop or judged.taken.stamp
 
     def marking(status: str, headers: HeaderList, exc_info: Any = None, /) -> Callable[[bytes], object]:
+        if edits and "set-cookie" in [name.lower() for name, _ in headers]:
+            headers = _edited(headers, environ, handling, judged)
+        else:
+            headers = headers + judged.marks
         if exc_info is None:
-            return start_response(status, headers + marks)
-        return start_response(status, headers + marks, exc_info)
+            return start_response(status, headers)
+        return start_response(status, headers, exc_info)
 
     return marking
 
 
-def _editing(start_response: StartResponse, environ: Environ, handling: Handling, judged: Judged) -> StartResponse:
+def _late(start_response: StartResponse, environ: Environ, handling: Handling[_Refusal]) -> StartResponse:
+    view = handling.view
+
+    def late(status: str, headers: HeaderList, exc_info: Any = None, /) -> Callable[[bytes], object]:
+        judged = None if view.open else handling.late()
+        if judged is not None:
+            headers = _edited(headers, environ, handling, judged)
+        if exc_info is None:
+            return start_response(status, headers)
+        return start_response(status, headers, exc_info)
+
+    return late
+
+
+def _editing(
+    start_response: StartResponse, environ: Environ, handling: Handling[_Refusal], judged: Judged
+) -> StartResponse:
     def editing(status: str, headers: HeaderList, exc_info: Any = None, /) -> Callable[[bytes], object]:
         headers = _edited(headers, environ, handling, judged)
         if exc_info is None:
@@ -300,15 +387,22 @@ def _editing(start_response: StartResponse, environ: Environ, handling: Handling
     return editing
 
 
-def _edited(headers: HeaderList, environ: Environ, handling: Handling, judged: Judged) -> HeaderList:
+def _edited(headers: HeaderList, environ: Environ, handling: Handling[_Refusal], judged: Judged) -> HeaderList:
     if not judged.state.read_only:
-        judged = handling.late() or judged
+        judged = handling.late(judged) or judged
     return handling.response(headers, judged, secure=environ.get("wsgi.url_scheme") == "https")
 
 
-class _Counted:
-    """The response to a counted write: in flight until it is closed."""
+def _counted(body: Iterable[bytes], end: Callable[[object], None], key: object) -> Iterable[bytes]:
+    """Return the response to a counted write: in flight until it is closed."""
+    if type(body) is list or type(body) is tuple:
+        # It has no code that could still write, and nothing to be closed: it was over when it was returned.
+        end(key)
+        return body
+    return _Counted(body, end, key)
 
+
+class _Counted:
     __slots__ = ("_body", "_end", "_key")
 
     def __init__(self, body: Iterable[bytes], end: Callable[[object], None], key: object) -> None:
@@ -326,11 +420,13 @@ class _Counted:
             if close is not None:
                 close()
         finally:
-            self._end(self._key)
+            key, self._key = self._key, None
+            self._end(key)
 
     # A server that forgets to close (PEP 3333 forbids it) must not keep a site from ever being drained.
     def __del__(self) -> None:
-        self._end(self._key)
+        if self._key is not None:
+            self._end(self._key)
 
 
 class _Guarded:
@@ -344,7 +440,7 @@ class _Guarded:
         app: WSGIApplication,
         environ: Environ,
         start_response: StartResponse,
-        handling: Handling,
+        handling: Handling[_Refusal],
         facts: Facts,
         judged: Judged,
         work: Work,

@@ -652,3 +652,123 @@ def test_refusals_are_counted_by_rule_or_path(make: Callable[..., Site]) -> None
     totals = site.switch.tally.totals()
     assert totals["refused_by_route"] == {"/login": 1, "PUT /a/b": 1}
     assert totals["refused_by_kind"] == {"login": 1, "undeclared": 1}
+
+
+# --- what is remembered --------------------------------------------------------------------------------------------
+
+
+def test_a_remembered_refusal_is_the_same_answer(make: Callable[..., Site]) -> None:
+    """Many clients are refused the same: each gets its own wait, and each is counted."""
+    for policy in (PLAIN, POLICY):
+        site = make(policy)
+        site.switch.read_only(expected=timedelta(minutes=40))
+        page = Request("POST", "/articles", headers=[HTML], body=b"a=1")
+        problem = Request("POST", "/articles", headers=[("Content-Type", "application/json")], body=b"{}")
+        replies = [[site.ask(request) for _ in range(60)] for request in (page, problem)]
+        for group, kind in zip(replies, ("text/html; charset=utf-8", "application/problem+json"), strict=True):
+            assert {reply.get("Content-Type") for reply in group} == {kind}
+            assert {reply.status for reply in group} == {503}
+            assert {reply.get("X-Read-Only") for reply in group} == {"true"}
+            assert len({reply.get("Retry-After") for reply in group}) > 3
+            assert not any(reply.body_was_read for reply in group)
+        if site.kind == "asgi":
+            assert {reply.get("Connection") for reply in replies[0]} == {"close"}
+        assert site.switch.tally.totals()["refused_by_route"] == {"POST /articles": 120}
+
+
+def test_a_remembered_refusal_ends_with_its_state(make: Callable[..., Site]) -> None:
+    """Another message, another end, or writable again: the next answer knows."""
+    site = make(PLAIN)
+    post = Request("POST", "/articles", body=b"x")
+    for message in ("First.", "Second."):
+        site.switch.read_only(message=message)
+        assert {json.loads(site.ask(post).body)["detail"] for _ in range(40)} == {message}
+    site.switch.writable()
+    assert site.ask(post).status == 200
+    site.switch.unknown()
+    assert site.ask(post).status == 503
+
+
+def test_what_is_remembered_does_not_hide_who_asks(make: Callable[..., Site]) -> None:
+    """Cookies, overrides and predicates are looked at each time."""
+    site = make()
+    site.switch.read_only()
+    for _ in range(40):
+        assert site.ask(Request("POST", "/comments", body=b"x")).status == 503
+        assert site.ask(Request("GET", "/articles")).status == 200
+    assert site.ask(Request("POST", "/comments", headers=cookies("session=x"), body=b"x")).status == 403
+    assert site.ask(Request("GET", "/articles", headers=cookies("session=x"))).seen[0].cookie is None
+    assert site.ask(Request("GET", "/articles", query="_method=POST")).status == 503
+    assert site.ask(Request("GET", "/articles", headers=[("X-Http-Method", "PUT")])).status == 503
+    assert site.ask(Request("GET", "/cart/add/7")).status == 503
+    site.behaviour = Behaviour(headers=[("Set-Cookie", "session=new"), ("Content-Type", "text/plain")])
+    reply = site.ask(Request("GET", "/articles"))
+    assert (reply.all("Set-Cookie"), reply.get("X-Read-Only")) == ([], "true")
+    assert site.ask(Request("GET", "/healthz")).all("Set-Cookie") == ["session=new"]
+
+
+def test_remembered_places_are_bounded(make: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for every address fills no memory."""
+    monkeypatch.setattr("readonly.handling.REMEMBERED", 5)
+    site = make()
+    for number in range(30):
+        assert site.ask(Request("GET", f"/articles/{number}")).status == 200
+        assert site.ask(Request("POST", f"/articles/{number}", body=b"x")).status == 200
+    site.switch.read_only()
+    for number in range(30):
+        assert site.ask(Request("POST", f"/articles/{number}", body=b"x")).status == 503
+
+
+def test_a_remembered_write_is_counted_and_its_late_session_dropped(make: Callable[..., Site]) -> None:
+    """The second request to a place takes the short way, and is treated alike."""
+    for guarded in (False, True):
+        site = make()
+        site.switch.guarded = guarded
+        for _ in range(3):
+            assert site.ask(Request("POST", "/login", body=b"x")).seen[0].in_flight == 1
+        site.behaviour = Behaviour(headers=[("Set-Cookie", "session=new")], during=site.switch.read_only)
+        reply = site.ask(Request("POST", "/login", body=b"x"))
+        assert (reply.status, reply.all("Set-Cookie"), reply.get("X-Read-Only")) == (200, [], "true")
+        assert site.switch.inflight.count() == 0
+
+
+def test_exempt_and_logout_in_flight_at_the_switch(make: Callable[..., Site]) -> None:
+    """An exempt response keeps its session, a logout may still delete one."""
+    for path, given in (("/admin/x", "session=new"), ("/logout", "session=; Max-Age=0")):
+        for _ in range(2):
+            site = make()
+            site.behaviour = Behaviour(headers=[("Set-Cookie", given)], during=site.switch.read_only)
+            assert site.ask(Request("POST", path, body=b"x")).all("Set-Cookie") == [given]
+
+
+def test_a_refusal_looks_at_no_other_header() -> None:
+    """What is remembered is remembered by these headers: `rejection` must not begin to look at another one."""
+    from readonly.gate import Gate
+    from readonly.handling import NEGOTIATED
+    from readonly.rejection import Rejection
+
+    asked: set[str] = set()
+
+    class Headers:
+        def __init__(self, **values: str) -> None:
+            self.values = values
+
+        def get(self, name: str, /) -> str | None:
+            asked.add(name)
+            return self.values.get(name)
+
+    switch = HandSwitch()
+    switch.read_only()
+    for values in (
+        {},
+        {"accept": HTML[1]},
+        {"content-type": "application/grpc-web"},
+        {"accept": HTML[1], "origin": "x"},
+    ):
+        facts = Facts("POST", "/", headers=Headers(**values))
+        gate = Gate(PLAIN)
+        act = gate.classify(facts)
+        asked.clear()
+        verdict = gate.decide(act, facts, switch.view.state)
+        Rejection()(verdict, facts, switch.view.state, now=datetime.now(UTC))
+        assert asked <= set(NEGOTIATED)

@@ -65,6 +65,21 @@ def test_one_line_for_a_route_and_minute(caplog: pytest.LogCaptureFixture) -> No
     assert caplog.records[-1].__dict__["event"] == "refused"
 
 
+def test_more_of_the_same_is_told_by_the_next_line(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever refuses the same again and again counts without a look at the clock."""
+    clock = HandClock()
+    tally = Tally(clock)
+    with caplog.at_level(logging.INFO, "readonly"):
+        tally.refused("/a", "write")
+        more = tally.more_refused("/a", "write")
+        for _ in range(5):
+            more()
+        clock.seconds += 61
+        tally.refused("/a", "write")
+    assert [record.__dict__["count"] for record in caplog.records] == [1, 6]
+    assert tally.totals()["refused"] == 7
+
+
 def test_an_escape_is_an_error_and_says_what_to_do(caplog: pytest.LogCaptureFixture) -> None:
     """A rule is missing: the line is an error with the route, the database and the table."""
     tally = Tally(HandClock())

@@ -91,12 +91,21 @@ def test_in_flight_until_the_iterable_is_closed(guarded: bool, fails: bool) -> N
     assert switch.inflight.count() == 0
 
 
+@pytest.mark.parametrize("body", [[b"a"], (b"a",)])
+def test_a_list_is_over_when_it_is_returned(body: Iterable[bytes]) -> None:
+    """It has no code that could still write."""
+    switch = HandSwitch()
+    result = wrapped(answering(body), switch)(wsgi_environ(Request("POST", "/")), Response())
+    assert switch.inflight.count() == 0
+    assert result is body
+
+
 @pytest.mark.parametrize("guarded", [False, True])
 def test_a_server_that_forgets_to_close_keeps_no_site_from_being_drained(guarded: bool) -> None:
     """PEP 3333 forbids it; when the response is collected the write is over."""
     switch = HandSwitch()
     switch.guarded = guarded
-    result = wrapped(answering([b"a"]), switch)(wsgi_environ(Request("POST", "/")), Response())
+    result = wrapped(answering(Parts(b"a")), switch)(wsgi_environ(Request("POST", "/")), Response())
     assert switch.inflight.count() == 1
     del result
     gc.collect()
