@@ -333,12 +333,13 @@ def no_record(store: Store) -> str:
 
 
 def _lost_while_waiting(error: StoreUnreachable, last: Confirmation | None, closing: bool) -> str:
+    why = str(error).rstrip(".")
     if last is None:
-        return f"{error}. The change was set before; nothing about it could be confirmed"
+        return f"{why}. The change was set before; nothing about it could be confirmed"
     done = sum(not m.blocks for m in last.members)
     rest = len(last.members) - done
-    word = "may still accept writes. Not safe" if closing else "may still refuse writes"
+    others = f"; the other {rest} may still {'accept' if closing else 'refuse'} writes" if rest else ""
     return (
-        f"{error}. Set at epoch {last.epoch}; {done} of {len(last.members)} had confirmed when the store went away"
-        + (f"; the other {rest} {word}" if rest else "")
+        f"{why}. Set at epoch {last.epoch}; {done} of {len(last.members)} had confirmed when the store went away{others}"
+        + (". Not safe" if closing else "")
     )
