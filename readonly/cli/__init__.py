@@ -30,7 +30,7 @@ The night           on  wait  off
 
 \b
 Exit  0 true, and proven                  1 failed
-      2 typed wrongly, or another site    3 set, not proven; or still read-only
+      2 typed wrongly, or another site    3 set, not proven; still read-only
       4 no store, or no record in it      5 lost against another operator
       6 refused, nothing was changed      130, 143 interrupted
 """

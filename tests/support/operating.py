@@ -27,7 +27,7 @@ from readonly.stores import store_from_url
 from readonly.stores.sqlite import SQLiteStore
 from readonly.switch import Switch
 from support import children, processes
-from support.waiting import eventually
+from support.waiting import NeverHappened, eventually
 
 ANNA, BEN = Operator("anna", "bastion"), Operator("ben", "desk")
 MEMBER = Path(__file__).with_name("member_process.py")
@@ -100,8 +100,10 @@ class Member:
                 self.process.wait(10)
             except subprocess.TimeoutExpired:
                 self.kill()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        for stream in (self.process.stdin, self.process.stdout):
+            assert stream is not None
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
 
 
 class Running:
@@ -134,7 +136,11 @@ class Running:
 
     def says(self, text: str) -> None:
         """Wait until a text is in its output."""
-        eventually(lambda: text in self.out + self.err, what=f"{text!r} in the output: {self.out}{self.err}")
+        try:
+            eventually(lambda: text in self.out + self.err or self.process.poll() is not None)
+        except NeverHappened:
+            pass
+        assert text in self.out + self.err, f"{text!r} was not said:\n{self.out}{self.err}"
 
     def ends(self, timeout: float = 20.0) -> int:
         """Wait for its end and return its exit code."""
