@@ -278,6 +278,7 @@ def ReadOnlyMiddleware(
     async def undeclared_socket(scope: Scope, receive: Receive, send: Send, facts: Facts, act: Act) -> None:
         # A socket that may write is a write in flight for as long as it is open.
         key = begin()
+        work = Work(may_write=True, name=handling.route(act, facts))
         socket = sockets.add(scope, receive, send, handling, facts, act)
         token = None
         try:
@@ -292,7 +293,7 @@ def ReadOnlyMiddleware(
                 await socket.deny(judged.state, judged)
                 return
             if switch.guarded:
-                token = enter(Work(may_write=True, name=handling.route(act, facts)))
+                token = enter(work)
             socket.judged = judged
             await app(_stripped(scope, judged), socket.receive, socket.send)
         except Exception as error:
@@ -302,6 +303,9 @@ def ReadOnlyMiddleware(
         finally:
             if token is not None:
                 leave(token)
+            if work.escape is not None:
+                handling.count_escape(work, work.escape)
+            work.may_write = False
             sockets.remove(socket)
             end(key)
 

@@ -138,10 +138,10 @@ class Tally:
         due = self._count(events)
         if due:
             logger.error(
-                "%s tried to write while read-only and was stopped by the guard of %s%s (%d since the last line): "
+                "%s tried to write while read-only and was stopped by %s%s (%d since the last line): "
                 "declare it in Policy(writes=[...]), or name the table in discard=[...]",
                 route,
-                refusal.database or "a database",
+                f"the guard of {refusal.database}" if refusal.database else "switch.writing()",
                 f", table {refusal.table}" if refusal.table else "",
                 due,
                 extra={

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from itsdangerous import TimestampSigner
 
+from readonly.context import Work, current
 from readonly.policy import Policy, SessionCookie
 from readonly.rules import Endpoint, Facts, rule
 from support.apps import SITES, Behaviour, Broken, HandSwitch, Reply, Request, Site
@@ -580,6 +581,17 @@ def test_who_may_write(make: Callable[..., Site]) -> None:
     site.switch.read_only()
     for request in (Request("GET", "/"), Request("POST", "/admin/x", body=b"x"), Request("POST", "/logout", body=b"x")):
         assert site.ask(request).seen[0].may_write is False
+
+
+def test_what_outlives_a_request_writes_no_more(make: Callable[..., Site]) -> None:
+    """A task or a thread that it began inherits its context, and not for ever."""
+    site = make()
+    site.switch.guarded = True
+    kept: list[Work | None] = []
+    site.behaviour = Behaviour(during=lambda: kept.append(current()))
+    for _ in range(2):
+        site.ask(Request("POST", "/", body=b"x"))
+    assert [work is not None and work.may_write for work in kept] == [False, False]
 
 
 def test_without_a_guard_there_is_no_context(make: Callable[..., Site]) -> None:
