@@ -340,6 +340,6 @@ def _lost_while_waiting(error: StoreUnreachable, last: Confirmation | None, clos
     rest = len(last.members) - done
     others = f"; the other {rest} may still {'accept' if closing else 'refuse'} writes" if rest else ""
     return (
-        f"{why}. Set at epoch {last.epoch}; {done} of {len(last.members)} had confirmed when the store went away{others}"
-        + (". Not safe" if closing else "")
+        f"{why}. Set at epoch {last.epoch}; {done} of {len(last.members)} had confirmed when the store went away"
+        f"{others}{'. Not safe' if closing else ''}"
     )
