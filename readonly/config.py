@@ -43,7 +43,7 @@ def operator_config(
     environ = os.environ if environ is None else environ
     path = config or environ.get("READONLY_CONFIG") or (FILE_NAME if Path(FILE_NAME).is_file() else None)
     settings = _read(Path(path), environ) if path is not None else {}
-    expect = settings.get("expect", environ.get("READONLY_EXPECT", ""))
+    expect = environ.get("READONLY_EXPECT") or settings.get("expect", "")
     if store:
         url, source = store, "--store"
     elif environ.get("READONLY_STORE"):

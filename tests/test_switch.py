@@ -121,7 +121,7 @@ def threads() -> list[str]:
     return [t.name for t in threading.enumerate() if t.name.startswith("readonly")]
 
 
-# --- beginning and ending --------------------------------------------------------------------------------------------
+# --- beginning and ending -------------------------------------------------------------------------------------------
 
 
 def test_nothing_starts_when_it_is_constructed(site: Site) -> None:
@@ -194,7 +194,7 @@ def test_the_role_is_what_was_said_first(site: Site, monkeypatch: pytest.MonkeyP
     assert sorted(report.role for report in cron.members()) == ["celery", "web"]
 
 
-# --- on and off ------------------------------------------------------------------------------------------------------
+# --- on and off -----------------------------------------------------------------------------------------------------
 
 
 def test_on_is_obeyed_when_it_returns(site: Site, switch: Switch) -> None:
@@ -275,7 +275,7 @@ def test_changes_may_be_asked_for_by_many_threads(site: Site, switch: Switch) ->
     assert (site.stored.epoch, site.stored.causes) == (21, ())
 
 
-# --- a store that is away, or forgets --------------------------------------------------------------------------------
+# --- a store that is away, or forgets -------------------------------------------------------------------------------
 
 
 def test_a_process_that_begins_without_its_store_turns_writable_by_itself(site: Site) -> None:
@@ -356,7 +356,7 @@ def test_a_store_that_hangs_delays_no_request(switch: Switch) -> None:
     assert writes(switch)
 
 
-# --- lease -----------------------------------------------------------------------------------------------------------
+# --- lease ----------------------------------------------------------------------------------------------------------
 
 
 class SetClock:
@@ -398,7 +398,7 @@ def test_a_stopped_process_looks_again_before_it_writes(site: Site) -> None:
     assert not writes(switch)
 
 
-# --- confirming ------------------------------------------------------------------------------------------------------
+# --- confirming -----------------------------------------------------------------------------------------------------
 
 
 def test_safe_is_said_when_the_last_write_ended(site: Site, switch: Switch) -> None:
@@ -570,7 +570,7 @@ def test_an_inert_process_obeys_nothing_and_says_so(site: Site, switch: Switch) 
     assert [m.condition for m in found.members if m.blocks] == [Condition.INERT]
 
 
-# --- blocks ----------------------------------------------------------------------------------------------------------
+# --- blocks ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_block_is_read_only_and_restores_what_it_found(site: Site, switch: Switch) -> None:
@@ -657,7 +657,7 @@ def test_a_block_that_is_given_up_while_it_is_set_stays_open(site: Site) -> None
     assert writes(switch)
 
 
-# --- callbacks -------------------------------------------------------------------------------------------------------
+# --- callbacks ------------------------------------------------------------------------------------------------------
 
 
 def test_callbacks_are_told_each_change(switch: Switch) -> None:
@@ -751,7 +751,7 @@ def test_callbacks_from_many_threads_are_all_kept(switch: Switch) -> None:
     assert len(told) == 16 * 200
 
 
-# --- waiting for the opening -----------------------------------------------------------------------------------------
+# --- waiting for the opening ----------------------------------------------------------------------------------------
 
 
 def test_consumers_wait_until_the_site_is_writable(switch: Switch) -> None:
@@ -786,7 +786,7 @@ def test_work_that_waits_goes_on_when_the_site_opens(switch: Switch) -> None:
         assert [one.result(10) for one in waiting] == [True, True]
 
 
-# --- async -----------------------------------------------------------------------------------------------------------
+# --- async ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_async_twins_do_the_same(site: Site, switch: Switch) -> None:
@@ -884,7 +884,7 @@ def test_whoever_gives_up_confirming_disturbs_nobody(site: Site, switch: Switch)
     assert writes(switch)
 
 
-# --- settings --------------------------------------------------------------------------------------------------------
+# --- settings -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -958,7 +958,7 @@ def test_a_process_is_disabled_by_a_word_of_a_closed_list(
     assert Switch.from_url("memory://")._settings.inert is inert
 
 
-# --- local causes and guards -----------------------------------------------------------------------------------------
+# --- local causes and guards ----------------------------------------------------------------------------------------
 
 
 def test_a_primary_found_read_only_closes_this_process_alone(site: Site, switch: Switch) -> None:

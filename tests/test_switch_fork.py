@@ -1,4 +1,4 @@
-"""Forks: a child is a member of its own, counts its own writes, trusts nothing that it inherited, leaves its parent alone.
+"""Forks: a child is a member of its own, counts its own writes, and trusts nothing that it inherited.
 
 Each test forks in a process of its own, since a fork of the test runner would be a second test runner.
 """
