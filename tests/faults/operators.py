@@ -1,0 +1,234 @@
+"""Operators: they type `on`, wait for "safe", compare the rows, and type `off`; each in a thread of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from faults.arena import Arena
+from faults.history import Expired, Note, On, Recorder, Span, Tail, Write, of
+from faults.truth import Truth
+from readonly.changes import Operator
+from readonly.errors import LostRace, NoRecord, NotYours, StoreUnreachable
+from readonly.members import Condition, Confirmation
+from readonly.site import Site
+from readonly.stores import store_from_url
+from readonly.switch import Switch
+from support import children
+
+STORE_TIMEOUT_SECONDS = 1.0
+# As long as an operator waits before looking for what is wrong, and as long again after having seen to it.
+FIRST_WAIT_SECONDS, SECOND_WAIT_SECONDS = 3.0, 4.0
+ON_TRIES_SECONDS, OFF_TRIES_SECONDS = 6.0, 30.0
+PAUSE_SECONDS = 0.1
+# A write that was admitted just before a lease ran out has reached the database by then.
+ADMITTED_SECONDS = 1.0
+TRIES_INSIDE = 5
+PATIENCE_INSIDE_SECONDS = 5.0
+APP_ONLY, LEASE = "app only", "lease"
+
+
+class Person:
+    """One operator. It says what it does to the recorder, and to whom it may concern by `moment`.
+
+    Args:
+        name: As the record names it.
+        arena: The site.
+        truth: A connection of its own to the database.
+        recorder: Where it says what it did.
+        load: The clients' events.
+        by_command: Type `on` at a terminal.
+        moment: Called when it types `on` ("on"), has an answer ("answered") and is about to type `off` ("leaving").
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        arena: Arena,
+        truth: Truth,
+        recorder: Recorder,
+        load: Tail,
+        by_command: bool = False,
+        moment: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.name = name
+        self.arena = arena
+        self.truth = truth
+        self.recorder = recorder
+        self.load = load
+        self.by_command = by_command
+        self.moment = moment
+        self._operator = Operator(name, "desk")
+        self._store = store_from_url(arena.operators_url, create=False, timeout=STORE_TIMEOUT_SECONDS)
+        self._site = Site(Switch(self._store))
+        self._pause = threading.Event()
+        self._said_expired: dict[int, float] = {}
+
+    def read_only_time(self, hold: float, quiet: threading.Event) -> None:
+        """Have the site read-only once: on, a time that is confirmed or not, off.
+
+        Args:
+            hold: Seconds to keep it so, at least.
+            quiet: Set when the faults that belong inside are over: it is kept until then.
+        """
+        try:
+            self.moment("on")
+            level = self._on()
+            safe, wall_safe = time.monotonic(), time.time()
+            if not level:
+                self.moment("answered")
+                self._pause.wait(hold)
+                self.moment("leaving")
+            else:
+                rows, lsn = self.truth.rows(), self.truth.mark("safe")
+                self.moment("answered")
+                self._keep(safe, hold, quiet)
+                self.moment("leaving")
+                self._pause.wait(PAUSE_SECONDS)
+                off, wall_off = time.monotonic(), time.time()
+                # The marker first: what it stands before is in the log by then, and what follows is in the rows.
+                lsn_off, rows_off = self.truth.mark("off"), self.truth.rows()
+                self.recorder.record(
+                    Span(self.name, level, safe, off, wall_safe, wall_off, rows, rows_off, lsn, lsn_off)
+                )
+            ended = time.monotonic()
+            self._off()
+            for pid, at in self._said_expired.items():
+                self.recorder.record(Expired(pid, at, ended))
+        finally:
+            self._said_expired.clear()
+            self._store.close()
+
+    def _keep(self, safe: float, hold: float, quiet: threading.Event) -> None:
+        began = time.monotonic()
+        quiet.wait(20)
+        # What was stopped has gone on, and what it had admitted has had the time to commit.
+        self._pause.wait(max(hold / 2, hold - (time.monotonic() - began)))
+        deadline = time.monotonic() + PATIENCE_INSIDE_SECONDS
+        while self._tries_since(safe) < TRIES_INSIDE and time.monotonic() < deadline:
+            self._pause.wait(PAUSE_SECONDS)
+
+    def _tries_since(self, instant: float) -> int:
+        return sum(w.start >= instant for w in of(self.load.look()[-1000:], Write))
+
+    # --- on ----------------------------------------------------------------------------------------------------------
+
+    def _on(self) -> str:
+        """Type `on` until it is set, and wait; return the level of "safe", or "" if there was none."""
+        deadline = time.monotonic() + ON_TRIES_SECONDS
+        while True:
+            start = time.monotonic()
+            outcome, level, missing = self._by_command() if self.by_command else self._by_call()
+            self.recorder.record(
+                On(
+                    self.name,
+                    start,
+                    time.monotonic(),
+                    outcome,
+                    level,
+                    missing,
+                    by="command" if self.by_command else "site",
+                )
+            )
+            if level or outcome == "not confirmed" or time.monotonic() > deadline:
+                return level
+            self._pause.wait(PAUSE_SECONDS)
+
+    def _by_call(self) -> tuple[str, str, tuple[str, ...]]:
+        try:
+            change = self._site.set(reason="a fault or two", operator=self._operator)
+            found = self._site.wait_closed(change, timeout=FIRST_WAIT_SECONDS, progress=self._listen)
+            if not found.safe and self._see_to(found):
+                found = self._site.wait_closed(change, timeout=SECOND_WAIT_SECONDS, progress=self._listen)
+            if found.safe:
+                return "safe", APP_ONLY, ()
+            if self._leases_will_do(found):
+                return "safe", LEASE, found.missing
+            return "not confirmed", "", found.missing
+        except StoreUnreachable as error:
+            return "unreachable", "", (str(error),)
+        except LostRace as error:
+            return "lost race", "", (str(error),)
+
+    def _listen(self, found: Confirmation) -> None:
+        for member in found.of(Condition.EXPIRED):
+            self._said_expired.setdefault(member.report.pid, time.monotonic())
+
+    def _see_to(self, found: Confirmation) -> bool:
+        """Vouch for processes that have ended, when their transactions have, too; return whether anything was done."""
+        dead = set(self.arena.dead)
+        if not found.missing or not dead:
+            return False
+        deadline = time.monotonic() + FIRST_WAIT_SECONDS
+        while self.truth.writers(dead) and time.monotonic() < deadline:
+            self._pause.wait(PAUSE_SECONDS)
+        if self.truth.writers(dead):
+            return False
+        said = " ".join(found.missing)
+        there = {m.report.id for m in found.members if m.report.pid in dead}
+        chosen = [m for m in self.arena.members_of(dead) if m in said or m in there]
+        for member in chosen:
+            self._store.forget(member)
+            self.recorder.record(Note("forgot a member that had ended", time.monotonic(), member))
+        return bool(chosen)
+
+    def _leases_will_do(self, found: Confirmation) -> bool:
+        """Return whether all that is missing are members whose lease is over, and whose transactions are as well."""
+        blocking = [m for m in found.members if m.blocks]
+        if found.problems or not blocking or any(m.condition is not Condition.EXPIRED for m in blocking):
+            return False
+        if self.arena.stopped_pids & {m.report.pid for m in blocking}:
+            return False  # admits nothing, and what it has admitted may begin when it goes on
+        self._pause.wait(ADMITTED_SECONDS)
+        deadline = time.monotonic() + FIRST_WAIT_SECONDS
+        while self.truth.writers({m.report.pid for m in blocking}):
+            if time.monotonic() > deadline:
+                return False
+            self._pause.wait(PAUSE_SECONDS)
+        return True
+
+    def _by_command(self) -> tuple[str, str, tuple[str, ...]]:
+        done = subprocess.run(
+            [sys.executable, "-m", "readonly", "on", "--json", "--timeout", f"{FIRST_WAIT_SECONDS}s", "--reason", "x"],
+            env=children.without_ours(os.environ)
+            | {"READONLY_STORE": self.arena.operators_url, "READONLY_OPERATOR": self.name},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        last = lines[-1] if lines else {}
+        if done.returncode == 0 and last.get("safe") is True:
+            return "safe", APP_ONLY, ()
+        outcome = {3: "not confirmed", 4: "unreachable", 5: "lost race"}.get(done.returncode)
+        if outcome is None or last.get("safe") is True:
+            self._say_broken(f"readonlyctl on ended with {done.returncode}", done.stdout + done.stderr)
+            outcome = f"exit code {done.returncode}"
+        return outcome, "", tuple(last.get("missing") or ())
+
+    # --- off ---------------------------------------------------------------------------------------------------------
+
+    def _off(self) -> None:
+        """Type `off` until nothing of one's own stands."""
+        deadline = time.monotonic() + OFF_TRIES_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                self._site.off(operator=self._operator, timeout=1.0)
+                return
+            except NotYours:
+                return
+            except (StoreUnreachable, NoRecord, LostRace) as error:
+                last = str(error)
+            self._pause.wait(PAUSE_SECONDS)
+        self._say_broken("off was never taken", last)
+
+    def _say_broken(self, what: str, detail: str) -> None:
+        self.recorder.record(Note(what, time.monotonic(), f"{self.name}: {detail[-1500:]}", broken=True))
