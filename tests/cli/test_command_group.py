@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 from click.testing import CliRunner, Result
@@ -17,7 +16,7 @@ from support.operating import Shop
 
 
 @pytest.fixture
-def runner(monkeypatch: pytest.MonkeyPatch) -> Iterator[CliRunner]:
+def runner(monkeypatch: pytest.MonkeyPatch) -> CliRunner:
     """Types commands; the environment names a store that does not exist."""
     monkeypatch.setenv("READONLY_STORE", "redis://127.0.0.1:1/0?site=wrong")
     monkeypatch.setenv("READONLY_OPERATOR", "anna")

@@ -76,7 +76,7 @@ def test_still_read_only_for_another(served: tuple[Shop, Member]) -> None:
     shop, _ = served
     other = shop.on(BEN, reason="index")
     assert shop.here("on").returncode == 0
-    done = shop.ctl("off")
+    done = shop.here("off")
     assert done.returncode == 3
     assert "Lifted   operator c" in done.stdout
     assert "Still READ-ONLY, epoch" in done.stdout

@@ -77,7 +77,7 @@ def test_nobody_there_is_never_safe(shop: Shop) -> None:
 def test_fewer_than_expected_are_not_safe(served: tuple[Shop, Member]) -> None:
     """--expect is part of the proof, for `on` and for `wait`."""
     shop, _ = served
-    done = shop.ctl("on", "--expect", "web=2", "--timeout", "300ms")
+    done = shop.here("on", "--expect", "web=2", "--timeout", "300ms")
     assert done.returncode == 3
     assert "web: 1 report, expected 2" in done.stdout
     assert shop.here("wait", "--expect", "web=2,celery=1", "--timeout", "300ms").returncode == 3
@@ -88,7 +88,7 @@ def test_no_wait_sets_it_and_says_what_that_is_worth(served: tuple[Shop, Member]
     """Exit 0, and no word of safe."""
     shop, member = served
     member.tell("begin")
-    done = shop.ctl("on", "--no-wait")
+    done = shop.here("on", "--no-wait")
     assert done.returncode == 0
     assert "Set, not confirmed. Start nothing irreversible before: readonlyctl wait" in done.stdout
     assert "SAFE" not in done.stdout
@@ -122,7 +122,7 @@ def test_another_person_adds_a_cause(served: tuple[Shop, Member]) -> None:
     """Both are told the truth, and both causes stand."""
     shop, _ = served
     shop.on(BEN, reason="index")
-    done = shop.ctl("on")
+    done = shop.here("on")
     assert done.returncode == 0
     assert shop.standing() == ["anna", "ben"]
     assert "ben @ desk" in done.stdout

@@ -97,7 +97,7 @@ def test_a_config_file_names_the_store(shop: Shop, tmp_path: Path) -> None:
 
 def test_the_site_is_an_assertion(shop: Shop) -> None:
     """--site never chooses: another one is exit 2, and nothing was changed."""
-    done = shop.ctl("--site", "blog", "on", "--no-wait")
+    done = shop.here("--site", "blog", "on", "--no-wait")
     assert done.returncode == 2
     assert "you said --site blog. Nothing was changed" in done.stderr
     assert shop.standing() == []
@@ -147,7 +147,7 @@ def test_lines_in_a_pipe_are_never_cut(shop: Shop) -> None:
     """COLUMNS=40, as everywhere in these tests: the one thing needed, the host, is there whole."""
     host = "web-1.eu-central-1.compute.internal.a-long-name-as-clouds-give-them.example"
     reason = "x" * 300
-    done = shop.ctl("on", "--no-wait", "--reason", reason, "--message", host)
+    done = shop.here("on", "--no-wait", "--reason", reason, "--message", host)
     assert f'"{reason}"' in done.stdout
     assert f'visitors read: "{host}"' in done.stdout
 
@@ -286,7 +286,7 @@ def test_a_protected_site_wants_its_name_typed(tmp_path: Path, typed: str, code:
 def test_a_protected_site_without_a_terminal(tmp_path: Path) -> None:
     """Exit 6 until --site names it; the JSON says so, too."""
     shop = made(tmp_path / "shop.db", protected=True)
-    done = shop.ctl("on", "--json", "--no-wait")
+    done = shop.here("on", "--json", "--no-wait")
     assert done.returncode == 6
     assert json_lines(done.stdout)[-1]["exit"] == 6
     assert shop.here("on", "--no-wait", "--yes").returncode == 6

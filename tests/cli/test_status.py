@@ -26,7 +26,7 @@ def test_it_exits_0_whenever_it_could_answer(served: tuple[Shop, Member]) -> Non
     assert member.tell("begin") == "begun"
     shop.on(BEN, reason="index", expected=timedelta(hours=2))
     shop.reports()
-    done = shop.ctl("status")
+    done = shop.here("status")
     assert done.returncode == 0
     assert "READ-ONLY for " in done.stdout
     assert "in 1 h 59 min" in done.stdout or "in 2 h" in done.stdout
@@ -43,7 +43,7 @@ def test_it_exits_0_whenever_it_could_answer(served: tuple[Shop, Member]) -> Non
 def test_a_record_that_is_not_there(tmp_path: Path) -> None:
     """0 for the answer "unknown", 4 where a state was expected; `init` is named."""
     shop = made(tmp_path / "shop.db", initialised=False)
-    done = shop.ctl("status")
+    done = shop.here("status")
     assert done.returncode == 0
     assert "UNKNOWN: " in done.stdout
     assert "readonlyctl init shop" in done.stdout
@@ -93,7 +93,7 @@ def test_a_record_of_a_newer_version(shop: Shop) -> None:
     """It is told which version is needed, and nobody here overwrites it."""
     newer = json.dumps({"v": 2, "epoch": 9, "id": "x", "mode": "writable", "site": "shop"}).encode()
     _plant(shop, newer)
-    done = shop.ctl("status")
+    done = shop.here("status")
     assert done.returncode == 0
     assert "UNKNOWN, epoch 9: the record has version 2; this library reads up to version 1: upgrade" in done.stdout
     assert shop.here("status", "--expect", "read-only").returncode == 4

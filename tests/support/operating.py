@@ -21,6 +21,7 @@ from unittest import mock
 from readonly import changes
 from readonly.changes import Operator
 from readonly.cli import main
+from readonly.clock import SystemClock
 from readonly.members import Report
 from readonly.site import Look, Site
 from readonly.stores import store_from_url
@@ -33,7 +34,7 @@ ANNA, BEN = Operator("anna", "bastion"), Operator("ben", "desk")
 MEMBER = Path(__file__).with_name("member_process.py")
 
 
-class Past:
+class Past(SystemClock):
     """A clock that is behind: what is made by it is old."""
 
     def __init__(self, ago: timedelta = timedelta(hours=1)) -> None:
@@ -136,10 +137,8 @@ class Running:
 
     def says(self, text: str) -> None:
         """Wait until a text is in its output."""
-        try:
+        with contextlib.suppress(NeverHappened):
             eventually(lambda: text in self.out + self.err or self.process.poll() is not None)
-        except NeverHappened:
-            pass
         assert text in self.out + self.err, f"{text!r} was not said:\n{self.out}{self.err}"
 
     def ends(self, timeout: float = 20.0) -> int:
