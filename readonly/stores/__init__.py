@@ -2,8 +2,8 @@
 
 A store knows bytes, not records: what they mean is `record.py`'s and `transitions.py`'s business. It is used
 by one thread at a time, except for `wake`, which any thread may call. Every call is bounded by `timeout` (and
-once more by it where a connection must be made first). Stores hold nothing before their first call, and
-connect again after `close`.
+once more by it where a connection must be made first, or a server be found). Stores hold nothing before their first
+call, and connect again after `close`.
 """
 
 from __future__ import annotations
@@ -168,6 +168,24 @@ class Store(Protocol):
         """Return the last entries of a log, oldest first."""
         ...
 
+    def settled(self, timeout: float) -> str:
+        """Return "" when what was written so far, by anybody, survives the loss of the server that took it.
+
+        It proves that for what the last reading of this handle showed, if it was read from the same server.
+
+        Args:
+            timeout: Seconds to wait for copies and disk, beside those that a call may take.
+
+        Returns:
+            Else one sentence that says what is missing; also where it is for ever. Stores that lose nothing by
+            themselves, or have no copy to wait for, return "".
+        """
+        ...
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return one sentence for each setting of the store by which it can lose the record, as far as it tells."""
+        ...
+
     def reopened(self) -> Store:
         """Return the same store with connections of its own: for a forked child, or another thread."""
         ...
@@ -231,7 +249,8 @@ def store_from_url(
 
     Args:
         url: `memory://?site=…`, `sqlite:////absolute/path?site=…`, `redis://host:port/db?site=…`,
-            `rediss://…`, or a scheme of the entry points `readonly.stores` (a callable with this function's
+            `redis+sentinel://host:port,host:port/service?site=…`, `redis+cluster://host:port,host:port?site=…`, with
+            TLS `rediss…`, or a scheme of the entry points `readonly.stores` (a callable with this function's
             signature).
         create: Whether opening may make what is not there (an SQLite file): the site may, a command may not.
         initialise: Whether what is made that way gets its first record: not for `init`, which writes its own.
@@ -256,20 +275,16 @@ def store_from_url(
         return SQLiteStore.from_url(
             url, site=site_of(parts, url), create=create, initialise=initialise, timeout=timeout
         )
-    if scheme in ("redis", "rediss"):
+    if scheme.partition("+")[0] in ("redis", "rediss") and scheme.partition("+")[2] in ("", "sentinel", "cluster"):
         from .redis import RedisStore
 
         return RedisStore.from_url(url, site=site_of(parts, url), timeout=timeout)
-    if scheme.startswith(("redis+", "rediss+")):
-        raise ConfigurationError(
-            f"store={redacted(url)!r}: Sentinel and Cluster are not supported yet: name one Redis server, "
-            "redis://host:port/0?site=NAME"
-        )
     for found in entry_points(group="readonly.stores", name=scheme):
         make: Callable[..., Store] = found.load()
         return make(url, create=create, timeout=timeout)
     raise ConfigurationError(
         f"store={redacted(url)!r} is no store URL: use redis://host:port/0?site=NAME, "
+        "redis+sentinel://host:port,host:port/SERVICE?site=NAME, redis+cluster://host:port,host:port?site=NAME, "
         "sqlite:////absolute/path?site=NAME or memory://"
     )
 

@@ -188,6 +188,14 @@ class MemoryStore:
             entries = self._memory.logs.get(log, [])
             return tuple(entries[max(0, len(entries) - last) :])
 
+    def settled(self, timeout: float) -> str:
+        """Return "": it has no copy that could be behind."""
+        return ""
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return nothing: it has no such setting."""
+        return ()
+
     def reopened(self) -> MemoryStore:
         """Return a handle on the same memory; a forked child has a copy, which no other process sees."""
         return self._handle(self._link)

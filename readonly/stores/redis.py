@@ -10,31 +10,44 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import selectors
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, NoReturn, Protocol
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
 
-from readonly.errors import ConfigurationError, StoreUnreachable
+from readonly.errors import StoreUnreachable
 
-from . import DEFAULT_TIMEOUT_SECONDS, FORGOTTEN_SECONDS, NEIGHBOUR_SECONDS, NEIGHBOURS, Census, Reading, Seen, redacted
+from . import (
+    DEFAULT_TIMEOUT_SECONDS,
+    FORGOTTEN_SECONDS,
+    NEIGHBOUR_SECONDS,
+    NEIGHBOURS,
+    Census,
+    Reading,
+    Seen,
+    redacted,
+    redis_durability,
+)
+from .redis_connection import (
+    FAILURES,
+    Address,
+    Connection,
+    Misplaced,
+    NoAnswer,
+    NoScript,
+    OneServer,
+    Place,
+    Refused,
+    address_of,
+    ask,
+    explain,
+    info,
+)
 
-try:
-    import redis
-    import redis.connection
-    import redis.exceptions
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-except ModuleNotFoundError as error:
-    if error.name != "redis":
-        raise
-    raise ConfigurationError(
-        "a store at redis:// needs redis-py, which is not installed: pip install 'readonly-mode[redis]'"
-    ) from error
+T = TypeVar("T")
 
 # A connection that listens is given up when a ping on it is not answered for so long. TCP alone may take
 # minutes.
@@ -42,6 +55,9 @@ DEAD_SECONDS = 1.5
 # Pings are no more frequent than heartbeats are: these find a lost change in any case, and cost as much.
 PING_SECONDS = 1.0
 PINGS_PER_SECOND = 200.0
+
+# How often one call follows a server that says that another one takes the writes.
+REDIRECTIONS = 3
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -154,6 +170,15 @@ redis.call('ZADD', KEYS[6], now_ms, ARGV[2])
 return {{}}
 """)
 
+MARK = Script(f"""
+-- Owns readonly:{{site}}:incarnation. Writes there what stands there: what is asked of replicas and disk afterwards
+-- (WAIT counts from the last write of its own connection) is true of all that was written before.
+{_HEAD}
+{_STAMP}
+redis.call('HSET', KEYS[4], ARGV[1], born)
+return {{}}
+""")
+
 APPEND = Script("""
 -- Owns KEYS[1], readonly:{site}:log:<name>, a list. ARGV[1] the entry, ARGV[2] how many are kept.
 redis.call('RPUSH', KEYS[1], ARGV[1])
@@ -162,34 +187,16 @@ return {}
 """)
 
 
-class Connection(Protocol):
-    """What is used of redis-py's connections."""
-
-    _sock: Any
-
-    def connect(self) -> None:
-        """Connect, log in and choose the database."""
-
-    def disconnect(self) -> None:
-        """Close the socket; in a process that did not open it, without a word to the server."""
-
-    def send_command(self, *words: str | bytes | int) -> None:
-        """Send one command."""
-
-    def can_read(self, timeout: float = 0) -> bool:
-        """Return whether anything is there to be read; raise if the connection is lost."""
-        ...
-
-    def read_response(self) -> Any:
-        """Read one answer, or raise the error that it is."""
-
-
 @dataclass(slots=True)
 class _Commands:
     """The connection that commands go over, and the run id of the server that it was made to."""
 
     connection: Connection
     run_id: str
+
+    @property
+    def address(self) -> Address:
+        return address_of(self.connection)
 
 
 @dataclass(slots=True)
@@ -236,25 +243,23 @@ class _Waker:
 
 
 class RedisStore:
-    """The `Store` contract over one Redis server. It connects at the first call.
+    """The `Store` contract over one Redis server at a time. It connects at the first call.
 
     The store's clock is the server's. Its incarnation is as old as the first report that its present run has
     taken: a restart, a failover and a FLUSHALL begin a new one.
 
     Args:
-        url: `redis://` or `rediss://`, with `?site=`; other options of the query are redis-py's.
+        url: Shown, and handed on by `reopened`.
         site: The site's name.
+        place: Where the server is.
         timeout: Seconds for one answer, and for making a connection.
-
-    Raises:
-        ConfigurationError: The URL can't be right.
     """
 
-    def __init__(self, url: str, *, site: str, timeout: float = DEFAULT_TIMEOUT_SECONDS) -> None:
+    def __init__(self, url: str, *, site: str, place: Place, timeout: float = DEFAULT_TIMEOUT_SECONDS) -> None:
         self.url = url
         self.site = site
         self.timeout = timeout
-        self._connect = _connector(url, timeout)
+        self._place = place
         self._prefix = f"readonly:{{{site}}}:"
         self._keys = [self._prefix + name for name in ("state", "members", "seen", "incarnation", "ring", "forgotten")]
         self._changes = self._prefix + "changes"
@@ -268,8 +273,30 @@ class RedisStore:
 
     @classmethod
     def from_url(cls, url: str, *, site: str, timeout: float = DEFAULT_TIMEOUT_SECONDS) -> RedisStore:
-        """Return the store that a URL names; see the class."""
-        return cls(url, site=site, timeout=timeout)
+        """Return the store that a URL names.
+
+        Args:
+            url: `redis://`, `redis+sentinel://` or `redis+cluster://`, with TLS `rediss…`; options of the query that
+                are not this store's are redis-py's.
+            site: The site's name.
+            timeout: Seconds for one answer, and for making a connection.
+
+        Raises:
+            ConfigurationError: The URL can't be right.
+        """
+        kind = urlsplit(url).scheme.lower().partition("+")[2]
+        place: Place
+        if kind == "sentinel":
+            from .redis_sentinel import Sentinels
+
+            place = Sentinels(url, timeout=timeout)
+        elif kind == "cluster":
+            from .redis_cluster import Cluster
+
+            place = Cluster(url, key=f"readonly:{{{site}}}:state", timeout=timeout)
+        else:
+            place = OneServer(url, timeout=timeout)
+        return cls(url, site=site, place=place, timeout=timeout)
 
     # --- the contract -------------------------------------------------------------------------------------
 
@@ -325,13 +352,13 @@ class RedisStore:
             if listener is not None and listener.reports >= for_reports:
                 try:
                     return self._listen(listener, self._waker, deadline, for_reports)
-                except (redis.exceptions.RedisError, OSError):
+                except FAILURES:
                     # Perhaps only this connection is gone. Whatever was published meanwhile is lost, so that
                     # subscribing again is a hint.
                     pass
             self._subscribe(self._waker, reports=for_reports)
             return True
-        except (redis.exceptions.RedisError, OSError) as error:
+        except FAILURES as error:
             self._stop_listening()
             self._give_up(error)
         except BaseException:
@@ -354,19 +381,42 @@ class RedisStore:
     def entries(self, log: str, *, last: int) -> Sequence[bytes]:
         """Return the last entries of a log, oldest first."""
         found = self._guarded(
-            lambda commands: _ask(commands.connection, "LRANGE", f"{self._prefix}log:{log}", -last, -1)
+            lambda commands: ask(commands.connection, "LRANGE", f"{self._prefix}log:{log}", -last, -1)
         )
         return tuple(found) if last > 0 else ()
 
+    def settled(self, timeout: float) -> str:
+        """Return "" when the replicas, and the disk where it counts, have all that was written so far; else a sentence.
+
+        It blocks for `timeout` seconds at most, beside what a call takes.
+        """
+        before = self._commands.run_id if self._commands is not None else None
+        self._run(MARK)
+
+        def look(commands: _Commands) -> str:
+            if before not in (None, commands.run_id):
+                return "another server took over just now: what it holds has to be looked at again"
+            return redis_durability.lacking(
+                commands.connection, known_replicas=self._place.replicas, wait=timeout, timeout=self.timeout
+            )
+
+        return self._guarded(look)
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what in the server's settings can lose the record."""
+        return self._guarded(
+            lambda commands: redis_durability.warnings(commands.connection, known_replicas=self._place.replicas)
+        )
+
     def reopened(self) -> RedisStore:
         """Return the same store with connections of its own."""
-        return RedisStore(self.url, site=self.site, timeout=self.timeout)
+        return RedisStore(self.url, site=self.site, place=self._place.reopened(), timeout=self.timeout)
 
     def close(self) -> None:
         """Close the connections that this process opened."""
         self._in_this_process()
-        self._stop_listening()
-        self._hang_up()
+        self._leave()
+        self._place.close()
 
     # --- commands -----------------------------------------------------------------------------------------
 
@@ -379,63 +429,78 @@ class RedisStore:
         def call(commands: _Commands) -> list[Any]:
             words = [commands.run_id if arg is None else arg for arg in args]
             try:
-                found = _ask(commands.connection, "EVALSHA", script.sha, len(keys), *keys, *words)
-            except redis.exceptions.NoScriptError:
-                found = _ask(commands.connection, "EVAL", script.text, len(keys), *keys, *words)
+                found = ask(commands.connection, "EVALSHA", script.sha, len(keys), *keys, *words)
+            except NoScript:
+                found = ask(commands.connection, "EVAL", script.text, len(keys), *keys, *words)
             return list(found)
 
         return self._guarded(call)
 
-    def _guarded(self, call: Callable[[_Commands], list[Any]]) -> list[Any]:
+    def _guarded(self, call: Callable[[_Commands], T]) -> T:
         self._in_this_process()
-        try:
-            return call(self._connected())
-        except redis.exceptions.ResponseError as error:
-            self._give_up(error)  # the server answered: its connection is as good as before
-        except (redis.exceptions.RedisError, OSError) as error:
-            # An answer that comes too late must not be taken for that of the next call.
-            self._hang_up()
-            self._give_up(error)
-        except BaseException:
-            self._hang_up()
-            raise
+        sent_on = 0
+        while True:
+            try:
+                return call(self._connected())
+            except Refused as error:  # the server answered: its connection is as good as before
+                commands = self._commands
+                sent_on += 1
+                if commands is None or sent_on == REDIRECTIONS or not self._place.is_elsewhere(commands.address, error):
+                    self._give_up(error)
+            except FAILURES as error:
+                # An answer that comes too late must not be taken for that of the next call.
+                self._hang_up()
+                self._give_up(error)
+            except BaseException:
+                self._hang_up()
+                raise
+            self._leave()
 
     def _connected(self) -> _Commands:
         commands = self._commands
         if commands is not None:
             try:
                 stale = commands.connection._sock is None or commands.connection.can_read(0)
-            except (redis.exceptions.RedisError, OSError):
+            except FAILURES:
                 stale = True
             if not stale:
-                return commands
+                if not self._place.has_moved(commands.address):
+                    return commands
+                self._leave()
             # The server hung up since the last call (a restart, an idle limit): that is no failure yet.
             self._hang_up()
-        connection = self._connect()
+        connection = self._place.connect()
         try:
-            connection.connect()
             # Once for each connection, since it is far too long an answer for every heartbeat.
-            info = bytes(_ask(connection, "INFO", "server"))
+            told = info(connection, "server")
+            if "sentinel" in (told.get("redis_mode"), told.get("server_mode")):
+                raise Misplaced("it is a Sentinel: write redis+sentinel://host:port/SERVICE?site=NAME")
         except BaseException:
             connection.disconnect()
             raise
-        run_id = next((line[7:] for line in info.split(b"\r\n") if line.startswith(b"run_id:")), b"unknown")
-        self._commands = _Commands(connection, run_id.decode())
-        return self._commands
+        self._commands = commands = _Commands(connection, told.get("run_id", "unknown"))
+        if self._listener is not None and address_of(self._listener.connection) != commands.address:
+            # Changes are published where they are made.
+            self._stop_listening()
+        return commands
 
     def _hang_up(self) -> None:
         commands, self._commands = self._commands, None
         if commands is not None:
             commands.connection.disconnect()
 
+    def _leave(self) -> None:
+        """Let go of the server altogether."""
+        self._stop_listening()
+        self._hang_up()
+
     # --- listening ----------------------------------------------------------------------------------------
 
     def _subscribe(self, waker: _Waker, *, reports: bool) -> None:
         self._stop_listening()
-        connection = self._connect()
+        connection = self._place.connect()
         channels = [self._changes, *([self._reports] if reports else [])]
         try:
-            connection.connect()
             connection.send_command("SUBSCRIBE", *channels)
             for _ in channels:
                 connection.read_response()
@@ -478,7 +543,7 @@ class RedisStore:
             elif now - listener.pinged < DEAD_SECONDS:
                 due = listener.pinged + DEAD_SECONDS
             else:
-                raise redis.exceptions.TimeoutError(f"no answer to a ping for {DEAD_SECONDS:g} s")
+                raise NoAnswer(f"no answer to a ping for {DEAD_SECONDS:g} s")
             listener.selector.select(min(deadline, due) - now)
             listener.looked = time.monotonic()
 
@@ -502,6 +567,7 @@ class RedisStore:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._commands = self._listener = self._waker = None
+            self._place = self._place.reopened()
 
     def _reading(self, answer: Sequence[Any], since: dict[str, datetime] | None = None) -> Reading:
         record, seconds, microseconds, born, members = answer
@@ -516,12 +582,7 @@ class RedisStore:
         )
 
     def _give_up(self, error: Exception) -> NoReturn:
-        raise StoreUnreachable(f"store {redacted(self.url)}: {_explain(error, self.timeout)}") from error
-
-
-def _ask(connection: Connection, *words: str | bytes | int) -> Any:
-    connection.send_command(*words)
-    return connection.read_response()
+        raise StoreUnreachable(f"store {redacted(self.url)}: {explain(error, self.timeout)}") from error
 
 
 def _instant(milliseconds: bytes) -> datetime:
@@ -530,111 +591,3 @@ def _instant(milliseconds: bytes) -> datetime:
 
 def _pairs(flat: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
     return list(zip(flat[::2], flat[1::2], strict=True))
-
-
-# --- the URL ----------------------------------------------------------------------------------------------
-
-# What redis-py would take from a URL, and this store decides.
-_OURS = {
-    *("site", "db", "decode_responses", "encoding", "health_check_interval", "max_connections", "parser_class"),
-    *("protocol", "retry", "retry_on_error", "retry_on_timeout", "socket_connect_timeout", "socket_timeout", "timeout"),
-}
-
-
-def _connector(url: str, timeout: float) -> Callable[[], Connection]:
-    """Return what makes a connection, not yet connected.
-
-    Raises:
-        ConfigurationError: The URL can't be right.
-    """
-    shown = f"store={redacted(url)!r}"
-    parts = urlsplit(url)
-    options = parse_qsl(parts.query, keep_blank_values=True)
-    refused = sorted({name for name, _ in options} & _OURS - {"site"})
-    if refused:
-        raise ConfigurationError(f"{shown}: {refused[0]}= is this library's to choose: leave it out")
-    database = parts.path.strip("/")
-    if database and not database.isdigit():
-        raise ConfigurationError(f"{shown}: {database!r} is no database number: write redis://host:port/0?site=NAME")
-    theirs = urlencode([(name, value) for name, value in options if name != "site"])
-    try:
-        if not parts.hostname:
-            raise ValueError("it names no host")
-        parts.port  # noqa: B018 - raises for what is no port
-        parse: Callable[[str], dict[str, Any]] = redis.connection.parse_url
-        settings = parse(urlunsplit(parts._replace(query=theirs)))
-        kind: Any = settings.pop("connection_class", redis.connection.Connection)
-        settings |= {
-            "db": int(database or 0),
-            "socket_timeout": timeout,
-            "socket_connect_timeout": timeout,
-            "socket_keepalive": True,
-            # Trying again is for the caller, who must know that something was lost.
-            "retry": Retry(NoBackoff(), 0),
-            "protocol": 2,
-        }
-        kind(**settings)
-    except (TypeError, ValueError, redis.exceptions.RedisError) as error:
-        raise ConfigurationError(f"{shown} is no URL of a Redis store: {error}") from error
-
-    def connect() -> Connection:
-        made: Connection = kind(**settings)
-        return made
-
-    return connect
-
-
-# --- words ------------------------------------------------------------------------------------------------
-
-# By the code that the server sends; an older one buries it in the message of a failed script.
-_MEANINGS = {
-    "READONLY": "it is a replica and takes no writes: name the primary",
-    "OOM": "its memory is full (maxmemory), so that it takes no writes: make room, or give this store its own server",
-    "NOREPLICAS": "it has too few replicas (min-replicas-to-write) and takes no writes: it may be cut off",
-    "MISCONF": "it can't save to its disk and takes no writes (stop-writes-on-bgsave-error): look at its log",
-    "LOADING": "it is loading its data and does not answer yet: try again",
-    "MASTERDOWN": "it is a replica that has lost its primary: name the primary",
-    "NOPERM": "its user may not do this: allow ~readonly:* &readonly:* +@read +@write +@scripting +@pubsub "
-    "+@connection +select +info +time",
-    "NOAUTH": "it wants a password: write redis://user:password@host:port/0?site=NAME",
-    "WRONGPASS": "it does not know this user and password",
-    "MOVED": "it is a node of a Cluster, which is not supported yet: name one Redis server",
-    "ASK": "it is a node of a Cluster, which is not supported yet: name one Redis server",
-    "CLUSTERDOWN": "it is a node of a Cluster that is down",
-    "CROSSSLOT": "it is a node of a Cluster, which is not supported yet: name one Redis server",
-    "WRONGTYPE": "a key of this store holds something of somebody else's: give the store another database",
-    "BUSY": "it is busy with a script of somebody else's: SCRIPT KILL ends that",
-}
-# redis-py takes the code off the message and makes it a class; not every version has all of them.
-_CODES = {
-    "ReadOnlyError": "READONLY",
-    "OutOfMemoryError": "OOM",
-    "BusyLoadingError": "LOADING",
-    "MasterDownError": "MASTERDOWN",
-    "NoPermissionError": "NOPERM",
-    "MovedError": "MOVED",
-    "AskError": "ASK",
-    "ClusterDownError": "CLUSTERDOWN",
-    "ClusterCrossSlotError": "CROSSSLOT",
-}
-
-
-def _explain(error: Exception, timeout: float) -> str:
-    """Say what happened and what it means, in one sentence without a password."""
-    if isinstance(error, redis.exceptions.AuthenticationError):
-        code = "NOAUTH" if "required" in str(error).lower() else "WRONGPASS"
-        return f"{_MEANINGS[code]} ({error})"
-    known = _CODES.get(type(error).__name__)
-    if known is not None:
-        return f"{_MEANINGS[known]} ({error})"
-    if isinstance(error, (redis.exceptions.TimeoutError, TimeoutError)):
-        return f"it did not answer within {timeout:g} s ({error}); what was asked of it may still happen"
-    if isinstance(error, redis.exceptions.ResponseError):
-        words = re.findall(r"[A-Z]+", str(error))
-        if "ACL failure in script" in str(error) or "user executing the script can't run" in str(error):
-            words = ["NOPERM"]  # a script that was not allowed something: newer servers, and 6.2
-        for code, meaning in _MEANINGS.items():
-            if code in words:
-                return f"{meaning} ({error})"
-        return f"it answered with an error: {error}"
-    return f"it can't be reached: {error}"

@@ -225,6 +225,14 @@ class SQLiteStore:
         with self._files.transaction() as db:
             return tuple(entry for (entry,) in db.execute(newest_first, (log, last)))[::-1]
 
+    def settled(self, timeout: float) -> str:
+        """Return "": a commit is in the file, and there is no copy of it."""
+        return ""
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return nothing: it has no such setting."""
+        return ()
+
     def reopened(self) -> SQLiteStore:
         """Return the same store with a connection of its own."""
         return SQLiteStore(

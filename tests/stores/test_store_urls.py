@@ -20,7 +20,7 @@ from readonly.stores.memory import MemoryStore
         ("localhost:6379", "is no store URL"),
         ("postgresql://db/shop?site=shop", "is no store URL"),
         ("redis://[::1/0?site=shop", "can't be read as a URL"),
-        ("rediss+cluster://a/0?site=shop", "Sentinel and Cluster are not supported yet"),
+        ("redis+ring://a/0?site=shop", "is no store URL"),
         ("memory://?site=", "does not name one site"),
         ("memory://?site=a/b", "is no site name"),
         ("memory://?site=" + "x" * 65, "is no site name"),

@@ -91,6 +91,8 @@ class RedisServer:
         self._wanted_port = port
         self._port: int | None = port
         self._process: subprocess.Popen[bytes] | None = None
+        # User and password of `command`, where the default user may not.
+        self.login: tuple[str, str] | None = None
 
     @property
     def port(self) -> int:
@@ -154,9 +156,12 @@ class RedisServer:
         request = b"*%d\r\n" % len(words) + b"".join(
             b"$%d\r\n%s\r\n" % (len(word.encode()), word.encode()) for word in words
         )
+        if self.login is not None:
+            login = b"".join(b"$%d\r\n%s\r\n" % (len(word.encode()), word.encode()) for word in self.login)
+            request = b"*3\r\n$4\r\nAUTH\r\n" + login + request
         # A second command marks the end of the first one's reply, whatever its type is.
         end = secrets.token_hex(8).encode()
-        request += b"*2\r\n$4\r\nECHO\r\n$%d\r\n%s\r\n" % (len(end), end)
+        request += b"*2\r\n$4\r\nPING\r\n$%d\r\n%s\r\n" % (len(end), end)
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as connection:
             connection.sendall(request)
             reply = b""
@@ -166,6 +171,8 @@ class RedisServer:
                     raise ConnectionError("the server closed the connection")
                 reply += received
         answer = reply[: reply.index(b"$%d\r\n%s" % (len(end), end))].decode(errors="replace").rstrip("\r\n")
+        if self.login is not None:
+            answer = answer.removeprefix("+OK\r\n")
         if answer.startswith("-"):
             raise CommandRefused(answer[1:])
         return answer
@@ -205,6 +212,33 @@ class RedisServer:
         """End the server and remove its folder; may be called twice."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class SentinelServer(RedisServer):
+    """The same program as a Sentinel, told what to watch by lines of its file; it forgets nothing when restarted."""
+
+    def __init__(self, *lines: str) -> None:
+        """Prepare a Sentinel with these `lines` of configuration; nothing runs until `start`."""
+        super().__init__()
+        self._lines = lines
+        self._file = self.folder / "sentinel.conf"
+
+    def _command(self) -> Sequence[str]:
+        first = f"port {self.port}"
+        if not self._file.exists() or first not in self._file.read_text().splitlines():
+            # It writes what it learns into this file.
+            own = (first, "bind 127.0.0.1", f"dir {self.folder}", "sentinel deny-scripts-reconfig yes")
+            self._file.write_text("\n".join((*own, *self._lines, "")))
+        return [os.fspath(self.program), os.fspath(self._file), "--sentinel"]
+
+    def _answers_or_ended(self) -> str:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            return "ended"
+        with contextlib.suppress(OSError, CommandRefused):
+            if os.fspath(self._file) in self.command("INFO", "server", timeout=0.5):
+                return "answers"
+        return ""
 
 
 @functools.cache
