@@ -69,7 +69,7 @@ def ReadOnlyMiddleware(
     # Nothing below is looked up twice: a name of the closure costs less than an attribute.
     plain, known = handling.plain, handling.kept
     cookies_matter, stamping = handling.cookies_matter, sessions.stamping
-    any_read, any_closed_read = not handling.reads_matter, not handling.closed_reads_matter
+    any_read, any_closed_read = handling.any_read, handling.any_closed_read
     any_write, counted = handling.trivial_unsafe, handling.counted
     notable = frozenset(
         name.encode()
@@ -727,7 +727,9 @@ async def _lifespan(app: ASGIApp, switch: Switch, scope: Scope, receive: Receive
     await app(scope, receive, send)
     # Whoever returns without having waited once knows nothing of lifespans, and the server goes on serving.
     if waited:
-        await loop.run_in_executor(None, switch.close)
+        # Not awaited: uvicorn ends by the signal it got as soon as its loop comes round, and the goodbye with it. No
+        # request is left to be kept waiting.
+        switch.close()
 
 
 # --- readiness and status --------------------------------------------------------------------------------------------
