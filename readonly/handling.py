@@ -5,7 +5,7 @@ Text in, text out; no request is read and no response is sent here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -21,7 +21,7 @@ from .pages import Page
 from .policy import ROLES, Policy
 from .record import Mode
 from .rejection import Answer, HeaderList, Rejection, rfc3339, state_headers
-from .rules import Facts, PathRule
+from .rules import Facts, PathRule, free_reads
 from .sessions import UNTOUCHED, Sessions, Taken
 from .state import State
 from .switch import Switch
@@ -98,7 +98,9 @@ class Handling(Generic[T]):
     """One application's rules, and the switch they are applied by. Shared by all threads and tasks.
 
     Attributes:
-        reads_matter: Safe requests have to be classified while writable, too.
+        reads_matter: Some rule makes safe requests something that has to be classified while writable, too.
+        any_read: Not empty while every safe request may go on without being classified.
+        any_closed_read: The same, while read-only.
         cookies_matter: There are session cookies: with a cut-off known, safe requests that carry one need a look.
         trivial_unsafe: Unsafe requests may be counted without being classified.
         simple: Method, path and headers alone say what a request is: it can be remembered.
@@ -117,7 +119,8 @@ class Handling(Generic[T]):
         self.rejection = Rejection(page=page, retry_after_seconds=policy.retry_after_seconds)
         # What can tell of marks may mark a GET as a write. An adapter that knows there is no such mark says so.
         marks = endpoint is not None and getattr(endpoint, "reads_matter", True)
-        self.reads_matter = self.gate.reads_matter_while_writable or marks
+        self.reads_matter = self.gate.reads_matter_while_writable
+        self.any_read: Collection[object] = () if self.reads_matter else free_reads() if marks else (True,)
         self.cookies_matter = bool(self.sessions.names)
         keeping = self.cookies_matter and (policy.exempt or policy.logout)
         self.trivial_unsafe = self.gate.trivial_unsafe and endpoint is None and not keeping
@@ -126,7 +129,7 @@ class Handling(Generic[T]):
             isinstance(item, PathRule) and item.when is None and item.route is None for item in rules
         )
         # Where exempt requests keep their session cookies, a read has to be known not to be one of them.
-        self.closed_reads_matter = self.reads_matter or (self.cookies_matter and bool(policy.exempt))
+        self.any_closed_read = () if self.cookies_matter and policy.exempt else self.any_read
         self.next_look = float("-inf")
         self.plain: set[Hashable] = set()
         self.counted: set[Hashable] = set()

@@ -10,6 +10,7 @@ refused.
 from __future__ import annotations
 
 import re
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -458,7 +459,33 @@ def reads(endpoint: F) -> F:
 def writes(endpoint: F) -> F:
     """Mark a view (a function, a class, or one method of a class) as one that writes, even on GET."""
     setattr(endpoint, _MARK, WRITES)
+    global _any_writes_mark
+    _any_writes_mark = True
+    for free in list(_free_reads):
+        free.clear()
     return endpoint
+
+
+class FreeReads(set[str]):
+    """True while no view of this process is marked as one that writes: then a GET need not be routed to be known.
+
+    It is emptied by the first `@writes`, however late that comes: views may be imported after the middleware was made.
+    """
+
+    __hash__ = object.__hash__  # type: ignore[assignment]  # kept weakly, by identity
+
+
+_any_writes_mark = False
+_free_reads: weakref.WeakSet[FreeReads] = weakref.WeakSet()
+
+
+def free_reads() -> FreeReads:
+    """Return a `FreeReads` that follows the marks of this process."""
+    found = FreeReads()
+    _free_reads.add(found)
+    if not _any_writes_mark:
+        found.add("no view is marked @writes")
+    return found
 
 
 def marks_of(view: object) -> frozenset[str]:

@@ -61,7 +61,7 @@ def ReadOnlyMiddleware(
     # Nothing below is looked up twice: a name of the closure costs less than an attribute.
     plain, counted, known = handling.plain, handling.counted, handling.kept
     cookies_matter, stamping = handling.cookies_matter, sessions.stamping
-    any_read, any_closed_read = not handling.reads_matter, not handling.closed_reads_matter
+    any_read, any_closed_read = handling.any_read, handling.any_closed_read
     any_write = handling.trivial_unsafe
     notable = {
         "HTTP_" + name.upper().replace("-", "_")

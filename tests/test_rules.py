@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
 
 import pytest
 
@@ -453,3 +455,16 @@ def test_both_marks_and_none() -> None:
     assert mark_for(Endpoint("x", frozenset({"reads"})), "POST") == "reads"
     assert mark_for(Endpoint("x"), "POST") == ""
     assert mark_for(None, "POST") == ""
+
+
+def test_the_first_mark_empties_every_free_read_however_late() -> None:
+    """A middleware that was made before a view was marked sees it; who asks after that is told so at once."""
+    script = """
+from readonly.rules import free_reads, writes, reads
+early = free_reads()
+reads(lambda: None)
+assert early
+writes(lambda: None)
+assert not early and not free_reads()
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

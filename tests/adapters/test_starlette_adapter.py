@@ -218,3 +218,21 @@ def test_the_middleware_says_that_it_is_web(switch: Switch) -> None:
     with TestClient(starlette_inside(switch)) as client:
         client.get("/")
         assert [m.role for m in switch.members()] == ["web"]
+
+
+def test_a_view_that_is_marked_after_the_middleware_was_made(switch: Switch) -> None:
+    """Views may be imported late: the mark counts from then on, writable (it is drained) and read-only (refused)."""
+    counted: list[int] = []
+
+    async def late(request: Request) -> Response:
+        counted.append(switch.inflight.count())
+        return PlainTextResponse("noted")
+
+    app = Starlette(routes=[Route("/late", late)])
+    with TestClient(ReadOnlyMiddleware(app, switch, policy=Policy())) as client:
+        client.get("/late")
+        writes(late)
+        client.get("/late")
+        assert counted[-1] == 1
+        switch.on()
+        assert client.get("/late").status_code == 503
