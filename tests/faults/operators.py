@@ -24,7 +24,7 @@ from support import children
 STORE_TIMEOUT_SECONDS = 1.0
 # As long as an operator waits before looking for what is wrong, and as long again after having seen to it.
 FIRST_WAIT_SECONDS, SECOND_WAIT_SECONDS = 3.0, 4.0
-ON_TRIES_SECONDS, OFF_TRIES_SECONDS = 6.0, 30.0
+ON_TRIES_SECONDS = 6.0
 PAUSE_SECONDS = 0.1
 # A write that was admitted just before a lease ran out has reached the database by then.
 ADMITTED_SECONDS = 1.0
@@ -44,6 +44,7 @@ class Person:
         load: The clients' events.
         by_command: Type `on` at a terminal.
         moment: Called when it types `on` ("on"), has an answer ("answered") and is about to type `off` ("leaving").
+        patience: Seconds for which it tries to have `off` taken.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Person:
         load: Tail,
         by_command: bool = False,
         moment: Callable[[str], None] = lambda _: None,
+        patience: float = 30.0,
     ) -> None:
         self.name = name
         self.arena = arena
@@ -64,6 +66,7 @@ class Person:
         self.load = load
         self.by_command = by_command
         self.moment = moment
+        self.patience = patience
         self._operator = Operator(name, "desk")
         self._store = store_from_url(arena.operators_url, create=False, timeout=STORE_TIMEOUT_SECONDS)
         self._site = Site(Switch(self._store))
@@ -218,7 +221,7 @@ class Person:
 
     def _off(self) -> None:
         """Type `off` until nothing of one's own stands."""
-        deadline = time.monotonic() + OFF_TRIES_SECONDS
+        deadline = time.monotonic() + self.patience
         while time.monotonic() < deadline:
             try:
                 self._site.off(operator=self._operator, timeout=1.0)

@@ -31,6 +31,8 @@ LEAD_SECONDS = 0.3
 OPENS_SECONDS = 20.0
 LOOKS_SECONDS = 2.0
 CYCLE_SECONDS = 60.0
+# So long an operator tries to have `off` taken; where something was broken on purpose, it may never be.
+OFF_SECONDS, IMPATIENT_SECONDS = 30.0, 1.0
 STEP_SECONDS = 0.05
 _MOMENTS = {"on": WAITING, "answered": INSIDE, "leaving": LEAVING}
 
@@ -113,15 +115,14 @@ class Round:
             self._begin(arena)
             nemesis = Nemesis(arena, self._recorder)
             deadline = time.monotonic() + plan.seconds
-            if self._opens(arena, load):
-                for cycle in plan.schedule():
-                    if time.monotonic() > deadline:
-                        break
-                    self.say(str(cycle))
-                    self._cycle(cycle, arena, nemesis, load)
-                    if not self._opens(arena, load):
-                        break
-                    nemesis.end_extra()
+            for cycle in plan.schedule():
+                if time.monotonic() > deadline or not self._opens(arena, load):
+                    break
+                nemesis.end_extra()
+                self.say(str(cycle))
+                self._cycle(cycle, arena, nemesis, load)
+            if not plan.sabotaged:
+                self._opens(arena, load)
             arena.end_load()
             self._record_truth(truth, start)
 
@@ -161,6 +162,7 @@ class Round:
                     load=load,
                     by_command=leads and cycle.by_command,
                     moment=moment if leads else lambda _: None,
+                    patience=IMPATIENT_SECONDS if self.plan.sabotaged else OFF_SECONDS,
                 )
                 threading.Event().wait(after)
                 somebody.read_only_time(cycle.hold, quiet)
