@@ -315,9 +315,12 @@ def learn(
 
 
 def _worth(known: Knowledge, theirs: Record | None) -> Record | None:
-    """Return the record that this process may join with `theirs`: what is not fresh makes nothing whole."""
+    """Return the record that this process may join with `theirs`: what is not settled makes nothing whole.
+
+    That is what outlived its lease, what a file remembers, and what was read from a store too young to know.
+    """
     record = known.record
-    if record is None or known.fresh:
+    if record is None or known.settled:
         return record
     if theirs is not None and theirs.lineage > record.lineage:
         return record  # overruled by a person's `init`; joining says so

@@ -320,6 +320,20 @@ def test_a_young_store_opens_nobody_that_boots() -> None:
     assert told(known, WRITABLE)[0].may_open
 
 
+def test_what_a_young_store_said_makes_nothing_whole() -> None:
+    """It may have gone back to before an `on`; lost once more, its "writable" must not come back through who read it."""
+    known, _ = told(Knowledge(), WRITABLE, young=True)
+    assert told(known, None) == (known, None)
+    partial = without_causes(with_cause(None, cause("c9"), site=SITE, at=NOON, by="bob"), ["c9"], at=NOON, by="bob")
+    after, back = told(known, partial, young=True)
+    assert back is None or load(back).partial
+    assert not after.may_open
+    closed, _ = told(Knowledge(), CLOSED, young=True)
+    back = told(closed, None)[1]
+    assert back is not None
+    assert load(back).partial
+
+
 def test_a_young_store_does_not_shut_who_knew() -> None:
     """A restarted store that kept its record shuts nobody out."""
     assert told(knows(WRITABLE), WRITABLE, young=True)[0].may_open
