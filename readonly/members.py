@@ -14,7 +14,7 @@ import platform
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -385,7 +385,7 @@ def _expired(report: Report, causes: Sequence[str], at: datetime, here_since: Ma
     if not since:
         return False
     wait = report.lease * (1 + LEASE_DRIFT) + SLACK_SECONDS
-    return at - max(since) > timedelta(seconds=wait)
+    return (at - max(since)).total_seconds() > wait
 
 
 # --- how many must be there ----------------------------------------------------------------------------------------

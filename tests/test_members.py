@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from readonly import members
@@ -403,6 +403,8 @@ def test_a_report_that_cannot_be_read_proves_nothing(raw: bytes) -> None:
     silent=st.sampled_from([0, 60, 1000]),
     closing=st.booleans(),
 )
+@example(changed={"lease": 1e15}, silent=60, closing=True)
+@example(changed={"interval": 1e300}, silent=60, closing=True)
 def test_a_report_with_anything_in_it_never_crashes_a_command(
     changed: dict[str, Any], silent: float, closing: bool
 ) -> None:
