@@ -536,7 +536,11 @@ def test_a_process_that_outlived_its_lease_makes_nothing_whole_by_confirming(sit
     clock.seconds += 1000
     site.store.lose()
     link.mend()
-    switch.confirm(switch.state.epoch, timeout=20)
+
+    def time_passes(_: Confirmation) -> None:
+        clock.seconds += 1000
+
+    switch.confirm(switch.state.epoch, timeout=20, progress=time_passes)
     assert site.stored is not None
     assert site.stored.partial
 
@@ -606,13 +610,13 @@ def test_a_block_that_cannot_be_proven_does_not_begin(site: Site, switch: Switch
 def test_a_block_that_somebody_lifts_does_not_begin(site: Site, switch: Switch) -> None:
     """All processes agree that the site is open: that is no proof that it is closed."""
     other = site.process()
-    with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
-        stack.enter_context(other.writing())
+    held = other.inflight.begin()
+    with ThreadPoolExecutor(1) as pool:
 
         def lift() -> None:
             (found,) = eventually(lambda: site.stored.causes if site.stored is not None else ())
             lift_exactly(site.store, BOB, found.id)
-            stack.close()
+            other.inflight.end(held)
 
         lifted = pool.submit(lift)
         with pytest.raises(NotConfirmed), switch.read_only(timeout=1.0):

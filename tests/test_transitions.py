@@ -321,7 +321,7 @@ def test_a_young_store_opens_nobody_that_boots() -> None:
 
 
 def test_what_a_young_store_said_makes_nothing_whole() -> None:
-    """It may have gone back to before an `on`; lost once more, its "writable" must not come back through its readers."""
+    """It may have gone back to before an `on`; lost once more, its "writable" must not come back by its readers."""
     known, _ = told(Knowledge(), WRITABLE, young=True)
     assert told(known, None) == (known, None)
     partial = without_causes(with_cause(None, cause("c9"), site=SITE, at=NOON, by="bob"), ["c9"], at=NOON, by="bob")
