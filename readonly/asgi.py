@@ -52,8 +52,9 @@ def ReadOnlyMiddleware(
         switch: The process's switch. It is started and closed with the server's lifespan, where there is one.
         policy: What counts as a write, a login, a session.
         page: The site's own page for refusals.
-        endpoint: Tells the router's name and marks for a scope. An attribute `reads_matter = False` on it says that
-            no safe request is marked as a write, which keeps reads of a writable site from being routed twice.
+        endpoint: Tells the router's name and marks for a scope. Reads of a writable site are not routed twice for it
+            until some view is marked with `@writes`; an attribute `reads_matter` on it, True or False, says that they
+            always or never are.
 
     Returns:
         An `async def` closure: every server takes that for ASGI 3.

@@ -117,10 +117,11 @@ class Handling(Generic[T]):
         self.gate = Gate(policy)
         self.sessions = Sessions(policy)
         self.rejection = Rejection(page=page, retry_after_seconds=policy.retry_after_seconds)
-        # What can tell of marks may mark a GET as a write. An adapter that knows there is no such mark says so.
-        marks = endpoint is not None and getattr(endpoint, "reads_matter", True)
-        self.reads_matter = self.gate.reads_matter_while_writable
-        self.any_read: Collection[object] = () if self.reads_matter else free_reads() if marks else (True,)
+        # What tells of marks may mark a GET as a write, once a view is marked so; an adapter with marks of another
+        # kind, or with none, says which.
+        marks = getattr(endpoint, "reads_matter", None if endpoint is not None else False)
+        self.reads_matter = self.gate.reads_matter_while_writable or marks is True
+        self.any_read: Collection[object] = () if self.reads_matter else free_reads() if marks is None else (True,)
         self.cookies_matter = bool(self.sessions.names)
         keeping = self.cookies_matter and (policy.exempt or policy.logout)
         self.trivial_unsafe = self.gate.trivial_unsafe and endpoint is None and not keeping

@@ -50,8 +50,9 @@ def ReadOnlyMiddleware(
             member, too.
         policy: What counts as a write, a login, a session.
         page: The site's own page for refusals.
-        endpoint: Tells the router's name and marks for an environ. An attribute `reads_matter = False` on it says
-            that no safe request is marked as a write, which keeps reads of a writable site from being routed twice.
+        endpoint: Tells the router's name and marks for an environ. Reads of a writable site are not routed twice for it
+            until some view is marked with `@writes`; an attribute `reads_matter` on it, True or False, says that they
+            always or never are.
     """
     handling: Handling[_Refusal] = Handling(switch, policy, page, endpoint)
     gate, sessions = handling.gate, handling.sessions

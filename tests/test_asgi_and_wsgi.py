@@ -624,10 +624,13 @@ def test_marks_and_names_of_the_router(make: Callable[..., Site]) -> None:
         "/report": Endpoint("report"),
     }
 
-    def endpoint(connection: Any) -> Endpoint | None:
-        return endpoints.get(connection.get("path") or connection.get("PATH_INFO"))
+    class Routes:
+        reads_matter = True
 
-    site = make(Policy(reads=["POST name:report"]), endpoint=endpoint)
+        def __call__(self, connection: Any) -> Endpoint | None:
+            return endpoints.get(connection.get("path") or connection.get("PATH_INFO"))
+
+    site = make(Policy(reads=["POST name:report"]), endpoint=Routes())
     assert site.ask(Request("GET", "/visit")).seen[0].in_flight == 1
     site.switch.read_only()
     assert site.ask(Request("GET", "/visit")).status == 503
