@@ -25,7 +25,7 @@ from .errors import Error, StoreUnreachable
 from .hostfile import HostFile
 from .inflight import InFlight
 from .members import Guarded, Report
-from .record import LOCAL, Cause, Mode
+from .record import LOCAL, TOMBSTONE_AGE, Cause, Mode
 from .state import UNKNOWN, State
 from .stores import Reading, Store, redacted
 from .transitions import Knowledge, lapsed, learn, recalled
@@ -428,7 +428,8 @@ class Follower:
         if not self._recalled:
             self._recalled = True
             last = self._memory.recall()
-            if last is not None:
+            # Beyond that nobody knows any more what was lifted (protocol.md 1.3).
+            if last is not None and self._clock.now() - last[1] <= TOMBSTONE_AGE:
                 with self._lock:
                     self.known = recalled(last[0])
         for _ in range(ROUNDS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -953,6 +954,20 @@ def test_a_host_that_remembers_writable_waits_for_init(store: Watched, clock: Se
     clock.seconds += 100
     process = Process(store, clock, memory=remembering()).beat()
     assert (process.mode, process.admits(), store.read().record) == (Mode.UNKNOWN, False, None)
+
+
+def test_a_host_that_slept_too_long_has_forgotten(store: Watched, clock: SetClock, tmp_path: Any) -> None:
+    """Older than tombstones are kept: the cause it remembers may have been lifted, and nobody knows that any more."""
+    turn_on(store, ANN)
+    memory = HostFile("redis://flag/0", "shop", tmp_path)
+    Process(store, clock, memory=memory).beat()
+    assert memory.path is not None
+    for days, mode in ((89, Mode.READ_ONLY), (91, Mode.UNKNOWN)):
+        then = (clock.now() - timedelta(days=days)).timestamp()
+        os.utime(memory.path, (then, then))
+        process = Process(store, clock, memory=HostFile("redis://flag/0", "shop", tmp_path))
+        process.link.break_()
+        assert process.beat().mode is mode
 
 
 def test_a_known_cause_closes_before_the_store_is_reached(store: Watched, clock: SetClock, tmp_path: Any) -> None:
