@@ -360,11 +360,14 @@ def survey(store: Store, known: Record | None) -> tuple[Record | None, Census]:
     for _ in range(TRIES):
         census = store.census()
         record = load(census.reading.record) if census.reading.record is not None else None
-        if known is None or (record is not None and not adds(known, record)):
+        if known is None or (record is not None and record.site != known.site):
             return record, census
-        if record is not None and record.site != known.site:
+        # Others may have closed the site since the caller read it: what the store lost goes back closed, and only
+        # members make it whole (design rule 5).
+        mine = known if record is not None and not record.partial else replace(known, lineage="")
+        if record is not None and not adds(mine, record):
             return record, census
-        joined = known if record is None else join(known, record, at=census.reading.at)
+        joined = mine if record is None else join(mine, record, at=census.reading.at)
         if record is None and not joined.causes:
             # A writable record goes back by members whose own knowledge is fresh, not by a command (design rule 4).
             return None, census

@@ -266,6 +266,12 @@ def confirm(
     if closing and not wanted:
         # Members of an emptied store refuse, too, until one that knows more writes the whole record back.
         problems.append("no cause keeps the site read-only: it may open by itself")
+    if closing and record is not None and record.partial:
+        # Nobody who reports remembers anything of before, so nobody remembers who had begun to write, either.
+        problems.append(
+            "the store was emptied, and no process that knew the site before has reported since: what others had "
+            f"begun may still commit; when all of them are over: readonlyctl init {record.site}"
+        )
     for cause in wanted:
         if closing and cause not in present:
             problems.append(f"the store does not hold {cause} any more")

@@ -1,0 +1,46 @@
+"""What the model found in the library, each in as few lines as it takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from readonly import changes
+from readonly.changes import Operator
+from readonly.errors import NoRecord
+from readonly.members import Report, confirm
+from readonly.stores import Seen
+from readonly.stores.memory import MemoryStore
+from readonly.transitions import first_record, with_cause
+from support.records import NOON, cause
+
+
+def test_nobody_is_confirmed_over_a_partial_record() -> None:
+    """A worker's COMMIT is on its way when it dies; the store forgets both; its successor remembers neither."""
+    partial = with_cause(None, cause("c0"), site="shop", at=NOON, by="ann")
+    successor = Report(id="b", host="h", pid=2, role="web", causes=("c0",), closed=True)
+    seen = [Seen("b", successor.dump(), NOON)]
+    assert any("emptied" in problem for problem in confirm(partial, seen, causes=["c0"], closing=True, at=NOON).missing)
+    whole = with_cause(first_record("shop", at=NOON, by="ann"), cause("c0"), site="shop", at=NOON, by="ann")
+    there = [replace(seen[0], report=replace(successor, synced=True).dump())]
+    assert confirm(whole, there, causes=["c0"], closing=True, at=NOON).safe
+
+
+def test_a_waiting_command_makes_nothing_whole() -> None:
+    """It read the record once: what others did since is lost with the store, and `off` would open the site for all."""
+    store = MemoryStore()
+    ann, bob = (Operator(name, "h") for name in ("ann", "bob"))
+    mine = changes.turn_on(store, ann).record
+    changes.turn_on(store, bob)
+    store.lose()
+    found, _ = changes.survey(store, mine)
+    assert found is not None
+    assert (found.partial, len(found.causes)) == (True, 1)
+    with pytest.raises(NoRecord):
+        changes.turn_off(store, ann)
+    store.lose()
+    changes.turn_on(store, Operator("carl", "h"))
+    found, _ = changes.survey(store, mine)
+    assert found is not None
+    assert (found.partial, len(found.causes)) == (True, 2)
