@@ -103,6 +103,10 @@ class Store(Protocol):
     def replace(self, record: bytes, *, was: bytes | None, causes: Sequence[str] = ()) -> Reading:
         """Put `record` in place of `was`, if that stands there, in one atomic step, and wake all waiters.
 
+        A call that raised `StoreUnreachable` has taken effect by then, or never will: what hangs in the network or
+        waits for a server that stands still is refused when it arrives. An `off` that was given up on must not open
+        a site that was confirmed since.
+
         Args:
             record: The new record.
             was: What must stand there, byte for byte; None: nothing.

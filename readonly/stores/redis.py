@@ -62,6 +62,13 @@ REDIRECTIONS = 3
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+class _NotAfter:
+    """Among the arguments of a script: the time at which whoever calls it has given up."""
+
+
+_NOT_AFTER = _NotAfter()
+
+
 class Script:
     """A Lua script, called by its hash."""
 
@@ -103,18 +110,19 @@ return {{{_READING}}}
 
 REPLACE = Script(f"""
 -- Owns readonly:{{site}}:state and :incarnation. Publishes on ARGV[5].
--- ARGV[2] '1' if ARGV[3] must stand there, '0' if nothing may; ARGV[4] the new record; ARGV[6]… the causes in it.
+-- ARGV[2] '1' if ARGV[3] must stand there, '0' if nothing may; ARGV[4] the new record; ARGV[6] the time in ms after
+-- which nobody waits for it any more; ARGV[7]… the causes in it.
 {_HEAD}
 local stands = redis.call('HGET', KEYS[1], 'record')
 local expected = not stands
 if ARGV[2] == '1' then expected = stands == ARGV[3] end
-if expected then
+if expected and now <= tonumber(ARGV[6]) then
   -- First, so that a user who may not publish has changed nothing. Nobody reads before this script is over.
   redis.call('PUBLISH', ARGV[5], '')
   {_STAMP}
   if not stands then redis.call('DEL', KEYS[1]) end
   local standing = {{}}
-  for i = 6, #ARGV do standing['since:' .. ARGV[i]] = true end
+  for i = 7, #ARGV do standing['since:' .. ARGV[i]] = true end
   for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
     if string.sub(name, 1, 6) == 'since:' and not standing[name] then redis.call('HDEL', KEYS[1], name) end
   end
@@ -189,10 +197,18 @@ return {}
 
 @dataclass(slots=True)
 class _Commands:
-    """The connection that commands go over, and the run id of the server that it was made to."""
+    """The connection that commands go over.
+
+    Attributes:
+        connection: It.
+        run_id: The run id of the server that it was made to.
+        ahead: Seconds by which the server's clock is ahead of our monotonic one, at least; None before it was looked
+            at.
+    """
 
     connection: Connection
     run_id: str
+    ahead: float | None = None
 
     @property
     def address(self) -> Address:
@@ -307,7 +323,7 @@ class RedisStore:
     def replace(self, record: bytes, *, was: bytes | None, causes: Sequence[str] = ()) -> Reading:
         """Put `record` in place of `was`, if that is what stands there."""
         expected = ("0", b"") if was is None else ("1", was)
-        return self._reading(self._run(REPLACE, *expected, record, self._changes, *causes))
+        return self._reading(self._run(REPLACE, *expected, record, self._changes, _NOT_AFTER, *causes))
 
     def report(
         self, member: str, report: bytes, *, keep_seconds: float, announce: bool = False, leaves: bool = False
@@ -420,14 +436,17 @@ class RedisStore:
 
     # --- commands -----------------------------------------------------------------------------------------
 
-    def _run(self, script: Script, *args: str | bytes | int) -> list[Any]:
+    def _run(self, script: Script, *args: str | bytes | int | _NotAfter) -> list[Any]:
         return self._call(script, self._keys, None, *args)
 
-    def _call(self, script: Script, keys: Sequence[str], *args: str | bytes | int | None) -> list[Any]:
+    def _call(self, script: Script, keys: Sequence[str], *args: str | bytes | int | _NotAfter | None) -> list[Any]:
         """Run a script; None among its arguments stands for the server's run id."""
 
         def call(commands: _Commands) -> list[Any]:
-            words = [commands.run_id if arg is None else arg for arg in args]
+            words = [
+                commands.run_id if arg is None else self._not_after(commands) if isinstance(arg, _NotAfter) else arg
+                for arg in args
+            ]
             try:
                 found = ask(commands.connection, "EVALSHA", script.sha, len(keys), *keys, *words)
             except NoScript:
@@ -435,6 +454,13 @@ class RedisStore:
             return list(found)
 
         return self._guarded(call)
+
+    def _not_after(self, commands: _Commands) -> int:
+        """Return the time on the server's clock, in ms, at which whoever calls now has given up."""
+        if commands.ahead is None:
+            seconds, microseconds = ask(commands.connection, "TIME")
+            commands.ahead = int(seconds) + int(microseconds) / 1e6 - time.monotonic()
+        return int((time.monotonic() + commands.ahead + self.timeout) * 1000)
 
     def _guarded(self, call: Callable[[_Commands], T]) -> T:
         self._in_this_process()
@@ -573,6 +599,9 @@ class RedisStore:
         record, seconds, microseconds, born, members = answer
         at = EPOCH + timedelta(seconds=int(seconds), microseconds=int(microseconds))
         self._members = int(members)
+        if self._commands is not None:
+            # Taken when the answer is here, so that it is behind by as long as that was on its way, never ahead.
+            self._commands.ahead = int(seconds) + int(microseconds) / 1e6 - time.monotonic()
         return Reading(
             record=None if record is None else bytes(record),
             at=at,
