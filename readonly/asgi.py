@@ -297,6 +297,8 @@ def ReadOnlyMiddleware(
                 token = enter(work)
             socket.judged = judged
             await app(_stripped(scope, judged), socket.receive, socket.send)
+            if socket.closing.is_set() and not socket.answered:
+                await socket.deny(view.state)  # it was told that the client has gone, and so has not answered
         except Exception as error:
             # The application went on sending to a socket that we had closed; frameworks wrap what that raises.
             if not _is_ours(error):
@@ -618,6 +620,11 @@ class _Socket:
         self._act = act
         self._accepted = self._closed = False
         self._closer: asyncio.Task[None] | None = None
+
+    @property
+    def answered(self) -> bool:
+        """True once the handshake was accepted or refused."""
+        return self._accepted or self._closed
 
     def close(self) -> None:
         """Close it, on its own loop."""

@@ -378,6 +378,58 @@ def test_a_socket_that_is_being_opened_at_the_switch_is_refused() -> None:
         assert chat.switch.inflight.count() == 0
 
 
+def test_a_socket_that_is_not_accepted_by_the_switch_is_refused() -> None:
+    """The application still waits for something before it accepts, hears that the client has gone, and leaves."""
+
+    async def scenario() -> None:
+        switch = HandSwitch()
+        sent: list[Message] = []
+        waiting = asyncio.Event()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            waiting.set()
+            assert (await receive())["type"] == "websocket.disconnect"
+
+        async def receive() -> Message:
+            if not waiting.is_set():
+                return {"type": "websocket.connect"}
+            await asyncio.Event().wait()
+            raise AssertionError("unreachable")
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        running = asyncio.ensure_future(_run(ReadOnlyMiddleware(app, switch.as_switch()), Chat().scope, receive, send))
+        await waiting.wait()
+        switch.read_only()
+        await asyncio.wait_for(running, 5)
+        assert [message["type"] for message in sent] == ["websocket.close"]
+        assert switch.inflight.count() == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_guard_s_refusal_inside_a_socket_is_counted() -> None:
+    """There is no response that could be replaced."""
+
+    async def scenario() -> None:
+        chat = Chat()
+        chat.switch.guarded = True
+
+        def refuse() -> None:
+            work = current()
+            assert work is not None
+            work.mark(ReadOnlyError(database="main"))
+
+        chat.before_accept = refuse
+        chat.leave()
+        await chat.run()
+        assert chat.switch.tally.totals()["refused_by_kind"] == {"guard": 1}
+
+    asyncio.run(scenario())
+
+
 def test_a_socket_whose_application_fails() -> None:
     """Its own error comes out, and nothing stays in flight."""
 

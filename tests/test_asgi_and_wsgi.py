@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -35,6 +35,8 @@ POLICY = Policy(
     session_cookies=[SessionCookie("session", signed=True), "remember"],
     secret=SECRET,
 )
+# Without a predicate, so that what a request is can be remembered.
+SIMPLE = replace(POLICY, reads=["POST /search"])
 PLAIN = Policy()
 
 
@@ -516,14 +518,29 @@ def test_bearer_tokens(make: Callable[..., Site]) -> None:
 # --- the guard -----------------------------------------------------------------------------------------------------
 
 
+def warm(site: Site) -> Site:
+    """Have requests take the short way from now on."""
+    for request in 20 * [Request("GET", "/articles/7/views"), Request("POST", "/comments", body=b"x")]:
+        site.ask(request)
+    site.seen.clear()
+    return site
+
+
+@pytest.mark.parametrize("prepare", [warm, lambda site: site], ids=["warm", "cold"])
+@pytest.mark.parametrize("policy", [PLAIN, POLICY, SIMPLE], ids=["plain", "policy", "simple"])
 @pytest.mark.parametrize("fails", ["", "before", "after"])
 def test_what_a_guard_refuses_becomes_the_503(
-    make: Callable[..., Site], fails: str, caplog: pytest.LogCaptureFixture
+    make: Callable[..., Site],
+    fails: str,
+    policy: Policy,
+    prepare: Callable[[Site], Site],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Whether the application answers 500, raises, or does both; and it is counted as a missing rule."""
-    site = make()
+    site = make(policy)
     site.switch.guarded = True
     site.switch.read_only()
+    prepare(site)
     site.behaviour = Behaviour(status=500, escapes=True, fails=fails)
     with caplog.at_level(logging.ERROR, "readonly"):
         reply = site.ask(Request("GET", "/articles/7/views"), check=fails != "before")
@@ -546,12 +563,14 @@ def test_an_escape_that_the_application_handled(make: Callable[..., Site]) -> No
     assert site.switch.tally.totals()["escaped"] == 1
 
 
+@pytest.mark.parametrize("prepare", [warm, lambda site: site], ids=["warm", "cold"])
 @pytest.mark.parametrize("status", [500, 200])
-def test_other_errors_stay_errors(make: Callable[..., Site], status: int) -> None:
+def test_other_errors_stay_errors(make: Callable[..., Site], status: int, prepare: Callable[[Site], Site]) -> None:
     """A 500 of the application's own is not dressed up; its exception comes out."""
-    site = make()
+    site = make(PLAIN)
     site.switch.guarded = True
     site.switch.read_only()
+    prepare(site)
     site.behaviour = Behaviour(status=status)
     reply = site.ask(Request("GET", "/"))
     assert (reply.status, reply.body) == (status, b"hello")
@@ -604,13 +623,15 @@ def test_without_a_guard_there_is_no_context(make: Callable[..., Site]) -> None:
 
 def test_a_guard_s_refusal_of_an_admitted_write_is_no_missing_rule(make: Callable[..., Site]) -> None:
     """The primary was found read-only in the middle of it."""
-    site = make()
-    site.switch.guarded = True
-    site.behaviour = Behaviour(status=500, escapes=True, during=site.switch.read_only)
-    reply = site.ask(Request("POST", "/comments", body=b"x"))
-    assert reply.status == 503
-    totals = site.switch.tally.totals()
-    assert (totals["escaped"], totals["refused_by_kind"]) == (0, {"guard": 1})
+    for prepare in (warm, lambda site: site):
+        site = make(SIMPLE)
+        site.switch.guarded = True
+        prepare(site)
+        site.behaviour = Behaviour(status=500, escapes=True, during=site.switch.read_only)
+        reply = site.ask(Request("POST", "/comments", body=b"x"))
+        assert reply.status == 503
+        totals = site.switch.tally.totals()
+        assert (totals["escaped"], totals["refused_by_kind"]) == (0, {"guard": 1})
 
 
 # --- routes --------------------------------------------------------------------------------------------------------
@@ -674,7 +695,7 @@ def test_refusals_are_counted_by_rule_or_path(make: Callable[..., Site]) -> None
 
 def test_a_remembered_refusal_is_the_same_answer(make: Callable[..., Site]) -> None:
     """Many clients are refused the same: each gets its own wait, and each is counted."""
-    for policy in (PLAIN, POLICY):
+    for policy in (PLAIN, POLICY, SIMPLE):
         site = make(policy)
         site.switch.read_only(expected=timedelta(minutes=40))
         page = Request("POST", "/articles", headers=[HTML], body=b"a=1")
@@ -704,9 +725,43 @@ def test_a_remembered_refusal_ends_with_its_state(make: Callable[..., Site]) -> 
     assert site.ask(post).status == 503
 
 
+def test_a_remembered_write_that_finds_the_site_closed(make: Callable[..., Site]) -> None:
+    """The view was open, and by the look after the count it is not: refused, and not in flight."""
+    for policy in (PLAIN, POLICY, SIMPLE):
+        site = warm(make(policy))
+        known = site.switch.view.state
+        site.switch.read_only()
+        closed = site.switch.view.state
+        site.switch.set(known)
+        site.switch.view.admit_until = float("-inf")
+        site.switch.coming = closed
+        assert site.ask(Request("POST", "/comments", body=b"x")).status == 503
+        assert site.switch.inflight.count() == 0
+
+
+def test_a_remembered_write_that_fails_is_over(make: Callable[..., Site]) -> None:
+    """On the short way as well."""
+    for policy in (PLAIN, POLICY, SIMPLE):
+        site = warm(make(policy))
+        site.behaviour = Behaviour(fails="before")
+        with pytest.raises(Broken):
+            site.ask(Request("POST", "/comments", body=b"x"), check=False)
+        assert site.switch.inflight.count() == 0
+
+
+def test_reads_with_and_without_a_session_after_off(make: Callable[..., Site]) -> None:
+    """With signed sessions alone nothing is stamped: who has no cookie passes untouched, who has one is looked at."""
+    policy = Policy(session_cookies=[SessionCookie("session", signed=True)])
+    site = make(policy)
+    site.switch.over()
+    assert site.ask(Request("GET", "/")).status == 200
+    assert site.ask(Request("GET", "/", headers=cookies("a=1"))).seen[0].cookie == "a=1"
+    assert site.ask(Request("GET", "/", headers=cookies(f"session={signed(OLD)}"))).seen[0].cookie is None
+
+
 def test_what_is_remembered_does_not_hide_who_asks(make: Callable[..., Site]) -> None:
     """Cookies, overrides and predicates are looked at each time."""
-    site = make()
+    site = make(SIMPLE)
     site.switch.read_only()
     for _ in range(40):
         assert site.ask(Request("POST", "/comments", body=b"x")).status == 503
@@ -725,7 +780,7 @@ def test_what_is_remembered_does_not_hide_who_asks(make: Callable[..., Site]) ->
 def test_remembered_places_are_bounded(make: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asks for every address fills no memory."""
     monkeypatch.setattr("readonly.handling.REMEMBERED", 5)
-    site = make()
+    site = make(SIMPLE)
     for number in range(30):
         assert site.ask(Request("GET", f"/articles/{number}")).status == 200
         assert site.ask(Request("POST", f"/articles/{number}", body=b"x")).status == 200
@@ -737,7 +792,7 @@ def test_remembered_places_are_bounded(make: Callable[..., Site], monkeypatch: p
 def test_a_remembered_write_is_counted_and_its_late_session_dropped(make: Callable[..., Site]) -> None:
     """The second request to a place takes the short way, and is treated alike."""
     for guarded in (False, True):
-        site = make()
+        site = make(SIMPLE)
         site.switch.guarded = guarded
         for _ in range(3):
             assert site.ask(Request("POST", "/login", body=b"x")).seen[0].in_flight == 1
@@ -751,7 +806,7 @@ def test_exempt_and_logout_in_flight_at_the_switch(make: Callable[..., Site]) ->
     """An exempt response keeps its session, a logout may still delete one."""
     for path, given in (("/admin/x", "session=new"), ("/logout", "session=; Max-Age=0")):
         for _ in range(2):
-            site = make()
+            site = make(SIMPLE)
             site.behaviour = Behaviour(headers=[("Set-Cookie", given)], during=site.switch.read_only)
             assert site.ask(Request("POST", path, body=b"x")).all("Set-Cookie") == [given]
 
