@@ -174,6 +174,7 @@ class Follower:
         self._registry = ""
         self._neighbours: tuple[str, ...] = ()
         self._knew: tuple[str, ...] = ()
+        self._knew_until = float("inf")
         self._offset = timedelta(0)
         self._lease_until = float("inf")
         self._was_leased = False
@@ -537,6 +538,10 @@ class Follower:
         knew = self._knew
         if self._registry and reading.registry != self._registry:
             knew = (*knew, *self._neighbours)[-KNEW_AT_MOST:]
+            self._knew_until = self._monotonic() + KEEP_SECONDS
+        elif self._monotonic() > self._knew_until:
+            # A registry forgets the silent by then, too; who has come back and left since is in none any more.
+            knew = ()
         self._registry, self._neighbours = reading.registry, reading.neighbours
         self._knew = tuple(dict.fromkeys(member for member in knew if member not in reading.neighbours))
 

@@ -428,6 +428,23 @@ def test_members_of_one_site_agree_after_a_loss(store: Watched, clock: SetClock)
     assert [len(one.link.replaced) for one in processes] == written
 
 
+def test_members_of_a_lost_registry_are_asked_after(process: Process, store: Watched, clock: SetClock) -> None:
+    """Until they have reported again; no longer than a silent member would have been remembered."""
+    store.report("zzz", b"{}", keep_seconds=KEEP_SECONDS)
+    process.beat()
+    store.lose()
+    process.beat().beat()
+    assert process.last.knew == ("zzz",)
+    clock.seconds += KEEP_SECONDS - 1
+    assert process.beat().last.knew == ("zzz",)
+    clock.seconds += 2
+    assert process.beat().beat().last.knew == ()
+    store.lose()
+    process.beat()
+    store.report("zzz", b"{}", keep_seconds=KEEP_SECONDS)
+    assert process.beat().beat().last.knew == ()
+
+
 # --- what can't be read ---------------------------------------------------------------------------------------------
 
 
