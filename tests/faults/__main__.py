@@ -12,6 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from faults import versions
 from faults.checker import Wanted
 from faults.nemesis import NAMES
 from faults.rounds import Plan, Round
@@ -40,7 +41,14 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     print(f"seed {seed}, {given.seconds:g} s, history in {folder}", flush=True)
     began = time.monotonic()
-    plan = Plan(seed, seconds=given.seconds, cycles=given.cycles, kinds=kinds, sabotaged=given.sabotage)
+    plan = Plan(
+        seed,
+        seconds=given.seconds,
+        cycles=given.cycles,
+        kinds=kinds,
+        sabotaged=given.sabotage,
+        newer=versions.newer(folder),
+    )
     # The log is read at the end, so that nothing of it may be thrown away before.
     postgres = PostgresServer("wal_keep_size=4GB", "max_wal_size=4GB").start()
     try:

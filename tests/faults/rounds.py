@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +14,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from faults import sabotage
+from faults import sabotage, versions
 from faults.arena import LEASE_SECONDS, SITE, Arena
 from faults.checker import Verdict, Wanted, check
 from faults.history import Began, Fault, Note, Recorder, Tail, Write, of, read
@@ -22,6 +25,7 @@ from readonly import changes
 from readonly.changes import Operator
 from readonly.errors import LostRace, NoRecord, NotYours, StoreUnreachable
 from readonly.stores import store_from_url
+from support import children
 from support.postgres_server import PostgresServer
 from support.redis_server import RedisServer
 
@@ -123,6 +127,8 @@ class Round:
                 self._cycle(cycle, arena, nemesis, load)
             if not plan.sabotaged:
                 self._opens(arena, load)
+            if plan.newer:
+                self._kept_the_field(arena)
             arena.end_load()
             self._record_truth(truth, start)
 
@@ -133,7 +139,11 @@ class Round:
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _begin(self, arena: Arena) -> None:
-        changes.initialise(store_from_url(arena.url(None)), Operator("anna", "desk"))
+        if self.plan.newer:
+            self._initialise_by_the_newer(arena)
+        else:
+            with contextlib.closing(store_from_url(arena.url(None))) as store:
+                changes.initialise(store, Operator("anna", "desk"))
         arena.add_slot(0)
         arena.add_slot(1, code=self.plan.newer, runs="newer" if self.plan.newer else "")
         arena.add_slot(2, lease=LEASE_SECONDS)
@@ -143,6 +153,24 @@ class Round:
         for number in arena.slots:
             arena.wait_for_worker(number)
             arena.load(number)
+
+    def _initialise_by_the_newer(self, arena: Arena) -> None:
+        # The first record has a field that only the newer version understands.
+        subprocess.run(
+            [sys.executable, "-m", "readonly", "--store", arena.url(None), "init", SITE],
+            env=children.without_ours(os.environ) | {"PYTHONPATH": self.plan.newer},
+            cwd=self.folder,
+            check=True,
+            capture_output=True,
+        )
+
+    def _kept_the_field(self, arena: Arena) -> None:
+        with contextlib.closing(store_from_url(arena.url(None))) as store:
+            record = store.read().record
+        if not versions.knows_the_field(record):
+            self._recorder.record(
+                Note("what only the newer version understands was lost", time.monotonic(), repr(record), broken=True)
+            )
 
     def _cycle(self, cycle: Cycle, arena: Arena, nemesis: Nemesis, load: Tail) -> None:
         moments = {BEFORE: time.monotonic()}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from faults.checker import Wanted
 from faults.nemesis import NAMES, TWO_OPERATORS
 from faults.rounds import Plan, Round
+from faults.versions import newer
 
 # Replay another one: READONLY_TEST_FAULTS_SEED=… (and `python -m tests.faults` for long ones).
 SEED, CYCLES = int(os.environ.get("READONLY_TEST_FAULTS_SEED", "313")), 10
@@ -25,9 +27,13 @@ def test_every_kind_of_fault_is_in_the_short_round() -> None:
 
 
 @pytest.mark.timeout(180)
-def test_no_write_commits_in_a_confirmed_time_whatever_fails(a_round: Callable[[Plan], Round]) -> None:
-    """Rows, commit records and answers agree; no acknowledged write is missing; no read is answered with an error."""
-    verdict = a_round(Plan(SEED, cycles=CYCLES)).verdict(Wanted(spans=SPANS, tries=TRIES, kinds=NAMES))
+def test_no_write_commits_in_a_confirmed_time_whatever_fails(a_round: Callable[[Plan], Round], tmp_path: Path) -> None:
+    """Rows, commit records and answers agree; no acknowledged write is missing; no read is answered with an error.
+
+    One of the workers runs a later version.
+    """
+    plan = Plan(SEED, cycles=CYCLES, newer=newer(tmp_path))
+    verdict = a_round(plan).verdict(Wanted(spans=SPANS, tries=TRIES, kinds=NAMES))
     print("\n".join(verdict.lines()))
     assert verdict.violations == []
     assert verdict.void == []
