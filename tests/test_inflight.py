@@ -192,6 +192,48 @@ def test_threads_lose_no_count() -> None:
     assert inflight.count() == len(kept) == 8 * 20
 
 
+def test_a_drain_that_is_over_has_no_admitted_write() -> None:
+    """Eight threads write, with parts, while a ninth closes and opens: at a count of 0 nobody admitted is at work."""
+    inflight = InFlight()
+    closed, over = threading.Event(), threading.Event()
+    working_now = [0] * 8
+
+    def write(n: int) -> None:
+        while not over.is_set():
+            key = inflight.begin()
+            if not closed.is_set():
+                working_now[n] = 1
+                part = inflight.begin(part=True)
+                assert inflight.holds(key)
+                if n % 2:
+                    inflight.end(key)  # the part goes on alone
+                working_now[n] = 0
+                inflight.end(part)
+            inflight.end(key)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            writing = [pool.submit(write, n) for n in range(8)]
+            try:
+                for _ in range(60):
+                    closed.set()
+                    inflight.close()
+                    while inflight.count():
+                        pass
+                    assert not any(working_now)
+                    inflight.reopen()
+                    closed.clear()
+            finally:
+                over.set()
+            for one in writing:
+                one.result(20)
+    finally:
+        sys.setswitchinterval(interval)
+    assert inflight.count() == 0
+
+
 # --- work ------------------------------------------------------------------------------------------------------------
 
 
