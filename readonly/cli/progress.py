@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from ..errors import Error
+from ..errors import Error, StoreUnreachable
 from ..members import Confirmation
 from .terminal import Output
 from .words import confirmation_fields, counted, names, obeying, printable
@@ -66,7 +66,9 @@ class Progress:
 
     def trouble(self, error: Error) -> None:
         """Take in what keeps the wait from going on."""
-        if self._say(str(type(error)), f"waiting: {printable(str(error))}"):
+        # A store that is away fails with ever new words; that it holds no record is said once in each of its ways.
+        meaning = type(error) if isinstance(error, StoreUnreachable) else str(error)
+        if self._say(meaning, f"waiting: {printable(str(error))}"):
             self._output.event("waiting", error=type(error).__name__, message=str(error))
 
     def _say(self, meaning: object, text: str) -> bool:

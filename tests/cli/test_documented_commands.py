@@ -48,7 +48,7 @@ def _typed(shop: Shop, web: list[Member], page: str) -> Iterator[str]:
             inside = line == "```console"
             yield line
         elif line.startswith("<!-- web: "):
-            web[0].tell(line.split()[2])
+            web[0].begins() if "begin" in line else web[0].tell("end")
             yield line
         elif inside and line == "$ echo $?":
             yield from (line, str(code))

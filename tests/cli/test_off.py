@@ -19,7 +19,7 @@ def test_it_lifts_what_one_has_set_and_waits_until_that_is_true(served: tuple[Sh
     assert done.returncode == 0, done.stderr
     assert "Lifted   operator c" in done.stdout
     assert f"WRITABLE, epoch {shop.look().state.epoch}: 1 member follows." in done.stdout
-    assert member.tell("begin") == "begun"
+    member.begins()
 
 
 def test_nothing_to_lift_is_no_failure(served: tuple[Shop, Member]) -> None:

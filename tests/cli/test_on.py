@@ -30,7 +30,7 @@ def test_it_returns_when_every_process_obeys(served: tuple[Shop, Member]) -> Non
 def test_it_waits_in_a_pipe_for_a_write_in_flight(served: tuple[Shop, Member]) -> None:
     """Waiting is the default everywhere; progress names the process, and the end of its write ends the wait."""
     shop, member = served
-    assert member.tell("begin") == "begun"
+    member.begins()
     with shop.start("on") as command:
         command.says("1 write in flight")
         assert member.name in command.err
@@ -45,7 +45,7 @@ def test_it_waits_in_a_pipe_for_a_write_in_flight(served: tuple[Shop, Member]) -
 def test_a_timeout_names_who_is_missing_and_what_to_type(served: tuple[Shop, Member]) -> None:
     """Exit 3: the site is read-only all the same."""
     shop, member = served
-    member.tell("begin")
+    member.begins()
     done = shop.ctl("--as", "ben", "on", "--timeout", "500ms")
     assert done.returncode == 3
     assert "NOT CONFIRMED" in done.stdout
@@ -60,7 +60,7 @@ def test_a_timeout_names_who_is_missing_and_what_to_type(served: tuple[Shop, Mem
 def test_progress_repeats_no_line_for_an_age_that_grew(served: tuple[Shop, Member]) -> None:
     """In a pipe there is one line a change, not one a look."""
     shop, member = served
-    member.tell("begin")
+    member.begins()
     done = shop.here("on", "--timeout", "700ms")
     assert done.returncode == 3
     assert done.stderr.count("1 write in flight") == 1
@@ -87,7 +87,7 @@ def test_fewer_than_expected_are_not_safe(served: tuple[Shop, Member]) -> None:
 def test_no_wait_sets_it_and_says_what_that_is_worth(served: tuple[Shop, Member]) -> None:
     """Exit 0, and no word of safe."""
     shop, member = served
-    member.tell("begin")
+    member.begins()
     done = shop.here("on", "--no-wait")
     assert done.returncode == 0
     assert "Set, not confirmed. Start nothing irreversible before: readonlyctl wait" in done.stdout
@@ -161,7 +161,7 @@ def test_a_duration_must_make_sense(shop: Shop, typed: str, said: str) -> None:
 def test_somebody_lifts_it_while_it_waits(served: tuple[Shop, Member]) -> None:
     """Exit 5, the name of who did it, and what stands."""
     shop, member = served
-    member.tell("begin")
+    member.begins()
     with shop.start("on") as command:
         command.says("in flight")
         assert shop.here("--as", "ben", "off", "--all", "--timeout", "100ms").returncode in (0, 3)
@@ -173,7 +173,7 @@ def test_somebody_lifts_it_while_it_waits(served: tuple[Shop, Member]) -> None:
 def test_wait_takes_in_what_changes_meanwhile(served: tuple[Shop, Member]) -> None:
     """`wait` is for what is in force, whosever it is, as long as the site is read-only at all."""
     shop, member = served
-    member.tell("begin")
+    member.begins()
     mine = shop.on(BEN)
     with shop.start("wait", "--json") as command:
         command.says('"in_flight": 1')
@@ -186,7 +186,7 @@ def test_wait_takes_in_what_changes_meanwhile(served: tuple[Shop, Member]) -> No
     with members(shop, ["worker"]) as (worker,):
         shop.open()
         shop.reports(2)
-        assert worker.tell("begin") == "begun"
+        worker.begins()
         shop.on(BEN)
         with shop.start("wait") as command:
             command.says("in flight")
@@ -210,7 +210,7 @@ def test_a_silent_process_is_named(shop: Shop) -> None:
 def test_interrupted_it_says_what_stands(served: tuple[Shop, Member], sent: signal.Signals, code: int) -> None:
     """The site stays read-only, and that is said."""
     shop, member = served
-    member.tell("begin")
+    member.begins()
     with shop.start("on") as command:
         command.says("in flight")
         command.process.send_signal(sent)

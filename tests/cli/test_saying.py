@@ -29,9 +29,8 @@ def test_both_programs_are_the_same() -> None:
     script = Path(sys.executable).with_name("readonlyctl")
     if not script.exists():
         pytest.skip("the project is not installed here")
-    for command in ([script], [sys.executable, "-m", "readonly"]):
-        version = processes.run(*command, "--version")
-        assert (version.returncode, version.stdout) == (0, f"readonlyctl, version {readonly.__version__}\n")
+    version = processes.run(script, "--version")
+    assert (version.returncode, version.stdout) == (0, f"readonlyctl, version {readonly.__version__}\n")
     told = processes.run(script, "--help")
     assert told.returncode == 0
     assert told.stdout == processes.run(sys.executable, "-m", "readonly", "-h").stdout
@@ -109,7 +108,7 @@ def test_the_site_is_an_assertion(shop: Shop) -> None:
 def test_json_is_all_there_is_on_stdout(served: tuple[Shop, Member]) -> None:
     """One object a line, each with schema and site, the last a result with the exit code."""
     shop, member = served
-    member.tell("begin")
+    member.begins()
     failed = shop.ctl("on", "--json", "--timeout", "300ms", "--reason", HOSTILE)
     assert failed.returncode == 3
     told = json_lines(failed.stdout)
@@ -195,7 +194,7 @@ def test_a_terminal_that_knows_ascii_only(shop: Shop) -> None:
 def test_nobody_reads_on(served: tuple[Shop, Member]) -> None:
     """`on | head -1` changes neither what is done nor the exit code."""
     shop, member = served
-    member.tell("begin")
+    member.begins()
     reading, writing = os.pipe()
     with shop.start("on", stdout=writing) as command:
         os.close(writing)
@@ -298,7 +297,7 @@ def test_a_protected_site_without_a_terminal(tmp_path: Path) -> None:
 def test_a_terminal_is_shown_who_is_missing(served: tuple[Shop, Member]) -> None:
     """Live while it waits, plain text afterwards; what a member wrote is no markup."""
     shop, member = served
-    member.tell("begin")
+    member.begins()
     terminal = Terminal(shop, "on", COLUMNS="200")
     terminal.until("1 write in flight")
     member.tell("end")

@@ -71,6 +71,10 @@ class Member:
         self.process.stdin.flush()
         return self._answer()
 
+    def begins(self) -> None:
+        """Have it begin a write, as soon as it takes any (a process that has just started may not yet)."""
+        eventually(lambda: self.tell("begin") == "begun")
+
     def _answer(self) -> str:
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
