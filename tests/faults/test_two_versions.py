@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import subprocess
@@ -63,6 +64,10 @@ class Site:
         url = f"http://127.0.0.1:{self.arena.slots[slot].port}/write"
         return httpx.post(url, params={"key": f"k{slot}-{time.monotonic_ns()}"}, timeout=20).status_code
 
+    def writes(self, slot: int) -> bool:
+        """Return whether a write is accepted."""
+        return self.post(slot) == 201
+
     def get(self, slot: int) -> int:
         """Read."""
         return httpx.get(f"http://127.0.0.1:{self.arena.slots[slot].port}/read", timeout=20).status_code
@@ -97,7 +102,7 @@ def site(
                 arena.start_worker(slot)
             for slot in arena.slots:
                 arena.wait_for_worker(slot)
-                eventually(lambda slot=slot: made.post(slot) == 201, 20, what="it is writable")
+                eventually(functools.partial(made.writes, slot), 20, what="it is writable")
             yield made
 
 
