@@ -276,6 +276,26 @@ class StoreContract:
             assert list(store.reopened().entries("refused", last=1)) == [b"x"]
             assert store.read().record == before
 
+    # --- what may be lost ---------------------------------------------------------------------------------
+
+    def test_what_was_written_settles(self) -> None:
+        """Where nothing is missing nothing is said; waiting for it changes neither record nor registry."""
+        with self._opened() as store:
+            put(store, b"1", "a")
+            store.report("m", b"{}", keep_seconds=60)
+            before = store.census()
+            assert store.settled(PATIENCE_SECONDS) == ""
+            after = store.census()
+            assert (after.reading.record, after.reports) == (b"1", before.reports)
+            assert after.reading.here_since == before.reading.here_since
+
+    def test_warnings_are_sentences(self) -> None:
+        """Whatever the store's settings are here: it tells, and changes nothing."""
+        with self._opened() as store:
+            before = store.read().record
+            assert all(isinstance(warning, str) and warning for warning in store.warnings())
+            assert store.read().record == before
+
     # --- handles ------------------------------------------------------------------------------------------
 
     def test_a_closed_handle_connects_again(self) -> None:

@@ -127,5 +127,5 @@ def slot_of(key: str) -> int:
 
     Source: Redis Cluster specification, "Hash tags".
     """
-    tag = key.partition("{")[2].partition("}")[0] or key
-    return crc_hqx(tag.encode(), 0) % SLOTS
+    tag, closed, _ = key.partition("{")[2].partition("}")
+    return crc_hqx((tag if tag and closed else key).encode(), 0) % SLOTS

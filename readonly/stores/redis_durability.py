@@ -33,7 +33,7 @@ def lacking(connection: Connection, *, known_replicas: int, wait: float, timeout
         except Refused:
             return ""  # older than 7.2, or not allowed: nothing more can be known
         if not have:
-            return "the store can lose it: the server has not written it to its disk yet (appendfsync)"
+            return "the store can lose it: the server has not written it to its disk yet"
     return ""
 
 

@@ -108,17 +108,21 @@ class Topology:
         # Sentinels do this, too, after ten seconds or so.
         replica.command("REPLICAOF", "127.0.0.1", str(primary.port))
         eventually(lambda: online(primary), 30, what="the replica follows")
-        eventually(self._is_known, 60, what="the Sentinels see all that is there")
+        eventually(self._reach_all, 60, what="the Sentinels reach all that is there")
 
     def _is_known(self) -> bool:
         told = [fields(s.command("SENTINEL", "MASTER", self.service)) for s in self.sentinels]
         below = [fields(s.command("SENTINEL", "REPLICAS", self.service)) for s in self.sentinels]
         return (
             {one.get("num-other-sentinels") for one in told} == {"2"}
-            and {one.get("flags") for one in told} == {"master"}
-            and {one.get("flags") for one in below} == {"slave"}
             and {one.get("master-link-status") for one in below} == {"ok"}
+            and self._reach_all()
         )
+
+    def _reach_all(self) -> bool:
+        told = [fields(s.command("SENTINEL", "MASTER", self.service)) for s in self.sentinels]
+        below = [fields(s.command("SENTINEL", "REPLICAS", self.service)) for s in self.sentinels]
+        return {one.get("flags") for one in told} == {"master"} and {one.get("flags") for one in below} == {"slave"}
 
     def close(self) -> None:
         """End everything; may be called twice."""
@@ -138,7 +142,7 @@ def _sentinel(service: str, port: int) -> SentinelServer:
         f"sentinel monitor {service} 127.0.0.1 {port} {QUORUM}",
         f"sentinel down-after-milliseconds {service} {DOWN_AFTER_MS}",
         # Twice this long after a failover the next one may begin.
-        f"sentinel failover-timeout {service} 3000",
+        f"sentinel failover-timeout {service} 2000",
     )
 
 
@@ -192,5 +196,6 @@ class Node(RedisServer):
 
     def give(self, slot: int, other: Node) -> None:
         """Hand a slot over to another node, without what is in it."""
+        self.command("FLUSHALL")
         for node in (other, self):
             node.command("CLUSTER", "SETSLOT", str(slot), "NODE", other.id)

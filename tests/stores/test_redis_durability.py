@@ -1,0 +1,227 @@
+"""What a Redis server can lose: copies and disk that lag behind, and settings that make it forget."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from readonly.errors import StoreUnreachable
+from readonly.stores import Store, store_from_url
+from readonly.testing import put
+from support import missing
+from support.missing import ServerMissing
+from support.redis_server import RedisServer
+from support.redis_topology import online
+from support.waiting import eventually
+
+pytest.importorskip("redis")
+
+
+@pytest.fixture
+def store(own_redis: RedisServer) -> Iterator[Store]:
+    """A store on a server of this test alone."""
+    with contextlib.closing(store_from_url(own_redis.url("shop"))) as made:
+        yield made
+
+
+@pytest.fixture
+def replica(own_redis: RedisServer) -> Iterator[RedisServer]:
+    """A replica of that server, which follows."""
+    own_redis.command("CONFIG", "SET", "repl-diskless-sync-delay", "0")
+    server = _started("--replicaof", f"127.0.0.1 {own_redis.port}")
+    eventually(lambda: online(own_redis), 20, what="the replica follows")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def appending() -> Iterator[RedisServer]:
+    """A server that appends to a file and forces it to the disk every second."""
+    server = _started("--appendonly", "yes", "--appendfsync", "everysec")
+    yield server
+    server.close()
+
+
+def _started(*options: str) -> RedisServer:
+    try:
+        return RedisServer(*options).start()
+    except ServerMissing as error:
+        raise missing.outcome(error) from None
+
+
+# --- copies -----------------------------------------------------------------------------------------------
+
+
+def test_without_a_copy_there_is_nothing_to_wait_for(store: Store) -> None:
+    """What the server has is all there is; whether it keeps that is a warning, not a wait."""
+    put(store, b"1")
+    assert store.settled(5.0) == ""
+
+
+def test_what_a_replica_has_confirmed_is_settled(store: Store, replica: RedisServer, own_redis: RedisServer) -> None:
+    """Also what another connection has written."""
+    with contextlib.closing(store.reopened()) as other:
+        put(other, b"1")
+    assert store.settled(10.0) == ""
+    assert store.read().record == b"1"
+    with contextlib.closing(store_from_url(f"redis://127.0.0.1:{replica.port}/0?site=shop")) as copy:
+        assert copy.read().record == b"1"
+    assert store.read().incarnation_seconds < 60
+    assert own_redis.command("KEYS", "*").count("readonly:") == 2  # state and incarnation
+
+
+def test_what_a_replica_has_not_confirmed_can_be_lost(store: Store, replica: RedisServer) -> None:
+    """One that stands still holds up no call for longer than it was asked to wait."""
+    put(store, b"1")
+    replica.pause()
+    try:
+        began = time.monotonic()
+        assert store.settled(0.2) == "the store can lose it: 0 of its 1 replicas have it"
+        assert store.settled(0.0) == "the store can lose it: 0 of its 1 replicas have it"
+        assert time.monotonic() - began < 2
+    finally:
+        replica.resume()
+    assert store.settled(10.0) == ""
+
+
+def test_a_wait_longer_than_a_call_may_take(own_redis: RedisServer, replica: RedisServer) -> None:
+    """The answer comes late because it was asked to; that is no failure."""
+    with contextlib.closing(store_from_url(own_redis.url("shop"), timeout=0.3)) as store:
+        put(store, b"1")
+        replica.pause()
+        try:
+            assert "0 of its 1" in store.settled(0.8)
+        finally:
+            replica.resume()
+
+
+def test_a_server_that_stands_still_meanwhile_is_unreachable(own_redis: RedisServer, replica: RedisServer) -> None:
+    """Nothing is said of what it holds."""
+    with contextlib.closing(store_from_url(own_redis.url("shop"), timeout=0.3)) as store:
+        put(store, b"1")
+        own_redis.pause()
+        try:
+            with pytest.raises(StoreUnreachable, match="did not answer"):
+                store.settled(0.2)
+        finally:
+            own_redis.resume()
+        assert store.settled(10.0) == ""
+
+
+def test_another_run_of_the_server_settles_nothing(store: Store, own_redis: RedisServer) -> None:
+    """What was read before was another server's: it has to be read again."""
+    put(store, b"1")
+    own_redis.restart()
+    assert "another server took over" in store.settled(1.0)
+    assert store.settled(1.0) == ""
+
+
+# --- disk -------------------------------------------------------------------------------------------------
+
+
+def test_what_is_on_the_disk_is_settled(appending: RedisServer) -> None:
+    """A second passes until it is, at most; before that it is said that it is not."""
+    with contextlib.closing(store_from_url(appending.url("shop"))) as store:
+
+        def soon_after_a_write() -> bool:
+            put(store, b"1")
+            put(store, b"2")
+            return store.settled(0.0) == "the store can lose it: the server has not written it to its disk yet"
+
+        if "unknown command" not in _refusal(appending, "WAITAOF", "0", "0", "1"):  # Redis 7.2, Valkey
+            eventually(soon_after_a_write, 10, what="a write that is not on the disk yet")
+        assert store.settled(10.0) == ""
+
+
+def test_a_disk_that_nobody_waits_for(appending: RedisServer) -> None:
+    """With `appendfsync no` the operating system decides when."""
+    appending.command("CONFIG", "SET", "appendfsync", "no")
+    with contextlib.closing(store_from_url(appending.url("shop"))) as store:
+        put(store, b"1")
+        assert store.settled(0.0) == ""
+
+
+def _refusal(server: RedisServer, *words: str) -> str:
+    from support.redis_server import CommandRefused
+
+    try:
+        server.command(*words)
+    except CommandRefused as refusal:
+        return str(refusal).lower()
+    return ""
+
+
+# --- settings ---------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_keeps_nothing_is_warned_of(store: Store, own_redis: RedisServer) -> None:
+    """Until it saves, or appends."""
+    (warning,) = store.warnings()
+    assert "keeps nothing on its disk (appendonly no, no save)" in warning
+    own_redis.command("CONFIG", "SET", "save", "3600 1")
+    assert store.warnings() == ()
+    own_redis.command("CONFIG", "SET", "save", "")
+    own_redis.command("CONFIG", "SET", "appendonly", "yes")
+    assert store.warnings() == ()
+
+
+@pytest.mark.parametrize(
+    ("policy", "limit", "warned"),
+    [
+        ("allkeys-lru", "100mb", True),
+        ("allkeys-random", "100mb", True),
+        ("allkeys-lru", "0", False),
+        ("noeviction", "100mb", False),
+        ("volatile-lru", "100mb", False),  # takes keys that expire, and none of ours does
+    ],
+)
+def test_a_server_that_evicts_is_warned_of(
+    store: Store, own_redis: RedisServer, policy: str, limit: str, warned: bool
+) -> None:
+    """Only where it can evict a key of ours."""
+    own_redis.command("CONFIG", "SET", "maxmemory-policy", policy)
+    own_redis.command("CONFIG", "SET", "maxmemory", limit)
+    assert (
+        any(f"may evict the record when its memory is full (maxmemory-policy {policy})" in w for w in store.warnings())
+        is warned
+    )
+
+
+def test_no_key_expires(store: Store, own_redis: RedisServer) -> None:
+    """The policies that take keys which expire are harmless for that reason."""
+    put(store, b"1", "a")
+    store.report("m", b"{}", keep_seconds=60)
+    store.append("history", b"x", keep=3)
+    store.forget("m")
+    names = [word for word in own_redis.command("KEYS", "*").split() if word.startswith("readonly:")]
+    assert len(names) >= 3
+    assert {own_redis.command("TTL", name) for name in names} == {":-1"}
+
+
+@pytest.mark.usefixtures("replica")
+def test_a_replica_without_min_replicas_is_warned_of(store: Store, own_redis: RedisServer) -> None:
+    """Both settings of the pair are needed."""
+    assert any("set min-replicas-to-write 1" in warning for warning in store.warnings())
+    own_redis.command("CONFIG", "SET", "min-replicas-to-write", "1")
+    assert not any("min-replicas" in warning for warning in store.warnings())
+    own_redis.command("CONFIG", "SET", "min-replicas-max-lag", "0")
+    assert any("min-replicas-max-lag 1" in warning for warning in store.warnings())
+
+
+def test_what_may_not_be_asked_is_not_warned_of(own_redis: RedisServer) -> None:
+    """Managed servers forbid CONFIG: what INFO tells is told."""
+    own_redis.command("ACL", "SETUSER", "app", "on", ">p", "~*", "&*", "+@all", "-config", "-waitaof")
+    own_redis.command("CONFIG", "SET", "appendonly", "yes")
+    url = own_redis.url("shop").replace("redis://", "redis://app:p@")
+    with contextlib.closing(store_from_url(url)) as store:
+        put(store, b"1")
+        assert store.warnings() == ()
+        assert store.settled(5.0) == ""
+        own_redis.command("CONFIG", "SET", "appendonly", "no")
+        assert store.warnings() == ()
+        own_redis.command("CONFIG", "SET", "maxmemory", "100mb")
+        own_redis.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lfu")
+        assert len(store.warnings()) == 1
