@@ -33,9 +33,9 @@ from .transitions import Knowledge, lapsed, learn, recalled
 T = TypeVar("T")
 logger = logging.getLogger("readonly")
 
-# A thousand members, each reporting every five seconds, cost Redis about 1% of a core; so the interval grows with
-# the number of members and their reports together stay at 200 a second.
-REPORTS_PER_SECOND = 200.0
+# A hundred reports a second cost Redis about 1% of a core, cold as its caches are at that rate (docs/measurements.md).
+# So the interval grows with the number of members, and their reports together stay at half of that.
+REPORTS_PER_SECOND = 50.0
 # The roster of a week, so that `on` can say who was there yesterday.
 KEEP_SECONDS = 7 * 24 * 3600.0
 # Members of a lost registry that one process keeps asking after.

@@ -41,7 +41,8 @@ class Reading:
         incarnation_seconds: For how long this incarnation of the store is known to its users: small after a
             restart, a failover, a FLUSHALL or a new file; then others may know more than it does (design rule
             8).
-        members: How many members are registered.
+        members: How many members have reported lately. (Those that left stay registered for days: no interval should
+            grow with their number.)
         here_since: For each standing cause, when it came into this store and has not left it since, by the
             store's clock. Filled in a census only.
         registry: In the answer to a report: what tells this incarnation of the registry from an earlier one, which

@@ -269,10 +269,12 @@ class MemoryStore:
 
     def _reading(self, *, since: bool = False) -> Reading:
         memory = self._memory
+        now = memory.clock.now()
+        lately = now - timedelta(seconds=NEIGHBOUR_SECONDS)
         return Reading(
             record=memory.record,
-            at=memory.clock.now(),
+            at=now,
             incarnation_seconds=float("inf") if memory.emptied is None else memory.clock.boottime() - memory.emptied,
-            members=len(memory.members),
+            members=sum(seen.at >= lately for seen in memory.members.values()),
             here_since=dict(memory.since) if since else {},
         )

@@ -52,9 +52,10 @@ T = TypeVar("T")
 # A connection that listens is given up when a ping on it is not answered for so long. TCP alone may take
 # minutes.
 DEAD_SECONDS = 1.5
-# Pings are no more frequent than heartbeats are: these find a lost change in any case, and cost as much.
+# Pings are for a connection that listens and is dead while the other one lives, which is rare; what is lost by it the
+# next heartbeat finds. A ping costs the server half a heartbeat, so those of many members are rarer than these.
 PING_SECONDS = 1.0
-PINGS_PER_SECOND = 200.0
+PINGS_PER_SECOND = 20.0
 
 # How often one call follows a server that says that another one takes the writes.
 REDIRECTIONS = 3
@@ -100,7 +101,11 @@ if not born or tonumber(born) > now then
   born = now_ms
 end
 """
-_READING = "redis.call('HGET', KEYS[1], 'record'), clock[1], clock[2], born, redis.call('ZCARD', KEYS[3])"
+# Members that have left, or were killed, stay registered for days, and no interval should grow with their number.
+_LATELY = f"string.format('%.0f', now - {NEIGHBOUR_SECONDS:.0f} * 1000)"
+_READING = (
+    f"redis.call('HGET', KEYS[1], 'record'), clock[1], clock[2], born, redis.call('ZCOUNT', KEYS[3], {_LATELY}, '+inf')"
+)
 
 READ = Script(f"""
 -- Reads readonly:{{site}}:state, :seen, :incarnation. Writes nothing, so that a replica and a full server answer, too.
@@ -148,14 +153,21 @@ if #silent > 0 then
   redis.call('ZREM', KEYS[3], unpack(silent))
   redis.call('ZREM', KEYS[5], unpack(silent))
 end
--- The next few in the ring that have reported lately; a few more are looked at, for those that have not.
+-- The next few in the ring that have reported lately; a few more are looked at only for those that have not.
 local lately, near = now - {NEIGHBOUR_SECONDS:.0f} * 1000, {{}}
-for _, range in ipairs({{{{'(' .. ARGV[2], '+'}}, {{'-', '(' .. ARGV[2]}}}}) do
-  for _, other in ipairs(redis.call('ZRANGEBYLEX', KEYS[5], range[1], range[2], 'LIMIT', 0, {NEIGHBOURS + 13})) do
+local function look(from, to, most)
+  for _, other in ipairs(redis.call('ZRANGEBYLEX', KEYS[5], from, to, 'LIMIT', 0, most)) do
     if #near < {NEIGHBOURS} and tonumber(redis.call('ZSCORE', KEYS[3], other) or 0) >= lately then
       near[#near + 1] = other
     end
   end
+end
+local after = '(' .. ARGV[2]
+look(after, '+', {NEIGHBOURS})
+if #near < {NEIGHBOURS} then
+  near = {{}}
+  look(after, '+', {NEIGHBOURS + 13})
+  look('-', after, {NEIGHBOURS + 13})
 end
 return {{{_READING}, near}}
 """)

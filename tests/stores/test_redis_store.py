@@ -77,6 +77,16 @@ def test_the_keys_of_a_site_share_one_slot_and_one_prefix(own_redis: RedisServer
     }
 
 
+def test_who_has_been_silent_for_long_is_registered_and_not_counted(own_redis: RedisServer, own_store: Store) -> None:
+    """Of the roster of a week most have left: intervals go by those who are there."""
+    for name in ("old", "new"):
+        own_store.report(name, b"{}", keep_seconds=86400.0)
+    long_ago = f"{(own_store.read().at.timestamp() - 3600) * 1000:.0f}"
+    own_redis.command("ZADD", "readonly:{shop}:seen", long_ago, "old")
+    assert own_store.read().members == own_store.report("new", b"{}", keep_seconds=86400.0).members == 1
+    assert [seen.member for seen in own_store.census().reports] == ["new", "old"]
+
+
 def test_two_connections_and_none_after_closing(own_redis: RedisServer, own_store: Store) -> None:
     """One for commands, one that listens; both are gone when the store is closed."""
     assert clients(own_redis) == 0

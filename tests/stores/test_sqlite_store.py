@@ -388,6 +388,16 @@ def test_a_file_that_was_put_back_is_young(url: str, tmp_path: Path) -> None:
     assert store.reopened().read().incarnation_seconds == pytest.approx(3600, abs=1)
 
 
+def test_who_has_been_silent_for_long_is_registered_and_not_counted(tmp_path: Path) -> None:
+    """Of the roster of a week most have left: intervals go by those who are there."""
+    clock = SteppingClock()
+    store = SQLiteStore(tmp_path / "state.db", site="shop", clock=clock)
+    store.report("old", b"{}", keep_seconds=86400.0)
+    clock.step(timedelta(hours=1))
+    assert store.report("new", b"{}", keep_seconds=86400.0).members == store.read().members == 1
+    assert [seen.member for seen in store.census().reports] == ["new", "old"]
+
+
 def test_a_clock_that_was_set_back_does_not_keep_a_file_young(tmp_path: Path) -> None:
     """Nothing latches: the next report takes the clock as it is now."""
     clock = SteppingClock()
