@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from . import history
 from .errors import ConfigurationError, LostRace, NoRecord, NotYours, UnreadableRecord
+from .hostfile import state_folder
 from .members import host_name
 from .record import FENCE, LOCAL, OPERATOR, SESSIONS, WINDOW, Cause, Record, dump, load, new_cause_id
 from .stores import Census, Reading, Store, redacted
@@ -94,7 +96,11 @@ def _replace(
     make: Callable[[Record | None, datetime], tuple[Record | None, Sequence[str]]],
     *,
     closes: bool | None,
+    operator: Operator,
+    what: str,
     over_corrupt: bool = False,
+    reason: str = "",
+    message: str = "",
 ) -> Change:
     base: Record | None = None
     for attempt in range(TRIES):
@@ -118,11 +124,31 @@ def _replace(
         raw = dump(new)
         after = store.replace(raw, was=reading.record, causes=[c.id for c in new.causes])
         if after.record == raw:
-            return Change(new, after, tuple(causes))
+            change = Change(new, after, tuple(causes))
+            history.write(store, state_folder(), _entry(store, operator, what, change, reason, message))
+            return change
     raise LostRace(
         f"the record of {store.site} changed {TRIES} times while this was tried; nothing of yours was changed",
         by=record.changed_by if record is not None else "?",
         epoch=record.epoch if record is not None else 0,
+    )
+
+
+def _entry(store: Store, operator: Operator, what: str, change: Change, reason: str, message: str) -> history.Entry:
+    lifted = [change.record.lifted[c] for c in change.causes if c in change.record.lifted]
+    since = min((lift.since for lift in lifted if lift.since is not None), default=None)
+    return history.Entry(
+        at=history.instant(change.record.changed_at),
+        site=store.site,
+        what=what,
+        by=operator.name,
+        host=operator.host,
+        epoch=change.record.epoch,
+        causes=change.causes,
+        # For `off`: how long those causes stood.
+        seconds=round((change.record.changed_at - since).total_seconds(), 1) if since is not None else None,
+        reason=reason,
+        message=message,
     )
 
 
@@ -190,7 +216,7 @@ def initialise(
             new = replace(new, causes=record.causes, windows=record.windows, lifted=lifted)
         return new, causes
 
-    return _replace(store, make, closes=False, over_corrupt=replace_existing)
+    return _replace(store, make, closes=False, operator=operator, what="init", over_corrupt=replace_existing)
 
 
 def turn_on(
@@ -255,7 +281,7 @@ def turn_on(
             )
         return with_cause(record, cause, site=store.site, at=at, by=operator.name), [cause.id]
 
-    return _replace(store, make, closes=True)
+    return _replace(store, make, closes=True, operator=operator, what="on", reason=reason, message=message)
 
 
 def turn_off(
@@ -305,7 +331,7 @@ def turn_off(
         ids = [c.id for c in chosen]
         return without_causes(record, ids, at=at, by=operator.name, undone=undo), ids
 
-    return _replace(store, make, closes=False)
+    return _replace(store, make, closes=False, operator=operator, what="undo" if undo else "off")
 
 
 def _chosen(record: Record, operator: Operator, *, cause: str | None, every: bool, kind: str) -> list[Cause]:
@@ -347,7 +373,7 @@ def lift_exactly(store: Store, operator: Operator, cause_id: str) -> Change:
             return None, [cause_id]
         return without_causes(record, [cause_id], at=at, by=operator.name), [cause_id]
 
-    return _replace(store, make, closes=None)
+    return _replace(store, make, closes=None, operator=operator, what="off")
 
 
 def survey(store: Store, known: Record | None) -> tuple[Record | None, Census]:

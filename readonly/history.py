@@ -139,6 +139,19 @@ def _file(folder: Path, site: str) -> Path:
     return folder / f"{site}-history.jsonl"
 
 
+def tally_since(now: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was counted since `then`; labels that counted nothing are left out."""
+    found: dict[str, Any] = {}
+    for key, value in now.items():
+        before = then.get(key)
+        if isinstance(value, Mapping):
+            inner = tally_since(value, before if isinstance(before, Mapping) else {})
+            found[key] = {label: count for label, count in inner.items() if count}
+        else:
+            found[key] = value - before if isinstance(before, (int, float)) else value
+    return found
+
+
 def tally_of(totals: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the sum of several processes' counters."""
     found: dict[str, Any] = {}

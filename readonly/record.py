@@ -79,6 +79,7 @@ class Lift:
         at: When it was lifted, UTC.
         by: Who lifted it.
         since: The cause's own start: the session cut-off that it leaves behind; None when it leaves none.
+        epoch: The epoch at which the cause was added.
         sessions: What the cause said about sessions.
         undone: The cut-off was withdrawn (`off --undo`).
         extra: Fields of newer versions, kept.
@@ -90,6 +91,7 @@ class Lift:
     since: datetime | None = None
     sessions: str | None = None
     undone: bool = False
+    epoch: int = 0
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -263,6 +265,7 @@ def _lift_out(lift: Lift) -> dict[str, Any]:
         "since": _instant_out(lift.since),
         "sessions": lift.sessions,
         "undone": lift.undone,
+        "epoch": lift.epoch,
     }
 
 
@@ -370,6 +373,7 @@ def _load_v1(document: dict[str, Any]) -> Record:
             since=_maybe_instant(item.get("since")),
             sessions=_sessions(item.get("sessions")),
             undone=_flag(item.get("undone", False)),
+            epoch=_number(item.get("epoch", 0)),
             extra=_rest(item, _LIFT_FIELDS),
         )
         for key, item in document["lifted"].items()

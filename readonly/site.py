@@ -8,15 +8,18 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
-from . import changes
+from . import changes, history
 from .changes import Change, Operator
 from .config import operator_config
-from .errors import Error, LostRace, NoRecord, NotConfirmed, StoreUnreachable, UnreadableRecord
-from .members import Confirmation, Expected, confirm
+from .errors import ConfigurationError, Error, LostRace, NoRecord, NotConfirmed, StoreUnreachable, UnreadableRecord
+from .hostfile import state_folder
+from .members import Confirmation, Expected, Member, Report, confirm, ttl_seconds
 from .record import Record
 from .state import State
 from .stores import Census, Store, redacted, store_from_url
@@ -28,6 +31,8 @@ Trouble = Callable[[Error], None]
 # Some conditions change by the clock alone (a member falls silent): look again so often, hint or no hint.
 LOOK_AGAIN_SECONDS = 0.5
 RETRY_SECONDS = 0.1
+# A disk that is written to every second has it by then; copies have it long before, or are not well.
+SETTLE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +97,18 @@ class Site:
     Args:
         switch: Names the store; it is not started.
         expect: How many members of each role must be there for a "safe".
+        operator: Who operates it; None: the system's user on this host.
     """
 
-    def __init__(self, switch: Switch, *, expect: Mapping[str, Expected] | None = None) -> None:
+    def __init__(
+        self,
+        switch: Switch,
+        *,
+        expect: Mapping[str, Expected] | None = None,
+        operator: Operator | None = None,
+    ) -> None:
         self.switch = switch
+        self.operator = operator or Operator.here()
         self.store: Store = switch.store
         self.expect = dict(expect or {})
         self._pause = threading.Event()
@@ -141,6 +154,13 @@ class Site:
             return Look(None, census, error)
         return Look(record, census)
 
+    def warnings(self) -> tuple[str, ...]:
+        """Return what in the store's settings can lose the record, one sentence each, as far as it tells."""
+        try:
+            return self.store.warnings()
+        except StoreUnreachable:  # whoever asks is told by the next call
+            return ()
+
     def set(
         self,
         *,
@@ -153,7 +173,7 @@ class Site:
         """Set the operator's cause and do not wait."""
         return changes.turn_on(
             self.store,
-            operator or Operator.here(),
+            operator or self.operator,
             reason=reason,
             message=message,
             expected=expected,
@@ -194,9 +214,13 @@ class Site:
             StoreUnreachable: The store did not answer at the end; what had been confirmed is said.
             LostRace: Somebody lifted one of the causes meanwhile.
         """
-        return self._wait(
+        began = time.monotonic()
+        found = self._wait(
             change.record, change.causes, closing=True, timeout=timeout, progress=progress, trouble=trouble
         )
+        seconds = round(time.monotonic() - began, 1)
+        self._keep("confirmed" if found.safe else "not confirmed", found, self.operator, seconds=seconds)
+        return found
 
     def wait(self, *, timeout: float, progress: Progress | None = None, trouble: Trouble | None = None) -> Confirmation:
         """Wait until what is in force now is true of every member: closed and drained, or open.
@@ -243,7 +267,7 @@ class Site:
             LostRace: Somebody switched on at the same moment; nothing was changed.
         """
         deadline = time.monotonic() + timeout
-        operator = operator or Operator.here()
+        operator = operator or self.operator
         while True:
             try:
                 change = changes.turn_off(self.store, operator, cause=cause, every=every, undo=undo)
@@ -258,7 +282,105 @@ class Site:
         left = max(0.0, deadline - time.monotonic())
         lifted = change.causes or tuple(change.record.lifted)
         found = self._wait(change.record, lifted, closing=False, timeout=left, progress=progress, trouble=trouble)
+        if change.causes:
+            self._keep("opened" if found.safe else "not confirmed open", found, operator, tally=self._tally(change))
         return change, found
+
+    def forget(self, member: str, *, reason: str = "", operator: Operator | None = None) -> Report | None:
+        """Take a member off the registry, on a person's word that its process is over; the history keeps who said so.
+
+        Args:
+            member: Its id, or the beginning of it that no other id shares; also one that is not registered.
+            reason: How the person knows.
+            operator: Who says so.
+
+        Returns:
+            Its last report, or None if it was not registered.
+
+        Raises:
+            ConfigurationError: More than one member begins like that, or one that reports.
+        """
+        look = self.look()
+        found = [m for m in self._registered(look) if m.report.id.startswith(member)]
+        if len(found) > 1:
+            raise ConfigurationError(
+                f"{member!r} is the beginning of {len(found)} ids: write more of it. Nothing was changed"
+            )
+        if found and found[0].silent_seconds <= ttl_seconds(found[0].report) and not found[0].report.gone:
+            raise ConfigurationError(
+                f"{found[0].report.name} reported {found[0].silent_seconds:.1f} s ago: it is at work, and is not "
+                "forgotten. Nothing was changed"
+            )
+        report = found[0].report if found else None
+        self.store.forget(report.id if report is not None else member)
+        operator = operator or self.operator
+        history.write(
+            self.store,
+            state_folder(),
+            history.Entry(
+                at=history.instant(look.census.reading.at),
+                site=self.name,
+                what="forgot",
+                by=operator.name,
+                host=operator.host,
+                epoch=look.record.epoch if look.record is not None else 0,
+                reason=reason,
+                missing=(report.name if report is not None else member,),
+            ),
+        )
+        return report
+
+    def history(self, *, last: int = history.KEEP) -> list[history.Entry]:
+        """Return what was done to the site, oldest first: the store's history, and what this host remembers of it.
+
+        Raises:
+            StoreUnreachable: The store did not answer, and this host remembers nothing.
+        """
+        return history.read(self.store, state_folder(), last=last)
+
+    @staticmethod
+    def _registered(look: Look) -> tuple[Member, ...]:
+        reports = look.census.reports
+        return confirm(look.record, reports, causes=(), closing=False, at=look.census.reading.at).members
+
+    def _tally(self, change: Change) -> dict[str, Any]:
+        """Return what all members counted while the causes that were lifted stood."""
+        since = min((lift.epoch for lift in map(change.record.lifted.get, change.causes) if lift), default=0)
+        try:
+            reports = [Report.load(seen.member, seen.report) for seen in self.store.census().reports]
+        except StoreUnreachable:
+            return {}
+        tallies = (r.tally for r in reports if isinstance(r.tally.get("epoch"), int) and r.tally["epoch"] >= since)
+        return history.tally_of({k: v for k, v in tally.items() if k != "epoch"} for tally in tallies)
+
+    def _keep(
+        self,
+        what: str,
+        found: Confirmation,
+        operator: Operator,
+        *,
+        seconds: float | None = None,
+        tally: Mapping[str, Any] | None = None,
+    ) -> None:
+        conditions = Counter(str(m.condition) for m in found.members)
+        history.write(
+            self.store,
+            state_folder(),
+            history.Entry(
+                at=history.instant(found.at),
+                site=self.name,
+                what=what,
+                by=operator.name,
+                host=operator.host,
+                epoch=found.epoch,
+                causes=found.causes,
+                seconds=seconds,
+                level="app only" if found.closing and found.safe else "",
+                members=dict(conditions),
+                missing=found.missing,
+                tally=tally or {},
+            ),
+        )
 
     def _wait(
         self,
@@ -275,6 +397,8 @@ class Site:
         while True:
             try:
                 last = self._confirmation(known, causes, closing=closing)
+                if last.safe:
+                    last = self._settled(last, deadline)
             except StoreUnreachable as error:
                 if time.monotonic() >= deadline:
                     raise StoreUnreachable(_lost_while_waiting(error, last, closing)) from error
@@ -314,6 +438,15 @@ class Site:
             incarnation_seconds=census.reading.incarnation_seconds,
             forgotten=census.forgotten,
         )
+
+    def _settled(self, found: Confirmation, deadline: float) -> Confirmation:
+        """Add what keeps the store from surviving its server with this: copies or a disk that lack it (rule 12)."""
+        lacking = self.store.settled(max(0.0, min(deadline - time.monotonic(), SETTLE_SECONDS)))
+        if not lacking:
+            return found
+        if not found.closing:
+            lacking += ": the site may come back read-only"
+        return replace(found, problems=(*found.problems, lacking))
 
     def _hint(self, seconds: float) -> None:
         try:

@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
-from . import changes
+from . import changes, history
 from .changes import Change, Operator
 from .clock import Clock, SystemClock, boottime
 from .errors import ConfigurationError, Error, StoreUnreachable
@@ -31,7 +31,6 @@ from .record import BLOCK, OPERATOR
 from .state import State
 from .stores import Store, redacted, store_from_url
 from .tally import Tally
-from .transitions import vouched
 
 T = TypeVar("T")
 logger = logging.getLogger("readonly")
@@ -127,6 +126,10 @@ class Switch:
         self._followers: dict[int, Follower] = {}
         self._guards: tuple[Guard, ...] = ()
         # Adding and taking out are single operations of the interpreter: jobs in many threads wait by these.
+        # Counters are told since the last closing: that is what the morning after asks for.
+        self._tally_then: Mapping[str, Any] = {}
+        self._tally_epoch = 0
+        self._tally_closed = False
         self._callbacks: dict[object, Callable[[State], None]] = {}
         # What `on` has set, by the epoch that it returned: `confirm` asks for these very causes.
         self._set: dict[int, tuple[str, ...]] = {}
@@ -151,8 +154,12 @@ class Switch:
         return cls(store_from_url(url), lease=lease, boot=boot, runs=runs, role=role, interval=interval)
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None) -> Switch:
+    def from_env(cls, environ: Mapping[str, str] | None = None, *, create: bool = True) -> Switch:
         """Return a switch as the environment says: READONLY_STORE, _LEASE, _BOOT, _RUNS, _ROLE, _DISABLED.
+
+        Args:
+            environ: The environment; None: this process's.
+            create: Whether an SQLite store may be made: the site may, a command may not.
 
         Raises:
             ConfigurationError: A variable is missing or can't be right; the message names it.
@@ -178,7 +185,7 @@ class Switch:
             raise ConfigurationError(f"READONLY_BOOT={boot!r} is not a choice: use 'closed' or 'open'")
         inert = _flag("READONLY_DISABLED", environ.get("READONLY_DISABLED", ""))
         try:
-            store = store_from_url(url)
+            store = store_from_url(url, create=create)
         except ConfigurationError as error:
             raise ConfigurationError(f"READONLY_STORE: {error}") from error
         try:
@@ -546,7 +553,10 @@ class Switch:
             "namespace": process_namespace(),
             "role": self._role or "job",
             "library": _version(),
-            "tally": self.tally.totals(),
+            "tally": {
+                **history.tally_since(self.tally.totals(), self._tally_then),
+                "epoch": self._tally_epoch,
+            },
         }
 
     def _drained(self) -> None:
@@ -555,6 +565,9 @@ class Switch:
             follower.wake()
 
     def _tell(self, state: State) -> None:
+        if state.causes and not self._tally_closed:
+            self._tally_then, self._tally_epoch = self.tally.totals(), state.epoch
+        self._tally_closed = bool(state.causes)
         for callback in list(self._callbacks.values()):
             try:
                 callback(state)
@@ -649,7 +662,7 @@ class Switch:
 
         def look(store: Store) -> Confirmation | None:
             # A member of the memory: what the store lost while we wait goes back (design rule 12).
-            record, census = changes.survey(store, vouched(follower.known))
+            record, census = changes.survey(store, follower.known.record)
             if record is None or record.epoch < wanted:
                 return None
             standing = [c.id for c in State.at(census.reading.at, record).causes]

@@ -104,7 +104,13 @@ def without_causes(record: Record, ids: Iterable[str], *, at: datetime, by: str,
     for cause in record.causes:
         if cause.id in wanted:
             lifted[cause.id] = Lift(
-                id=cause.id, at=at, by=by, since=cause.since, sessions=cause.sessions, undone=undone
+                id=cause.id,
+                at=at,
+                by=by,
+                since=cause.since,
+                sessions=cause.sessions,
+                undone=undone,
+                epoch=cause.epoch,
             )
     return trimmed(_changed(replace(record, lifted=lifted), at=at, by=by), at=at)
 
@@ -325,13 +331,6 @@ def _worth(known: Knowledge, theirs: Record | None) -> Record | None:
     if theirs is not None and theirs.lineage > record.lineage:
         return record  # overruled by a person's `init`; joining says so
     return replace(record, lineage="")
-
-
-def vouched(known: Knowledge) -> Record | None:
-    """Return what this process may write into a store for others: whole only if its own knowledge is settled."""
-    if known.record is None or known.settled:
-        return known.record
-    return replace(known.record, lineage="")
 
 
 def _learn_nothing(known: Knowledge) -> tuple[Knowledge, bytes | None]:

@@ -11,7 +11,9 @@ from .. import __version__
 from ..site import Site
 from .change import off, on, wait
 from .common import Options
+from .history import history
 from .init import init
+from .job import job
 from .options import Text
 from .show import members, status
 from .terminal import INTERRUPTED, usage_error
@@ -20,8 +22,9 @@ HELP = """Make a running site read-only while you do something irreversible, and
 
 \b
 Before the night    init
-The night           on  wait  off
-                    status  members
+The night           on  wait  off          job -- COMMAND
+                    status  members [forget]
+The morning after   history [show]
 
 \b
   {program} on --for 45m --reason "INC-441" && ./irreversible
@@ -93,7 +96,7 @@ def command_group(site: Callable[[], Site] | None = None) -> click.Group:
             make_site=site,
         )
 
-    for command in (init, on, wait, off, status, members):
+    for command in (init, on, wait, off, job, status, members, history):
         group.add_command(command)
     return group
 

@@ -82,17 +82,23 @@ def on(
             reason=reason, expected=expected, message=message, sessions=sessions, operator=options.operator()
         )
         _say_set(change, options, output)
+        # Asked for when it is set: nothing may delay that.
+        warnings = site.warnings()
+        for warning in warnings:
+            output.line(f"warning: {printable(warning)}")
         if not wait:
             output.line(f"Set, not confirmed. Start nothing irreversible before: {options.typed('wait')}")
             state = State.at(change.reading.at, change.record)
-            output.result(OK, **state_fields(state), safe=False, confirmed=False, cause=change.causes[0])
+            output.result(
+                OK, **state_fields(state), safe=False, confirmed=False, cause=change.causes[0], warnings=list(warnings)
+            )
         started = time.monotonic()
         with Progress(output) as progress:
             output.standing = lambda why: _stands_unproven(why, change, progress, options, site, output)
             found = site.wait_closed(
                 change, timeout=timeout.total_seconds(), progress=progress.show, trouble=progress.trouble
             )
-        _conclude_closed(found, timeout, options, output, seconds=time.monotonic() - started)
+        _conclude_closed(found, timeout, options, output, seconds=time.monotonic() - started, warnings=list(warnings))
 
     run(body, output)
 
@@ -158,11 +164,11 @@ def wait(options: common.Options, timeout: timedelta, expect: str | None, as_jso
 
 
 def _conclude_closed(
-    found: Confirmation, timeout: timedelta, options: common.Options, output: Output, *, seconds: float
+    found: Confirmation, timeout: timedelta, options: common.Options, output: Output, *, seconds: float, **said: Any
 ) -> None:
     for line in role_lines(found):
         output.line("  " + line)
-    fields = {"mode": str(Mode.READ_ONLY), **confirmation_fields(found), "seconds": round(seconds, 3)}
+    fields = {"mode": str(Mode.READ_ONLY), **confirmation_fields(found), "seconds": round(seconds, 3), **said}
     if found.safe:
         output.line(
             f"SAFE ({LEVEL}) after {seconds:.1f} s: no write of {counted(len(found.members), 'member')} can commit any "

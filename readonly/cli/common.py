@@ -60,6 +60,7 @@ class Options:
                 f"{redacted(site.store.url)} is the store of {site.name}; you said --site {self.expected_site}. "
                 "Nothing was changed"
             )
+        site.operator = self.operator()
         if expect is not None:
             site.expect.update(parse_expect(expect))
         return site

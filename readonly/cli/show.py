@@ -12,6 +12,7 @@ from ..members import Confirmation, Member
 from ..record import Mode
 from ..site import Look, Site, no_record
 from . import common
+from .history import forget
 from .options import expect_option, json_option
 from .terminal import NO_STORE, NOT_PROVEN, OK, Interrupted, Output, run
 from .words import (
@@ -49,12 +50,9 @@ def status(options: common.Options, wanted: str | None, as_json: bool) -> None:
         look = common.first_line(site, options, output)
         found = common.judged(look, site)
         _show(look, found, site, options, output)
-        owners = other_owners()
-        if owners:
-            output.line(
-                f"warning: {', '.join(owners)} also install a top-level `readonly` package: which of them is imported "
-                "is chance; uninstall them"
-            )
+        warnings = [*site.warnings(), *other_owners()]
+        for warning in warnings:
+            output.line(f"warning: {printable(warning)}")
         mode = look.state.mode
         safe = found.safe and mode is Mode.READ_ONLY
         is_so = {"writable": mode is Mode.WRITABLE, "read-only": mode is Mode.READ_ONLY, "safe": safe}
@@ -72,7 +70,7 @@ def status(options: common.Options, wanted: str | None, as_json: bool) -> None:
             protected=look.record.protected if look.record is not None else None,
             store=site.shown_store,
             unreadable=look.unreadable.why if look.unreadable is not None else None,
-            warnings=owners,
+            warnings=warnings,
         )
 
     run(body, output)
@@ -123,13 +121,16 @@ def _show_unreadable(unreadable: UnreadableRecord, options: common.Options, outp
         output.line(f"To start anew, lifting everything that stands: {options.typed(f'init --replace {output.site}')}")
 
 
-@click.command(short_help="List the processes that report.")
+@click.group(invoke_without_command=True, short_help="List the processes that report.")
 @click.option("--all", "show_all", is_flag=True, help="One line each, with its id and what it runs.")
 @expect_option
 @json_option
-@click.pass_obj
-def members(options: common.Options, show_all: bool, expect: str | None, as_json: bool) -> None:
+@click.pass_context
+def members(context: click.Context, show_all: bool, expect: str | None, as_json: bool) -> None:
     """List the processes that report, by role and host; the silent ones and those that lag first, one by one."""
+    if context.invoked_subcommand is not None:
+        return
+    options: common.Options = context.obj
     output = Output(as_json=as_json or options.as_json)
     output.standing = lambda why: _away(why, output)
 
@@ -167,6 +168,14 @@ def _place(member: Member) -> tuple[str, str, int]:
 
 
 def other_owners() -> list[str]:
-    """Return other distributions that install a top-level `readonly` package: pip overwrites without asking."""
-    owners = importlib.metadata.packages_distributions().get("readonly", [])
-    return sorted({o for o in owners if o != "readonly-mode"})
+    """Warn of other distributions that install a top-level `readonly` package: pip overwrites without asking."""
+    owners = sorted({*importlib.metadata.packages_distributions().get("readonly", [])} - {"readonly-mode"})
+    if not owners:
+        return []
+    return [
+        f"{', '.join(owners)} also install a top-level `readonly` package: which of them is imported is chance; "
+        "uninstall them"
+    ]
+
+
+members.add_command(forget)

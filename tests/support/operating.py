@@ -232,9 +232,8 @@ class Shop:
 
     def silent_member(self, seconds: float, **said: Any) -> Report:
         """Have a process on another machine have fallen silent so long ago."""
-        report = Report(
-            id=secrets.token_hex(16), host="web-2", pid=4711, namespace="elsewhere", **{"role": "web"} | said
-        )
+        told = {"id": secrets.token_hex(16), "role": "web"} | said
+        report = Report(host="web-2", pid=4711, namespace="elsewhere", **told)
         past = SQLiteStore(self.folder / "shop.db", site=self.name, clock=Past(timedelta(seconds=seconds)))
         past.report(report.id, report.dump(), keep_seconds=3600)
         past.close()

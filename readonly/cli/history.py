@@ -1,0 +1,158 @@
+"""Commands for the morning after, and a person's word about a lost member: history, history show, members forget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from ..history import KEEP, Entry
+from . import common
+from .options import Text, json_option
+from .terminal import FAILED, OK, Output, Refusal, run
+from .words import printable, spoken
+
+
+@click.group(invoke_without_command=True, short_help="What was done, by whom, and what it was worth.")
+@click.option("--last", type=click.IntRange(1, KEEP), default=20, show_default=True, help="So many entries.")
+@json_option
+@click.pass_context
+def history(context: click.Context, last: int, as_json: bool) -> None:
+    """Show what was done to the site: by whom, from where, why, for how long, and whether it was proven.
+
+    The store's history, and what this host remembers of it; a lost one never affects the site.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    options: common.Options = context.obj
+    output = Output(as_json=as_json or options.as_json)
+
+    def body() -> None:
+        site = options.site()
+        output.site = site.name
+        found = site.history(last=last)
+        output.line(f"{site.name} · {site.shown_store} · {len(found)} entries")
+        for entry in found:
+            output.line(_line(entry))
+            output.event("entry", **_fields(entry))
+        output.result(OK, entries=len(found))
+
+    run(body, output)
+
+
+@history.command(short_help="One read-only time, as proof for the morning after.")
+@click.argument("epoch", type=click.IntRange(1))
+@json_option
+@click.pass_obj
+def show(options: common.Options, epoch: int, as_json: bool) -> None:
+    """Show the read-only time that EPOCH belongs to: who, why, confirmed or not, what was refused, who opened it."""
+    output = Output(as_json=as_json or options.as_json)
+
+    def body() -> None:
+        site = options.site()
+        output.site = site.name
+        found = _time_of(site.history(), epoch)
+        if not found:
+            raise Refusal(f"the history knows no read-only time of epoch {epoch}. readonlyctl history lists it", FAILED)
+        end = found[-1]
+        closed = found[0]
+        output.line(f"{site.name}   {closed.at} - {end.at if end.what in _OPENING else 'still read-only'}")
+        for entry in found:
+            output.line("  " + _line(entry))
+            for line in _details(entry):
+                output.line("      " + line)
+        output.result(OK, entries=[_fields(entry) for entry in found])
+
+    run(body, output)
+
+
+_OPENING = ("off", "undo", "opened", "not confirmed open")
+
+
+def _time_of(entries: Sequence[Entry], epoch: int) -> list[Entry]:
+    """Return the entries of one read-only time: from the first `on` at or before that epoch to what opened it."""
+    times: list[list[Entry]] = []
+    standing: set[str] = set()
+    for entry in entries:
+        if entry.what == "on" and not standing:
+            times.append([])
+        if entry.what == "on":
+            standing |= set(entry.causes)
+        if times:
+            times[-1].append(entry)
+        if entry.what in ("off", "undo", "init"):
+            standing -= set(entry.causes) if entry.what != "init" else standing
+    for number, time in enumerate(times):
+        until = times[number + 1][0].epoch if number + 1 < len(times) else None
+        if time[0].epoch <= epoch and (until is None or epoch < until) and epoch <= max(e.epoch for e in time):
+            return time
+    return []
+
+
+def _line(entry: Entry) -> str:
+    text = f"{entry.at[:19].replace('T', ' ')} UTC  epoch {entry.epoch}  {entry.what:<9}  {printable(entry.by)}"
+    if entry.host and not entry.by.endswith("@" + entry.host):
+        text += f" @ {printable(entry.host)}"
+    if entry.what in ("off", "undo") and entry.seconds is not None:
+        text += f"   after {spoken(entry.seconds)}"
+    elif entry.seconds is not None:
+        text += f"   {entry.seconds:.1f} s"
+    if entry.level:
+        text += f"   SAFE ({entry.level})"
+    if entry.causes and entry.what in ("on", "off", "undo"):
+        text += f"   {printable(', '.join(entry.causes))}"
+    if entry.reason:
+        text += f'   "{printable(entry.reason)}"'
+    return text
+
+
+def _details(entry: Entry) -> list[str]:
+    lines = []
+    if entry.message:
+        lines.append(f'visitors read   "{printable(entry.message)}"')
+    if entry.members:
+        lines.append(
+            "members         " + ", ".join(f"{n} {printable(what)}" for what, n in sorted(entry.members.items()))
+        )
+    lines += [f"missing         {printable(what)}" for what in entry.missing]
+    for key in ("refused", "escaped", "bypassed", "ended"):
+        number = entry.tally.get(key)
+        if isinstance(number, int) and number:
+            by = entry.tally.get(f"{key}_by_route")
+            routes = ""
+            if isinstance(by, dict) and by:
+                most = sorted(by.items(), key=lambda item: -item[1])[:5]
+                routes = "   " + ", ".join(f"{printable(str(route))} ({n})" for route, n in most)
+            lines.append(f"{key:<15} {number}{routes}")
+    return lines
+
+
+def _fields(entry: Entry) -> dict[str, Any]:
+    fields = asdict(entry)
+    fields.pop("site")
+    return {**fields, "causes": list(entry.causes), "missing": list(entry.missing)}
+
+
+@click.command(short_help="Take a member off whose process is over, on your word.")
+@click.argument("member", type=Text())
+@click.option("--reason", type=Text(), required=True, help="How you know that its process is over. In the history.")
+@json_option
+@click.pass_obj
+def forget(options: common.Options, member: str, reason: str, as_json: bool) -> None:
+    """Take MEMBER (its id, or enough of it) off the registry: nobody waits for it any more.
+
+    If its process lives on, it may still commit writes after "safe". `members --all` shows the ids.
+    """
+    output = Output(as_json=as_json or options.as_json)
+
+    def body() -> None:
+        site = options.site()
+        common.headline(site, options, output)
+        report = site.forget(member, reason=reason)
+        name = printable(report.name) if report is not None else f"{printable(member)} (not registered)"
+        output.line(f"Forgotten: {name}. On your word; it is in the history.")
+        output.result(OK, member=report.id if report is not None else member, registered=report is not None)
+
+    run(body, output)

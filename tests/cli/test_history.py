@@ -1,0 +1,106 @@
+"""`readonlyctl history`, `history show` and `members forget`: the morning after, and a person's word."""
+
+from __future__ import annotations
+
+import json
+
+from support.operating import Member, Shop, json_lines
+
+Served = tuple[Shop, Member]
+
+
+def entries(shop: Shop) -> list[tuple[str, str]]:
+    """Return what was done, and by whom."""
+    lines = json_lines(shop.here("history", "--json", "--last", "1000").stdout)
+    return [(line["what"], line["by"]) for line in lines if line["event"] == "entry"]
+
+
+def test_everything_that_is_done_is_kept(served: Served) -> None:
+    """Who, what, why, for how long, and whether it was proven; in the store and on this host."""
+    shop, _ = served
+    before = len(entries(shop))
+    assert shop.here("on", "--reason", "INC-441", "--message", "moving").returncode == 0
+    assert shop.here("--as", "ben", "on").returncode == 0
+    assert shop.here("--as", "ben", "off").returncode == 3
+    assert shop.here("off").returncode == 0
+    done = entries(shop)[before:]
+    assert done == [
+        ("on", "anna"),
+        ("confirmed", "anna"),
+        ("on", "ben"),
+        ("confirmed", "ben"),
+        ("off", "ben"),
+        ("opened", "ben"),
+        ("off", "anna"),
+        ("opened", "anna"),
+    ]
+    kept = (shop.folder / "state" / "shop-history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["what"] for line in kept][-8:] == [what for what, _ in done]
+
+
+def test_one_read_only_time_is_shown_whole(served: Served) -> None:
+    """From the first `on` to what opened it, by any epoch in it; what visitors read and who was there included."""
+    shop, _ = served
+    shop.here("on", "--reason", "INC-441", "--message", "moving")
+    record = shop.look().record
+    assert record is not None
+    shop.here("off")
+    shown = shop.here("history", "show", str(record.epoch))
+    assert shown.returncode == 0
+    for text in ("INC-441", "moving", "SAFE (app only)", "1 obeys", "off", "opened"):
+        assert text in shown.stdout
+    assert "INC-441" not in shop.here("history", "show", str(record.epoch + 2)).stdout
+    unknown = shop.here("history", "show", "999999")
+    assert unknown.returncode == 1
+    assert "knows no read-only time" in unknown.stderr
+
+
+def test_a_lost_history_affects_nothing_and_this_host_remembers(served: Served) -> None:
+    """Wiped in the store, it is read from this host's file."""
+    shop, _ = served
+    shop.here("on", "--reason", "before the loss")
+    shop.here("off")
+    shop.store.append("history", b"{}", keep=1)
+    assert shop.here("status", "--expect", "writable").returncode == 0
+    assert "before the loss" in shop.here("history").stdout
+
+
+def test_what_was_written_by_others_is_harmless(served: Served) -> None:
+    """Reasons are printed with nothing that a terminal would obey; what can't be read is left out."""
+    shop, _ = served
+    shop.here("on", "--reason", "a\x1b[2Jb")
+    shop.here("off")
+    shop.store.append("history", b"\xff not json", keep=1000)
+    shop.store.append("history", b'{"at": 1}', keep=1000)
+    shown = shop.here("history")
+    assert shown.returncode == 0
+    assert "\x1b" not in shown.stdout
+
+
+def test_a_lost_member_is_forgotten_on_somebodys_word(served: Served) -> None:
+    """It blocks until then; the history says who said so, and why."""
+    shop, _ = served
+    lost = shop.silent_member(120.0)
+    assert shop.here("on", "--timeout", "1s").returncode == 3
+    without = shop.here("members", "forget", lost.id[:8])
+    assert without.returncode == 2  # a reason is wanted
+    done = shop.here("members", "forget", lost.id[:8], "--reason", "powered off in IPMI")
+    assert done.returncode == 0, done.stderr
+    assert "web-2" in done.stdout
+    assert shop.here("wait", "--timeout", "10s").returncode == 0
+    assert ("forgot", "anna") in entries(shop)
+    assert "powered off in IPMI" in shop.here("history").stdout
+
+
+def test_a_member_at_work_is_not_forgotten(served: Served) -> None:
+    """Nor is one of several that begin alike; nothing is changed."""
+    shop, _ = served
+    (report,) = [json.loads(seen.report) for seen in shop.look().census.reports if not json.loads(seen.report)["gone"]]
+    refused = shop.here("members", "forget", report["id"], "--reason", "I think so")
+    assert refused.returncode == 2
+    assert "it is at work" in refused.stderr
+    one, other = shop.silent_member(120.0, id="aa" * 16), shop.silent_member(120.0, id="ab" * 16)
+    ambiguous = shop.here("members", "forget", "a", "--reason", "both")
+    assert ambiguous.returncode == 2
+    for report in (one, other):
+        assert shop.here("members", "forget", report.id, "--reason", "over").returncode == 0
