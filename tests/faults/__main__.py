@@ -14,10 +14,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from faults import versions
 from faults.checker import Wanted
-from faults.nemesis import NAMES
+from faults.nemesis import NAMES, SENTINEL_NAMES
 from faults.rounds import Plan, Round
 from support.postgres_server import PostgresServer
 from support.redis_server import RedisServer
+from support.redis_topology import Topology
 
 # At worst (both of a cycle's faults last long) a cycle takes ten seconds.
 SECONDS_A_SPAN = 12.0
@@ -32,11 +33,18 @@ def main() -> int:
     words.add_argument("--cycles", type=int, default=1_000_000, help="no more cycles than these")
     words.add_argument("--kinds", default="", help="only these, by parts of their names, separated by commas")
     words.add_argument("--sabotage", default="", help="break the library on purpose, to see it found out")
+    words.add_argument(
+        "--sentinel", action="store_true", help="a primary, a replica and three Sentinels, and failovers"
+    )
     words.add_argument("--keep", type=Path, default=None, help="keep history and logs in this folder")
     given = words.parse_args()
     seed = secrets.randbelow(1_000_000) if given.seed is None else given.seed
     parts = [part.strip() for part in given.kinds.split(",") if part.strip()]
-    kinds = [name for name in NAMES if not parts or any(part in name for part in parts)]
+    kinds = [
+        name
+        for name in (SENTINEL_NAMES if given.sentinel else NAMES)
+        if not parts or any(part in name for part in parts)
+    ]
     folder = given.keep or Path(tempfile.mkdtemp(prefix="readonly-faults-"))
     folder.mkdir(parents=True, exist_ok=True)
     print(f"seed {seed}, {given.seconds:g} s, history in {folder}", flush=True)
@@ -52,7 +60,7 @@ def main() -> int:
     # The log is read at the end, so that nothing of it may be thrown away before.
     postgres = PostgresServer("wal_keep_size=4GB", "max_wal_size=4GB").start()
     try:
-        redis = RedisServer().start()
+        redis = Topology() if given.sentinel else RedisServer().start()
         try:
             one = Round(
                 plan,
@@ -73,7 +81,9 @@ def main() -> int:
     if verdict.good and given.keep is None:
         shutil.rmtree(folder)
     else:
-        print(f"history and logs: {folder}; again: python -m tests.faults --seed {seed} --seconds {given.seconds:g}")
+        again = f"--seed {seed} --seconds {given.seconds:g}" + (" --sentinel" if given.sentinel else "")
+        again += f" --kinds '{given.kinds}'" if given.kinds else ""
+        print(f"history and logs: {folder}; again: python -m tests.faults {again}")
     return 0 if verdict.good else 1
 
 

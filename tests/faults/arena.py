@@ -22,6 +22,7 @@ from faults.history import Life, Recorder
 from faults.worker import Settings
 from support import children
 from support.redis_server import RedisServer
+from support.redis_topology import Topology
 from support.tcp_proxy import TcpProxy
 from support.waiting import eventually
 
@@ -58,17 +59,18 @@ class Arena:
     Args:
         folder: For logs and histories.
         database: URL of the workers' database.
-        redis: The server, running.
+        redis: The server, running; or a primary, its replica and Sentinels.
         recorder: Where it says who lives.
         sabotage: What is broken in every worker.
     """
 
     def __init__(
-        self, folder: Path, database: str, redis: RedisServer, recorder: Recorder, *, sabotage: str = ""
+        self, folder: Path, database: str, redis: RedisServer | Topology, recorder: Recorder, *, sabotage: str = ""
     ) -> None:
         self.folder = folder
         self.database = database
-        self.redis = redis
+        self.topology = redis if isinstance(redis, Topology) else None
+        self._redis = redis
         self.recorder = recorder
         self.sabotage = sabotage
         self.events = folder / "workers.jsonl"
@@ -79,7 +81,7 @@ class Arena:
         self.step_clock(0.0)
         self.hold = folder / "hold"
         self.slots: dict[int, Slot] = {}
-        self.operators = TcpProxy(redis.port)
+        self.operators = TcpProxy(self.redis.port)
         # Processes that were killed, by pid, for operators to know whom they may vouch for.
         self.dead: set[int] = set()
         self._stopped: set[int] = set()
@@ -88,12 +90,19 @@ class Arena:
         self._lock = threading.Lock()
 
     @property
+    def redis(self) -> RedisServer:
+        """The server that takes writes."""
+        return self._redis.primary if isinstance(self._redis, Topology) else self._redis
+
+    @property
     def operators_url(self) -> str:
         """The store's URL as operators use it, through their own proxy."""
         return self.url(self.operators)
 
     def url(self, proxy: TcpProxy | None) -> str:
-        """Return the store's URL through a proxy, or past all."""
+        """Return the store's URL through a proxy, or past all; Sentinels name servers that are behind none."""
+        if self.topology is not None:
+            return self.topology.url(SITE)
         port = proxy.port if proxy is not None else self.redis.port
         return f"redis://127.0.0.1:{port}/0?site={SITE}"
 

@@ -2,8 +2,6 @@
 
 The schedule is a pure function of its seed and of the kinds it may choose from: a round is replayed by them. What
 then meets what is up to the machine, so that a replay does the same and need not show the same.
-
-A Sentinel failover becomes a kind of its own when a store can follow one: `KINDS` and `Nemesis._break` are where.
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ from itertools import count
 
 from faults.arena import OPERATORS, Arena
 from faults.history import Fault, Life, Recorder
+from support.redis_server import RedisServer
 from support.tcp_proxy import Mode
 
 # When a fault begins: before `on` is typed, while it waits, once it said "safe", or just before `off` is typed.
@@ -70,7 +69,18 @@ KINDS: tuple[Kind, ...] = (
     Kind("clock an hour back", "clock", ANY_TIME, 0.5, 1.5),
     Kind(TWO_OPERATORS, "operators", (BEFORE,)),
 )
+# Only where there is a replica: the primary is killed, and Sentinels make the other one primary. In the second kind the
+# replica was cut off before, so that whatever was written meanwhile is lost.
+FAILOVERS: tuple[Kind, ...] = (
+    Kind("failover", "store", ANY_TIME),
+    Kind("failover that loses writes", "store", ANY_TIME, 0.4, 1.5),
+)
 NAMES: tuple[str, ...] = tuple(kind.name for kind in KINDS)
+SENTINEL_NAMES: tuple[str, ...] = (
+    *(kind.name for kind in FAILOVERS),
+    *("pause all commands", "pause writes", "flush"),
+    *(kind.name for kind in KINDS if kind.group in ("worker", "clock", "operators")),
+)
 # What the operators' connection suffers when it is cut off: they can't know whether they were heard.
 CUTS = (Mode.SWALLOW, Mode.SWALLOW_ANSWERS, Mode.STALL, Mode.RESET)
 _LINKS = {
@@ -145,7 +155,7 @@ def schedule(
 
     def draw(*, but: str = "") -> Kind | None:
         if not [kind for kind in deck if kind.group != but]:
-            more = [kind for kind in KINDS if kind.name in kinds]
+            more = [kind for kind in (*KINDS, *FAILOVERS) if kind.name in kinds]
             chance.shuffle(more)
             deck.extend(more)
         found = next((kind for kind in deck if kind.group != but), None)
@@ -274,6 +284,12 @@ class Nemesis:
                 redis.command("CLIENT", "PAUSE", milliseconds, "WRITE")
             case "debug sleep":
                 return self._sleep(seconds)
+            case "failover":
+                return self._fail_over(redis)
+            case "failover that loses writes":
+                assert arena.topology is not None
+                arena.topology.isolate(redis)
+                return lambda: self._fail_over(redis)()
             case "stop":
                 arena.stop_worker(planned.slot)
                 return lambda: arena.continue_worker(planned.slot)
@@ -294,6 +310,17 @@ class Nemesis:
             case other:
                 raise ValueError(f"{other!r} is no kind of fault")
         return lambda: None
+
+    def _fail_over(self, primary: RedisServer) -> Callable[[], None]:
+        topology = self.arena.topology
+        assert topology is not None
+        primary.kill()
+
+        def heal() -> None:
+            topology.failed_over(primary)
+            topology.heal()
+
+        return heal
 
     def _sleep(self, seconds: float) -> Callable[[], None]:
         # Answered when it is over; nobody waits for that.

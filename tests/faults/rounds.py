@@ -28,6 +28,7 @@ from readonly.stores import store_from_url
 from support import children
 from support.postgres_server import PostgresServer
 from support.redis_server import RedisServer
+from support.redis_topology import Topology
 
 # From the first fault that may come before `on` until `on`.
 LEAD_SECONDS = 0.3
@@ -78,7 +79,7 @@ class Round:
         folder: For logs and the history.
         postgres: A running server.
         database: A database on it that nobody else uses.
-        redis: A running server that nobody else uses.
+        redis: A running server that nobody else uses; or a primary, its replica and Sentinels.
         say: Called with a line for each cycle.
     """
 
@@ -89,7 +90,7 @@ class Round:
         folder: Path,
         postgres: PostgresServer,
         database: str,
-        redis: RedisServer,
+        redis: RedisServer | Topology,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.plan = plan
@@ -112,6 +113,7 @@ class Round:
             truth = stack.enter_context(Truth(self.postgres, self.database))
             truth.prepare()
             arena = stack.enter_context(Arena(self.folder, truth.url, self.redis, self._recorder, sabotage=broken))
+            # Sentinels, and where they stand, are known to all by their own addresses: no proxy is in between.
             load = Tail(arena.load_events)
             stack.callback(load.close)
             self._recorder.record(Began(plan.seed, time.monotonic(), tuple(plan.kinds), plan.sabotaged))
@@ -244,7 +246,7 @@ class Round:
         return False
 
     def _lift_strays(self, store: object) -> None:
-        """Lift what an `on` has set after its operator was told that the store is out of reach, and went on to `off`."""
+        """Lift what an `on` has set although its operator was told that it failed, and had nothing to lift."""
         for name in ("anna", "ben"):
             with contextlib.suppress(StoreUnreachable, NoRecord, NotYours, LostRace):
                 change = changes.turn_off(store, Operator(name, "desk"))  # type: ignore[arg-type]  # a store
