@@ -293,7 +293,7 @@ class StoreContract:
         """Whatever the store's settings are here: it tells, and changes nothing."""
         with self._opened() as store:
             before = store.read().record
-                assert "" not in store.warnings()
+            assert "" not in store.warnings()
             assert store.read().record == before
 
     # --- handles ------------------------------------------------------------------------------------------
