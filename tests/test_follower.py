@@ -300,6 +300,19 @@ def test_a_write_that_slips_in_while_the_view_is_swapped_is_counted(process: Pro
     assert (process.last.closed, process.last.in_flight) == (True, 1)
 
 
+def test_what_is_refused_is_not_waited_for(process: Process, store: Watched) -> None:
+    """Writes that come after the closing are counted, look and are refused: they hold up no drain."""
+    process.beat()
+    admitted = process.inflight.begin()
+    turn_on(store, ANN)
+    process.beat()
+    refused = process.inflight.begin()
+    process.inflight.end(admitted)
+    process.beat()
+    assert process.last.in_flight == 0
+    process.inflight.end(refused)
+
+
 def test_a_lift_opens(process: Process, store: Watched) -> None:
     """And is reported at once, for those who wait for it."""
     turn_on(store, ANN)

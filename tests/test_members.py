@@ -322,6 +322,22 @@ def test_a_registry_that_is_too_young_proves_nothing() -> None:
     assert judged(FOLLOWING, closing=False, incarnation_seconds=0.0).safe
 
 
+def test_who_was_known_before_the_registry_was_lost_is_missing() -> None:
+    """Until it has reported again, or a person has vouched for it; opening does not wait for it."""
+    asking = replace(OBEYING, knew=("m7",))
+    found = judged(asking, incarnation_seconds=1e6)
+    assert not found.safe
+    assert "readonlyctl members forget m7" in found.missing[0]
+    assert judged(asking, replace(OBEYING, id="m7")).safe
+    assert judged(asking, forgotten=["m7"]).safe
+    assert judged(replace(asking, causes=(), closed=False), closing=False).safe
+
+
+def test_a_record_that_nobody_made_whole_is_not_safe() -> None:
+    """Nobody who reports knows of before, so nobody knows who had begun to write."""
+    assert not judged(OBEYING, found=record(cause("c1"), lineage="")).safe
+
+
 # --- opening ---------------------------------------------------------------------------------------------------------
 
 

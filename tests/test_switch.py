@@ -427,6 +427,22 @@ def test_safe_is_said_when_the_last_write_ended(site: Site, switch: Switch) -> N
     assert not any(writes(one) for one in (switch, *others))
 
 
+def test_the_end_of_the_last_write_is_reported_at_once(site: Site, switch: Switch) -> None:
+    """Not at the next heartbeat, which may be far."""
+    rare = site.process(interval=20.0)
+    drains = threading.Event()
+
+    def progress(found: Confirmation) -> None:
+        if found.of(Condition.DRAINS):
+            drains.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        with rare.writing():
+            confirmed = pool.submit(switch.confirm, switch.on(by="ann").epoch, timeout=60, progress=progress)
+            assert drains.wait(10)
+        assert confirmed.result(10).safe
+
+
 def test_a_confirmation_that_runs_out_names_who_is_missing(site: Site, switch: Switch) -> None:
     """It is read-only all the same."""
     other = site.process()
