@@ -50,7 +50,9 @@ def _appends(connection: Connection) -> bool:
     """Return whether the server appends to a file and forces that to its disk."""
     if info(connection, "persistence").get("aof_enabled") != "1":
         return False
-    # With `no` the operating system decides when, and WAITAOF would wait for a write that nobody forces.
+    # With `no` the operating system decides when, and WAITAOF would wait for a write that nobody forces. (With
+    # `everysec` some servers answer up to a second early, redis/redis#13793: the kernel has it by then, so that only a
+    # machine that loses power loses it.)
     return _setting(connection, "appendfsync") != "no"
 
 

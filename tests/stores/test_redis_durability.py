@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from readonly import Switch, changes
 from readonly.errors import StoreUnreachable
+from readonly.site import Site
 from readonly.stores import Store, store_from_url
 from readonly.testing import put
 from support import missing
 from support.missing import ServerMissing
+from support.operating import ANNA, Shop, json_lines
 from support.redis_server import RedisServer
 from support.redis_topology import online
 from support.waiting import eventually
@@ -123,17 +127,22 @@ def test_another_run_of_the_server_settles_nothing(store: Store, own_redis: Redi
 
 
 def test_what_is_on_the_disk_is_settled(appending: RedisServer) -> None:
-    """A second passes until it is, at most; before that it is said that it is not."""
+    """A second passes until it is, at most."""
     with contextlib.closing(store_from_url(appending.url("shop"))) as store:
+        for record in (b"1", b"2", b"3"):
+            put(store, record)
+            assert store.settled(10.0) == ""
 
-        def soon_after_a_write() -> bool:
-            put(store, b"1")
-            put(store, b"2")
-            return store.settled(0.0) == "the store can lose it: the server has not written it to its disk yet"
 
-        if "unknown command" not in _refusal(appending, "WAITAOF", "0", "0", "1"):  # Redis 7.2, Valkey
-            eventually(soon_after_a_write, 10, what="a write that is not on the disk yet")
-        assert store.settled(10.0) == ""
+def test_what_is_not_on_the_disk_can_be_lost(appending: RedisServer) -> None:
+    """A disk that never has it: here because nobody forces it to, and the server may not be asked for that setting."""
+    if "unknown command" in _refusal(appending, "WAITAOF", "0", "0", "1"):
+        pytest.skip("needs WAITAOF: Redis 7.2 or Valkey")
+    appending.command("CONFIG", "SET", "appendfsync", "no")
+    appending.command("ACL", "SETUSER", "app", "on", ">p", "~*", "&*", "+@all", "-config")
+    with contextlib.closing(store_from_url(appending.url("shop").replace("//", "//app:p@", 1))) as store:
+        put(store, b"1")
+        assert store.settled(0.1) == "the store can lose it: the server has not written it to its disk yet"
 
 
 def test_a_disk_that_nobody_waits_for(appending: RedisServer) -> None:
@@ -225,3 +234,52 @@ def test_what_may_not_be_asked_is_not_warned_of(own_redis: RedisServer) -> None:
         own_redis.command("CONFIG", "SET", "maxmemory", "100mb")
         own_redis.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lfu")
         assert len(store.warnings()) == 1
+
+
+# --- what operators read ----------------------------------------------------------------------------------
+
+
+def test_on_is_not_safe_before_the_replicas_have_it(own_redis: RedisServer, replica: RedisServer) -> None:
+    """The site is read-only all the same; `off` says as much of itself."""
+    url = own_redis.url("shop")
+    with contextlib.closing(store_from_url(url)) as store:
+        changes.initialise(store, ANNA)
+    with contextlib.closing(Switch.from_url(url, interval=0.1)) as switch:
+        switch.start()
+        eventually(lambda: not switch.state.read_only, 20, what="it is writable")
+        site = Site(Switch.from_url(url))
+        assert site.on(timeout=20, operator=ANNA).safe
+        assert site.off(timeout=20, operator=ANNA)[1].safe
+        replica.pause()
+        safety = site.on(reason="migration", timeout=0.5, operator=ANNA)
+        assert safety.problems == ("the store can lose it: 0 of its 1 replicas have it",)
+        assert switch.state.read_only
+        _, found = site.off(timeout=0.5, operator=ANNA)
+        assert found.missing == (
+            "the store can lose it: 0 of its 1 replicas have it: the site may come back read-only",
+        )
+        replica.resume()
+        assert site.on(reason="migration", timeout=20, operator=ANNA).safe
+        assert site.off(timeout=20, operator=ANNA)[1].safe
+
+
+def test_commands_show_the_warnings(own_redis: RedisServer, tmp_path: Path) -> None:
+    """A line each for people, a field for programs; `on` says them once it is set."""
+    shop = Shop(own_redis.url("shop"), tmp_path)
+    changes.initialise(shop.store, ANNA)
+    own_redis.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    own_redis.command("CONFIG", "SET", "maxmemory", "100mb")
+    for command in (("status",), ("on", "--no-wait"), ("on", "--timeout", "10ms")):
+        lines = shop.here(*command).stdout.splitlines()
+        assert sum(line.startswith("warning: the store's server may evict the record") for line in lines) == 1
+        assert sum(line.startswith("warning: the store's server keeps nothing on its disk") for line in lines) == 1
+        result = json_lines(shop.here(*command, "--json").stdout)[-1]
+        assert (result["event"], len(result["warnings"])) == ("result", 2)
+    shop.store.close()
+
+
+def test_a_store_that_does_not_answer_is_warned_of_elsewhere(own_redis: RedisServer) -> None:
+    """The next call says so, with all that there is to say."""
+    site = Site(Switch.from_url(own_redis.url("shop")))
+    own_redis.kill()
+    assert site.warnings() == ()
