@@ -535,6 +535,7 @@ class Switch:
         self.view.shut()
         # Its lock may be held by a thread that is not here.
         self.tally = Tally()
+        self._tally_then, self._tally_epoch, self._tally_closed = {}, 0, False
         if hook:
             # Only right after the fork: later, a request of this very process may have been counted already.
             self.inflight.forget()

@@ -237,6 +237,27 @@ def test_forks_under_load(tmp_path: Path) -> None:
     )
 
 
+def test_a_childs_counters_begin_at_zero(tmp_path: Path) -> None:
+    """Also those that are told since the last closing: none is ever less than nothing."""
+    forks(
+        tmp_path,
+        """
+        switch.start()
+        for _ in range(5):
+            switch.tally.ended()
+        switch.on(by="ann")
+        until(lambda: switch._tally_then.get("ended") == 5)
+
+        def child():
+            switch.start()
+            switch.tally.ended()
+            until(lambda: [report.tally["ended"] for report in alive() if report.pid == os.getpid()] == [1])
+
+        assert in_child(child) == 0
+        """,
+    )
+
+
 def test_a_child_that_exits_says_goodbye_for_nobody_else(tmp_path: Path) -> None:
     """It never used the switch, or it did: its parent's registration stays."""
     forks(
