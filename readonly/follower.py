@@ -24,7 +24,7 @@ from .clock import Clock
 from .errors import Error, StoreUnreachable
 from .hostfile import HostFile
 from .inflight import InFlight
-from .members import Guarded, Report
+from .members import Guarded, Report, overdue_seconds
 from .record import LOCAL, TOMBSTONE_AGE, Cause, Mode
 from .state import UNKNOWN, State
 from .stores import Reading, Store, redacted
@@ -33,9 +33,9 @@ from .transitions import Knowledge, lapsed, learn, recalled
 T = TypeVar("T")
 logger = logging.getLogger("readonly")
 
-# A hundred reports a second cost Redis about 1% of a core, cold as its caches are at that rate (docs/measurements.md).
-# So the interval grows with the number of members, and their reports together stay at half of that.
-REPORTS_PER_SECOND = 50.0
+# At such rates a server's caches are cold, and a report costs about three bare pings: a hundred a second are more than
+# 1% of a core (docs/measurements.md). So the interval grows with the number of members, and together they stay at this.
+REPORTS_PER_SECOND = 40.0
 # The roster of a week, so that `on` can say who was there yesterday.
 KEEP_SECONDS = 7 * 24 * 3600.0
 # Members of a lost registry that one process keeps asking after.
@@ -204,7 +204,7 @@ class Follower:
     @property
     def stale_after(self) -> float:
         """Seconds without an attempt to reach the store after which a request looks for itself."""
-        return 3 * self.interval + self.store.timeout
+        return overdue_seconds(self.interval) + self.store.timeout
 
     @property
     def interval(self) -> float:

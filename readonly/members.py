@@ -24,8 +24,10 @@ from .record import VERSION, Record
 from .state import State
 from .stores import Seen
 
-# A member that missed so many of its own intervals is silent; one report may be late, two in a row hardly are.
+# A member that missed so many of its own intervals is silent; one report may be late, two in a row hardly are. Where
+# intervals are long, since members are many, lateness is no longer for that: who fails tries again within seconds.
 MISSED_INTERVALS = 3
+LATE_AT_MOST_SECONDS = 10.0
 SLACK_SECONDS = 1.0
 # Clocks of two machines may differ by so much in speed: a lease is over for others only after this share more.
 LEASE_DRIFT = 0.05
@@ -228,9 +230,14 @@ class Confirmation:
         return self
 
 
+def overdue_seconds(interval: float) -> float:
+    """Return how long after one report the next one can't be merely late."""
+    return interval + min((MISSED_INTERVALS - 1) * interval, LATE_AT_MOST_SECONDS)
+
+
 def ttl_seconds(report: Report) -> float:
     """Return after how many seconds without a report a member is silent."""
-    return MISSED_INTERVALS * report.interval + SLACK_SECONDS
+    return overdue_seconds(report.interval) + SLACK_SECONDS
 
 
 def confirm(

@@ -203,8 +203,9 @@ def test_an_expectation_that_makes_no_sense_is_named(text: str) -> None:
 
 
 def test_a_late_report_is_not_silence() -> None:
-    """Three intervals and a second."""
+    """Three intervals and a second; where intervals are long, ten seconds and a second more than one."""
     assert ttl_seconds(replace(OBEYING, interval=2.0)) == 7.0
+    assert ttl_seconds(replace(OBEYING, interval=25.0)) == 36.0
     assert condition(seen(OBEYING, silent=3.9)) == (Condition.OBEYS, False)
     assert condition(seen(OBEYING, silent=4.1)) == (Condition.LOST, True)
 
