@@ -1,115 +1,628 @@
 """A model of the protocol, small enough for every reachable state to be visited.
 
-The model owns what a program can't choose: who runs, who is stopped, what the store loses. What the processes and the
-operators do with what they read is the library's own code: `transitions.learn`, `with_cause`, `without_causes`,
-`lapsed`, and `members.confirm`. A search that is breadth first finds the shortest trace to a broken promise.
+The model owns what a program can't choose: who runs, who is stopped, what the store loses. What processes and
+operators make of what they read is the library's own code: `transitions.learn` and `lapsed`, `changes.turn_on`,
+`turn_off` and `survey` over a store that is a value, `members.confirm`, `State.at` and `stores.neighbours_of`. The
+little that it says itself of a process's thread is held to the code by the replay of traces.
 
-Time is a tick, longer than a heartbeat's interval and a member's patience. Between two ticks every process that runs
-and reaches the store has sent a heartbeat (synchrony); nothing else is assumed about speed.
+Time is a tick. A process that is up and reaches the store sends a heartbeat between any two ticks (synchrony), a
+write-back included; nothing else is assumed about speed. A lease, a member's patience and a store's youth are counted
+in ticks as the library counts them in seconds.
+
+Everything that a state holds is numbered: a state is a tuple of small numbers, and what one process or operator does
+with one server is worked out once for each pair of their values.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, cast
+from unittest.mock import patch
 
-from readonly import members, transitions
-from readonly.errors import NoRecord
-from readonly.members import Report, confirm
-from readonly.record import OPERATOR, Cause, Record, dump, load
-from readonly.stores import Seen
-from readonly.transitions import Knowledge, adds, first_record, join, lapsed, learn, with_cause, without_causes
+from readonly import changes, members, transitions
+from readonly.changes import Operator
+from readonly.errors import NoRecord, NotYours
+from readonly.members import Condition, Confirmation, Report, confirm
+from readonly.record import LOCAL, Record, dump, load
+from readonly.state import State
+from readonly.stores import Census, Reading, Seen, Store, neighbours_of
+from readonly.transitions import Knowledge, first_record, lapsed, learn
 
-T0 = datetime(2026, 1, 1, tzinfo=UTC)
-SITE = "model"
-# One tick is longer than a member's patience (three intervals of one second, and one) and than the shortest lease.
-TICK = timedelta(seconds=5)
-LEASE = 4.0
-# Ages are counted up to here; older makes no difference to anybody.
-OLD = 3
+from . import words
+from .search import Broken, Event, Point, Step
+from .values import (
+    ADMITTED,
+    BEHIND,
+    CLOSED,
+    COUNTED,
+    CUT,
+    DEAD,
+    DOWN,
+    FIRST_EPOCH,
+    I1,
+    I1_LEASE,
+    I2,
+    I3,
+    ID,
+    IDLE,
+    INTERVAL_SECONDS,
+    LEASE_SECONDS,
+    LEASE_TICKS,
+    LEASED,
+    LINKED,
+    NONE,
+    OLD_CAUSE,
+    OLD_REPORT,
+    OLD_STORE,
+    OPENED,
+    SAFE,
+    SITE,
+    STOPPED,
+    T0,
+    TICK_SECONDS,
+    UP,
+    Config,
+    Desk,
+    Memo,
+    Process,
+    Server,
+    Table,
+)
 
-DOWN, UP, STOPPED, DEAD = "down", "up", "stopped", "dead"
-NONE, COUNTED, LOOKED, ADMITTED = "none", "counted", "looked", "admitted"
-
-
-class Process(NamedTuple):
-    """One process: what it knows (an index), what it is doing, and what it has left to do."""
-
-    status: str = DOWN
-    knowledge: int = 0
-    member: bool = False
-    write: str = NONE
-    writes_left: int = 1
-    lease: int = 0
-    neighbours: frozenset[str] = frozenset()
-    registry: int = 0
-    knew: frozenset[str] = frozenset()
-    name: str = ""
-    cut_off: bool = False
-    beaten: bool = False
-
-
-class Entry(NamedTuple):
-    """A member's last report, and how many ticks ago it came."""
-
-    held: frozenset[str]
-    closed: bool
-    in_flight: bool
-    synced: bool
-    knew: frozenset[str]
-    age: int
-
-
-class Server(NamedTuple):
-    """What one store holds: a record (an index, -1 for none), the registry, and ages in ticks."""
-
-    record: int = -1
-    registry: tuple[tuple[str, Entry], ...] = ()
-    age: int = OLD
-    generation: int = 1
-    here: tuple[tuple[str, int], ...] = ()
-
-
-class Op(NamedTuple):
-    """One operator: idle, closed (on was acknowledged), safe (was told so), opened (off was acknowledged)."""
-
-    phase: str = "idle"
-    cause: str = ""
-    known: int = -1
+ADMITS, COMMITS = "admits", "commits"
+PROMISES = {SAFE: "safe", LEASED: "safe by lease"}
 
 
-class State(NamedTuple):
-    """Everything."""
+class Undone(Exception):
+    """A step has undone what was acknowledged."""
 
-    store: Server
-    replica: Server | None
-    old: Server | None
-    processes: tuple[Process, ...]
-    operators: tuple[Op, ...]
-    faults: tuple[tuple[str, int], ...]
+    def __init__(self, promise: str) -> None:
+        super().__init__(promise)
+        self.promise = promise
 
 
-@dataclass(frozen=True)
-class Config:
-    """What may happen, and which rule is taken out.
+class Shelf:
+    """A store that is a value: what `changes` needs of one."""
 
-    Attributes:
-        processes: How many.
-        operators: How many, each with one `on` and one `off`.
-        faults: How often each may happen: flush, stop, kill, boot, failover, partition, regress, split, drift.
-        leases: Whether processes have leases.
-        without: The rule that is taken out, or "".
-        writes: Writes that each process tries.
-        limit: States after which the search is cut off.
+    url = "model://"
+    site = SITE
+    timeout = 1.0
+
+    def __init__(self, model: Model, server: Server) -> None:
+        self._model = model
+        self.server = server
+
+    def read(self) -> Reading:
+        """Read the record."""
+        return Reading(self._model.records[self.server.record], at=T0)
+
+    def replace(self, record: bytes, *, was: bytes | None, causes: Sequence[str] = ()) -> Reading:
+        """Put a record in place of another, by compare-and-set."""
+        if self._model.records[self.server.record] == was:
+            self.server = self._model.replaced(self.server, self._model.records.number(record), causes)
+        return self.read()
+
+    def census(self) -> Census:
+        """Read record and registry."""
+        model, server = self._model, self.server
+        reading = Reading(
+            model.records[server.record],
+            at=T0,
+            incarnation_seconds=server.seconds,
+            here_since={cause: T0 - timedelta(seconds=TICK_SECONDS * age) for cause, age in server.here},
+        )
+        seen = (
+            Seen(member, model.reports[report], T0 - timedelta(seconds=TICK_SECONDS * age))
+            for member, report, age in server.registry
+        )
+        return Census(reading, tuple(seen))
+
+    def append(self, log: str, entry: bytes, *, keep: int) -> None:
+        """Keep no history: it never affects the state."""
+
+
+class Model:
+    """The protocol under one configuration, with every rule in force. Each ablation is a subclass.
+
+    A state is: server, replica, old primary, operators, faults that are left, holders of the fence, and the processes.
     """
 
-    processes: int = 2
-    operators: int = 1
-    faults: Mapping[str, int] = field(default_factory=dict)
-    leases: bool = False
-    without: str = ""
-    writes: int = 1
-    limit: int = 400_000
+    # Functions of the library that an ablation swaps: (module, name, function).
+    swapped: tuple[tuple[Any, str, Any], ...] = ()
+    # What is looked at on the way: an ablation may be followed past the first sign of it.
+    promises: tuple[str, ...] = (I1, I1_LEASE, I2, I3)
+    # Count, then look; an ablation turns it round.
+    first_step = COUNTED
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.records: Table[bytes | None] = Table(None)
+        self.reports: Table[bytes] = Table()
+        self.processes: Table[Process] = Table()
+        self.servers: Table[Server | None] = Table(None)
+        self.desks: Table[tuple[Desk, ...]] = Table()
+        self.budgets: Table[tuple[tuple[str, int], ...]] = Table()
+        self._knowledge_keys: Table[tuple[object, ...]] = Table()
+        self._knowledge: list[Knowledge] = []
+        self._nothing = self.knowledge_number(Knowledge())
+        # What `new_cause_id` and `is_gone` answer: who is typing, and whose processes are over.
+        self._typing = 0
+        self._over: frozenset[str] = frozenset()
+        self._loaded = Memo(lambda number: load(cast(bytes, self.records[number])))
+        self._learnt = Memo(self._learn)
+        self._views = Memo(self._view)
+        self._reported = Memo(self._report)
+        self._left = Memo(lambda report: Report.load("", self.reports[report]).gone)
+        self._alone = Memo(lambda *of: tuple(self._alone_steps(*of)))
+        self._linked = Memo(lambda *of: tuple(self._linked_steps(*of)))
+        self._operated = Memo(lambda *of: tuple(self._operator_steps(*of)))
+        self._faults = Memo(lambda *of: tuple(self._server_faults(*of)))
+        self._spent = Memo(self._spend)
+        self._ready = Memo(lambda p: self._is_ready(self.processes[p]))
+        self._ended = Memo(self._lives_over)
+        self._promised = Memo(self._promise)
+        self._ticked = Memo(self._tick)
+        self._server_ticked = Memo(self._tick_server)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Make the library's randomness and its look at the system's processes the model's own."""
+        with ExitStack() as stack:
+            stack.enter_context(patch.dict(os.environ, READONLY_STATE_DIR=""))
+            for module, name, function in (
+                (transitions, "new_id", lambda: ID),
+                (changes, "new_cause_id", lambda: f"c{self._typing}"),
+                (members, "is_gone", lambda report: report.id in self._over),
+                *self.swapped,
+            ):
+                stack.enter_context(patch.object(module, name, function))
+            yield
+
+    # --- the rules that an ablation takes out, one method each -----------------------------------------------------
+
+    def young(self, server: Server, *, heartbeat: bool) -> bool:
+        """Say whether "writable" is not to be believed yet (rules 7 and 8)."""
+        return not heartbeat or server.seconds < 2 * INTERVAL_SECONDS
+
+    def renewed(self, process: Process, *, heartbeat: bool) -> tuple[int, int]:
+        """Return knowledge and lease after the store has answered (rules 8 and 10)."""
+        if not self.config.leases or not heartbeat:
+            return process.known, process.lease
+        known = self.outlived(process.known) if process.lease_over else process.known
+        return known, process.packed[1]
+
+    def outlived(self, known: int) -> int:
+        """Return what is left of knowledge that has outlived its lease (rule 8)."""
+        return self.knowledge_number(lapsed(self._knowledge[known]))
+
+    def written(self, server: Server, was: int) -> bool:
+        """Say whether a write-back takes effect (rule 2)."""
+        return server.record == was
+
+    def judged(self, record: Record | None, census: Census, cause: str, known: Record) -> Confirmation:
+        """Say whether a cause is obeyed everywhere (rules 6 and 11)."""
+        return confirm(
+            record,
+            census.reports,
+            causes=(cause,),
+            closing=True,
+            at=census.reading.at,
+            here_since=census.reading.here_since,
+            incarnation_seconds=census.reading.incarnation_seconds,
+        )
+
+    def lowered(self, fence: int, operator: int) -> int:
+        """Return who holds the fence after one operator has let go (rule 13)."""
+        return fence & ~(1 << operator)
+
+    # --- the library's functions, on numbers -----------------------------------------------------------------------
+
+    def record(self, number: int) -> Record | None:
+        """Return a record by its number."""
+        return cast(Record, self._loaded[number,]) if number else None
+
+    def server(self, number: int) -> Server:
+        """Return a server that is there."""
+        return cast(Server, self.servers[number])
+
+    def knowledge(self, number: int) -> Knowledge:
+        """Return what a process knows, by its number."""
+        return self._knowledge[number]
+
+    def knowledge_number(self, known: Knowledge) -> int:
+        """Return the number of what a process knows."""
+        record = dump(known.record) if known.record is not None else None
+        key = (record, known.raw, known.settled, known.fresh, known.unreadable, known.problem)
+        number = self._knowledge_keys.number(key)
+        if number == len(self._knowledge):
+            self._knowledge.append(known)
+        return number
+
+    def _learn(self, known: int, record: int, young: bool) -> tuple[int, int]:
+        """Return what a process knows after a reading, and the record that it must write back, or -1."""
+        after, back = learn(self._knowledge[known], self.records[record], site=SITE, young=young, at=T0)
+        return self.knowledge_number(after), -1 if back is None else self.records.number(back)
+
+    def replaced(self, server: Server, record: int, causes: Sequence[str]) -> Server:
+        """Return a server that has taken a record."""
+        self._never_undone(self.record(server.record), self.record(record))
+        here: tuple[tuple[str, int], ...] = ()
+        if self.config.leases:
+            since = dict(server.here) if server.record else {}
+            here = tuple(sorted((cause, since.get(cause, 0)) for cause in causes))
+        return server._replace(record=record, here=here, age=max(server.age, 0))
+
+    def _never_undone(self, before: Record | None, after: Record | None) -> None:
+        """Check that neither a cause nor a lift is forgotten: what was acknowledged is undone by nobody's memory."""
+        if before is None:
+            return
+        causes = {c.id for c in after.causes} if after is not None else set()
+        lifted = set(after.lifted) if after is not None else set()
+        if {c.id for c in before.causes} - causes - lifted and I2 in self.promises:
+            raise Undone(I2)
+        if set(before.lifted) - lifted and I3 in self.promises:
+            raise Undone(I3)
+
+    def view(self, process: Process) -> State:
+        """Return what a process says and does, now."""
+        return cast(State, self._views[process.known, self.config.leases and process.lease_over])
+
+    def _view(self, known: int, lease_over: bool) -> State:
+        # The follower's `_publish`, without windows and local causes; the replay holds the two together.
+        knowledge = self._knowledge[known]
+        because = ""
+        if lease_over:
+            because = "the lease is over"
+        elif knowledge.record is None:
+            because = "no record"
+        elif not knowledge.settled and not knowledge.record.partial:
+            because = "probation"
+        return State.at(T0, knowledge.record, unknown_because=because)
+
+    def reported(self, slot: int, process: Process) -> int:
+        """Return the number of the report that a process makes of itself now."""
+        in_flight = process.write in (COUNTED, ADMITTED)
+        over = self.config.leases and process.lease_over
+        return cast(int, self._reported[process.name(slot), process.known, over, in_flight, process.knew])
+
+    def _report(self, name: str, known: int, lease_over: bool, in_flight: bool, knew: tuple[str, ...]) -> int:
+        state = cast(State, self._views[known, lease_over])
+        made = Report(
+            id=name,
+            host="model",
+            pid=0,
+            role="web",
+            # Nothing goes by the epoch, so that leaving it out makes fewer states; the ablation that does needs it.
+            epoch=state.epoch if self.config.packs else 0,
+            causes=tuple(c.id for c in state.causes if c.kind != LOCAL),
+            closed=state.read_only,
+            in_flight=int(in_flight),
+            synced=state.synced,
+            interval=INTERVAL_SECONDS,
+            lease=LEASE_SECONDS if self.config.leases else None,
+            knew=knew,
+        )
+        return self.reports.number(made.dump())
+
+    # --- one process and one server --------------------------------------------------------------------------------
+
+    def _linked_steps(self, slot: int, p: int, s: int, old: int) -> Iterator[tuple[Event, Any]]:
+        """Return what a process may do with a store: (process, server) after it, or what it broke."""
+        process = self.processes[p]
+        if process.status != UP or process.link == CUT:
+            return
+        # An old primary answers reads, and takes no writes (min-replicas-to-write).
+        kinds = ["peek"] if process.link == BEHIND else ["restore"] if process.back[0] >= 0 else []
+        if not kinds:
+            kinds = ["beat"] if process.packed[0] >= 0 or not self.config.packs else []
+            kinds += ["peek"] if self.config.peeks else []
+        for kind in kinds:
+            at = old if process.link == BEHIND else s
+            try:
+                after, server = getattr(self, f"_{kind}")(slot, process, self.server(at))
+            except Undone as undone:
+                yield Event(kind, slot), Broken(undone.promise)
+                continue
+            reached = (self.processes.number(after), s if process.link == BEHIND else self.servers.number(server))
+            if reached != (p, s):
+                yield Event(kind, slot), reached
+
+    def _beat(self, slot: int, process: Process, server: Server) -> tuple[Process, Server]:
+        """Report, register, read and take in: one script at the store, and then the write-back."""
+        before, name = process.known, process.name(slot)
+        sent = process.packed[0] if process.packed[0] >= 0 else self.reported(slot, process)
+        entries = sorted((*(e for e in server.registry if e[0] != name), (name, sent, 0)))
+        server = server._replace(registry=tuple(entries), age=max(server.age, 0))
+        near = neighbours_of(name, [member for member, report, _ in entries if not self._left[report,]])
+        known, lease = self.renewed(process, heartbeat=True)
+        process = process._replace(lease=lease, packed=(-1, 0))
+        process = self._remembering(process, server.generation, near)
+        known, back = self._learnt[known, server.record, self.young(server, heartbeat=True)]
+        self._never_undone(self._knowledge[before].record, self._knowledge[known].record)
+        process = process._replace(known=known, beaten=back < 0)
+        if back >= 0:
+            process = process._replace(back=(back, server.record))
+            if not self.config.races:
+                return self._restore(slot, process, server)
+        return process, server
+
+    def _restore(self, slot: int, process: Process, server: Server) -> tuple[Process, Server]:
+        """Write back what the store lacked, by compare-and-set."""
+        back, was = process.back
+        done = self.written(server, was)
+        if done:
+            server = self.replaced(server, back, [c.id for c in cast(Record, self.record(back)).causes])
+        return self._taken_in(process._replace(back=(-1, -1), beaten=done), process.known, server), server
+
+    def _peek(self, slot: int, process: Process, server: Server) -> tuple[Process, Server]:
+        """Read the record without reporting, and take it in."""
+        known, lease = self.renewed(process, heartbeat=False)
+        return self._taken_in(process._replace(lease=lease), known, server), server
+
+    def _taken_in(self, process: Process, known: int, server: Server) -> Process:
+        known, _ = self._learnt[known, server.record, self.young(server, heartbeat=False)]
+        self._never_undone(self._knowledge[process.known].record, self._knowledge[known].record)
+        return process._replace(known=known)
+
+    @staticmethod
+    def _remembering(process: Process, generation: int, near: tuple[str, ...]) -> Process:
+        # The follower's `_remember_members`; the replay holds the two together.
+        knew = process.knew
+        if process.registry and generation != process.registry:
+            knew = (*knew, *process.neighbours)
+        knew = tuple(dict.fromkeys(member for member in knew if member not in near))
+        return process._replace(knew=knew, registry=generation, neighbours=near)
+
+    # --- one process by itself -------------------------------------------------------------------------------------
+
+    def _alone_steps(self, slot: int, p: int, budget: int) -> Iterator[tuple[Event, int, int, str]]:
+        """Return what a process may do, or suffer, without a store: the process after it, faults left, effect."""
+        for kind, after, effect in self._by_itself(slot, self.processes[p]):
+            left = self._spent[budget, kind] if kind in ("boot", "stop", "cut", "kill") else budget
+            if left >= 0:
+                yield Event(kind, slot), self.processes.number(after), left, effect
+
+    def _by_itself(self, slot: int, process: Process) -> Iterator[tuple[str, Process, str]]:
+        if process.orphan:
+            yield "orphan", process._replace(orphan=False), COMMITS
+        if process.status in (DOWN, DEAD):
+            birth = process.birth + (process.status == DEAD)
+            yield "boot", Process(birth=birth, known=self._nothing, orphan=process.orphan), ""
+            return
+        if process.status == STOPPED:
+            yield "continue", process._replace(status=UP), ""
+        else:
+            yield "stop", process._replace(status=STOPPED), ""
+            if process.link != LINKED:
+                yield "heal", process._replace(link=LINKED), ""
+            else:
+                yield "cut", process._replace(link=CUT, beaten=False, back=(-1, -1)), ""
+                if self.config.packs and process.packed[0] < 0:
+                    yield "pack", process._replace(packed=(self.reported(slot, process), 0)), ""
+            if slot < self.config.writers:
+                yield from self._writing(process)
+        orphan = process.orphan or process.write == ADMITTED
+        yield "kill", Process(status=DEAD, birth=process.birth, known=self._nothing, orphan=orphan), ""
+
+    def _writing(self, process: Process) -> Iterator[tuple[str, Process, str]]:
+        is_open = not self.view(process).read_only
+        admitted = process._replace(write=ADMITTED)
+        if process.write == ADMITTED:
+            yield "commit", process._replace(write=NONE), COMMITS
+        elif not self.config.counts:
+            if is_open:  # one that is refused leaves no trace
+                yield "admit", admitted, ADMITS
+        elif process.write == NONE:
+            # Counted first: whatever the state. Looked first: only who saw "writable" goes on.
+            if self.first_step == COUNTED or is_open:
+                yield "count" if self.first_step == COUNTED else "look", process._replace(write=self.first_step), ""
+        elif process.write == COUNTED:
+            yield "look", admitted if is_open else process._replace(write=NONE), ADMITS if is_open else ""
+        else:
+            yield "count", admitted, ADMITS
+
+    # --- operators -------------------------------------------------------------------------------------------------
+
+    def _operator_steps(self, desks: int, s: int, r: int, over: frozenset[str]) -> Iterator[tuple[Event, Any]]:
+        """Return what operators may do at a server: (server, operators) after it, or what it broke."""
+        row = self.desks[desks]
+        for who, desk in enumerate(row):
+            for kind in ("on", "confirm", "off"):
+                self._typing, self._over = who, over
+                try:
+                    found = self._typed(kind, who, desk, s, r)
+                except Undone as undone:
+                    yield Event(kind, who), Broken(undone.promise)
+                    continue
+                if found is None:
+                    continue
+                server, after = found
+                reached = (self.servers.number(server), self.desks.number((*row[:who], after, *row[who + 1 :])))
+                if reached != (s, desks):
+                    told = PROMISES.get(after.phase, "confirm") if after.phase != desk.phase else "confirm"
+                    yield Event(told if kind == "confirm" else kind, who), reached
+
+    def _typed(self, kind: str, who: int, desk: Desk, s: int, r: int) -> tuple[Server, Desk] | None:
+        shelf = Shelf(self, self.server(s))
+        store, operator, cause = cast(Store, shelf), Operator(f"op{who}", "model"), f"c{who}"
+        if kind == "on" and desk.phase == IDLE:
+            changes.turn_on(store, operator)
+            return shelf.server, Desk(CLOSED, shelf.server.record)
+        if kind == "confirm" and desk.phase in (CLOSED, LEASED):
+            known = cast(Record, self.record(desk.known))
+            record, census = changes.survey(store, known)
+            found = self.judged(record, census, cause, known)
+            if found.safe and self._on_replica(cause, r):
+                return shelf.server, Desk(SAFE)
+            blocking = [m for m in found.members if m.blocks]
+            leased = blocking and not found.problems and all(m.condition is Condition.EXPIRED for m in blocking)
+            return shelf.server, Desk(LEASED if leased else desk.phase, desk.known)
+        if kind == "off" and self.config.offs and desk.phase in (CLOSED, LEASED, SAFE):
+            try:
+                changes.turn_off(store, operator)
+            except (NoRecord, NotYours):
+                return None
+            return shelf.server, Desk(OPENED)
+        return None
+
+    def _on_replica(self, cause: str, r: int) -> bool:
+        if not self.config.durable or not r:
+            return True
+        record = self.record(self.server(r).record)
+        return record is not None and record.cause(cause) is not None
+
+    def _fence_steps(self, point: Point) -> Iterator[Step]:
+        """Raise the fence, wait out what had begun at the database, and say SAFE, whatever the members say."""
+        row = self.desks[point[3]]
+        for who, desk in enumerate(row):
+            if desk.phase in (CLOSED, LEASED):
+                desks = self.desks.number((*row[:who], Desk(SAFE), *row[who + 1 :]))
+                yield Event("fence", who), (*point[:3], desks, point[4], point[5] | 1 << who, *point[6:])
+
+    # --- time and faults -------------------------------------------------------------------------------------------
+
+    def _spend(self, budget: int, fault: str) -> int:
+        """Return what is left after one fault, or -1 where there is none left."""
+        left = dict(self.budgets[budget])
+        if not left.get(fault):
+            return -1
+        left[fault] -= 1
+        return self.budgets.number(tuple(sorted(left.items())))
+
+    @staticmethod
+    def _is_ready(process: Process) -> bool:
+        """Return whether a tick may pass for this process: it has sent its heartbeat, or can't."""
+        return process.status != UP or process.link != LINKED or process.beaten
+
+    def _tick(self, p: int, slow: bool) -> int:
+        process = self.processes[p]
+        lease, packed = process.lease, process.packed
+        if self.config.leases and lease >= 0 and not slow:
+            lease = min(lease + 1, LEASE_TICKS)
+        if self.config.leases and packed[0] >= 0:
+            packed = (packed[0], min(packed[1] + 1, LEASE_TICKS))
+        return self.processes.number(process._replace(beaten=False, lease=lease, packed=packed))
+
+    def _tick_server(self, s: int) -> int:
+        server = self.servers[s]
+        if server is None:
+            return s
+        return self.servers.number(
+            server._replace(
+                registry=tuple((m, report, min(age + 1, OLD_REPORT)) for m, report, age in server.registry),
+                age=min(server.age + 1, OLD_STORE) if server.age >= 0 else -1,
+                here=tuple((cause, min(age + 1, OLD_CAUSE)) for cause, age in server.here),
+            )
+        )
+
+    def _after_tick(self, point: Point, slow: int = -1) -> Point:
+        s, r, old, desks, budget, fence = point[:6]
+        ps = [self._ticked[p, slot == slow] for slot, p in enumerate(point[6:])]
+        servers = [self._server_ticked[server,] for server in (s, r, old)]
+        return (*servers, desks, budget, fence, *ps)
+
+    def _server_faults(self, s: int, r: int, old: int, budget: int) -> Iterator[tuple[Event, Point]]:
+        """Return what may befall the servers: server, replica, old primary and faults left after it."""
+        server = self.server(s)
+        left = self._spent[budget, "flush"]
+        if left >= 0:
+            emptied = self.servers.number(Server(0, generation=server.generation + 1))
+            yield Event("flush"), (emptied, r, old, left)
+        if r and r != s:
+            yield Event("sync"), (s, s, old, budget)
+        heir = self.servers.number(self.server(r or s)._replace(age=-1, generation=server.generation + 1))
+        left = self._spent[budget, "failover"]
+        if left >= 0:
+            yield Event("failover"), (heir, 0, old, left)
+        left = self._spent[budget, "split"]
+        if left >= 0:
+            yield Event("split"), (heir, 0, s, left)
+
+    def _behind(self, p: int) -> int:
+        process = self.processes[p]
+        if process.status not in (UP, STOPPED) or process.link != LINKED:
+            return p
+        return self.processes.number(process._replace(link=BEHIND, beaten=False, back=(-1, -1)))
+
+    # --- what is searched ------------------------------------------------------------------------------------------
+
+    def initial(self) -> Sequence[Point]:
+        """Return the one state that it begins in: every process that is up knows that the site is writable."""
+        config = self.config
+        first = replace(first_record(SITE, at=T0, by="model"), epoch=FIRST_EPOCH)
+        server = Server(self.records.number(dump(first)), age=OLD_STORE)
+        ps = [Process(status=UP if n < config.up else DOWN, known=self._nothing) for n in range(config.processes)]
+        for _ in range(3):  # each is registered, knows the others, and has reported that it is open
+            for slot in range(config.up):
+                ps[slot], server = self._beat(slot, ps[slot], server)
+        s = self.servers.number(server)
+        desks = self.desks.number((Desk(),) * config.operators)
+        budget = self.budgets.number(tuple(sorted(config.faults.items())))
+        numbers = [self._ticked[self.processes.number(process), False] for process in ps]
+        return [(s, s if config.lags else 0, 0, desks, budget, 0, *numbers)]
+
+    def promised(self, point: Point) -> str:
+        """Return what operators were told and may rely on."""
+        return cast(str, self._promised[point[3],])
+
+    def _promise(self, desks: int) -> str:
+        told = [desk.phase for desk in self.desks[desks]]
+        return next((name for phase, name in PROMISES.items() if phase in told), "")
+
+    def _lives_over(self, slot: int, p: int) -> frozenset[str]:
+        process = self.processes[p]
+        lives = process.birth + (process.status == DEAD) if self.config.proven else 0
+        return frozenset(Process(birth=life).name(slot) for life in range(lives))
+
+    def steps(self, point: Point) -> Iterator[Step]:
+        """Return everything that may happen in a state."""
+        s, r, old, desks, budget, fence, *ps = point
+        promise = self.promised(point)
+        over: frozenset[str] = frozenset()
+        ready = True
+        for slot, p in enumerate(ps):
+            before, after = ps[:slot], ps[slot + 1 :]
+            over |= self._ended[slot, p]
+            ready = ready and self._ready[p,]
+            for event, q, left, effect in self._alone[slot, p, budget]:
+                if effect == COMMITS and promise == "safe" and not fence:
+                    yield event, Broken(I1)
+                elif effect == ADMITS and promise == "safe by lease":
+                    yield event, Broken(I1_LEASE)
+                else:
+                    yield event, (s, r, old, desks, left, fence, *before, q, *after)
+            for event, found in self._linked[slot, p, s, old]:
+                if isinstance(found, Broken):
+                    yield event, found
+                else:
+                    yield event, (found[1], r, old, desks, budget, fence, *before, found[0], *after)
+        for event, found in self._operated[desks, s, r if self.config.durable else 0, over]:
+            if isinstance(found, Broken):
+                yield event, found
+            else:
+                holders = self.lowered(fence, event.who) if event.kind == "off" and fence else fence
+                yield event, (found[0], r, old, found[1], budget, holders, *ps)
+        if self.config.fence:
+            yield from self._fence_steps(point)
+        if ready:
+            yield Event("tick"), self._after_tick(point)
+            left = self._spent[budget, "drift"]
+            if left >= 0:
+                for slot in range(len(ps)):
+                    slow = self._after_tick(point, slot)
+                    yield Event("drift", slot), (*slow[:4], left, *slow[5:])
+        for event, (s2, r2, old2, left) in self._faults[s, r, old, budget]:
+            moved = [self._behind(p) for p in ps] if event.kind == "split" else ps
+            yield event, (s2, r2, old2, desks, left, fence, *moved)
+
+    def shown(self, point: Point) -> str:
+        """Return a state in one line."""
+        return words.shown(self, point)
+
+    def told(self, event: Event) -> str:
+        """Return an event as people would tell it."""
+        return words.told(event)

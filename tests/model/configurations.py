@@ -1,0 +1,107 @@
+"""Which configurations are searched, and in which one each rule is taken out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from . import ablations
+from .protocol import Model
+from .values import I1, I1_LEASE, I2, Config
+
+# Searched by `make test`: each is exhausted.
+SMALL = (
+    Config("no fault, look and count apart, on and off", counts=True, peeks=True),
+    Config("a flush and a pause", faults={"flush": 1, "stop": 1}, offs=False),
+    Config("a flush, others between heartbeat and write-back", faults={"flush": 1}, offs=False, races=True),
+    Config("a flush and off", faults={"flush": 1}),
+    Config("a failover of a lagging replica, a boot", {"failover": 1, "boot": 1}, up=1, offs=False, lags=True),
+    Config("leases, a partition, a clock that drifts", {"cut": 1, "drift": 1}, offs=False, leases=True),
+)
+# Searched by hand (python -m model): some are exhausted, some cut off at their limit.
+LARGE = (
+    Config("a flush, a pause and off", faults={"flush": 1, "stop": 1}),
+    Config("a flush, a pause, look and count apart", {"flush": 1, "stop": 1}, offs=False, counts=True),
+    Config("a flush, a kill, a boot", {"flush": 1, "kill": 1, "boot": 1}, offs=False),
+    Config("the same, nobody can prove a death", {"flush": 1, "kill": 1, "boot": 1}, offs=False, proven=False),
+    Config("a flush, a kill, a boot, two operators", {"flush": 1, "kill": 1, "boot": 1}, 1, 1, operators=2),
+    Config("a flush, a boot, two operators", {"flush": 1, "boot": 1}, up=1, operators=2),
+    Config("a failover, off", {"failover": 1}, lags=True),
+    Config("a failover, two operators", {"failover": 1}, 1, 1, operators=2, lags=True),
+    Config(
+        "a failover, WAIT, a kill, a boot", {"failover": 1, "kill": 1, "boot": 1}, offs=False, lags=True, durable=True
+    ),
+    Config("a failover, a pause", {"failover": 1, "stop": 1}, offs=False, lags=True),
+    Config("leases, a partition, a flush", {"cut": 1, "flush": 1}, offs=False, leases=True),
+    Config("leases, a pause, a flush", {"stop": 1, "flush": 1}, offs=False, leases=True),
+    Config("leases, a split", {"split": 1}, leases=True),
+    Config("leases, a split of a lagging replica", {"split": 1}, offs=False, leases=True, lags=True),
+    Config("a fence, two operators", operators=2, fence=True),
+    Config("a fence, two operators, a flush, a pause", {"flush": 1, "stop": 1}, 1, 1, operators=2, fence=True),
+)
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A rule taken out, and the configuration in which that is looked for.
+
+    Attributes:
+        rule: Its number in the design, or its name.
+        without: The protocol without it.
+        config: What may happen; with the rule in force nothing is broken by it.
+        breaks: The promise that goes with it.
+    """
+
+    rule: str
+    without: type[Model]
+    config: Config
+    breaks: str = I1
+
+    @property
+    def said(self) -> str:
+        """What was taken out, in one line."""
+        return (self.without.__doc__ or "").splitlines()[0]
+
+
+def _alone(name: str, faults: dict[str, int], **more: bool | int) -> Config:
+    """Return a configuration of one process."""
+    return replace(Config(name, faults, processes=1, up=1, offs=False), **more)  # type: ignore[arg-type]
+
+
+_FLUSH = Config("a flush", {"flush": 1}, offs=False)
+_LATE = _alone("a flush, a pause, a report that is late", {"flush": 1, "stop": 1}, packs=True)
+_PARTED = Config("leases, a partition, a flush, one writes", {"cut": 1, "flush": 1}, writers=1, offs=False, leases=True)
+_SPLIT = Config("leases, a split, one writes", {"split": 1}, writers=1, offs=False, leases=True)
+_RELEASED = _alone("leases, a partition, a flush, off", {"cut": 1, "flush": 1}, offs=True, leases=True)
+_RENEWED = _alone("a flush, a kill, a boot", {"flush": 1, "kill": 1, "boot": 1})
+_PAUSED = next(config for config in SMALL if config.name == "a flush and a pause")
+_FAILED_OVER = next(config for config in SMALL if config.lags)
+_TWICE = _alone("a failover, two operators", {"failover": 1}, operators=2, offs=True, lags=True)
+_FENCED = _alone("a fence, two operators", {}, operators=2, offs=True, fence=True)
+
+ABLATIONS = (
+    Ablation("count first", ablations.LookFirst, _alone("no fault, one process", {}, counts=True)),
+    Ablation("2", ablations.BlindWrites, _alone("a flush, others in between", {"flush": 1}, races=True), I2),
+    Ablation("3", ablations.EpochsDecide, _alone("a flush, one process", {"flush": 1}), I2),
+    Ablation("3", ablations.EpochsDecideFollowed, _TWICE),
+    Ablation("5", ablations.WholeOverNothing, _RENEWED),
+    Ablation("6", ablations.RegistryIgnored, _FLUSH),
+    Ablation("6", ablations.MemoryAlone, _FLUSH),
+    Ablation("6", ablations.AgeAlone, _PAUSED),
+    Ablation("7", ablations.AdmitsUnregistered, Config("a boot", {"boot": 1}, up=1, offs=False, peeks=True)),
+    Ablation("8", ablations.NoProbation, _FAILED_OVER),
+    Ablation("8", ablations.LapsedKnows, _PARTED, I1_LEASE),
+    Ablation("8", ablations.LapsedForgets, _RELEASED, I2),
+    Ablation("10", ablations.ReadsRenew, _SPLIT, I1_LEASE),
+    Ablation("11", ablations.ConfirmedByEpoch, _LATE),
+    Ablation("11", ablations.SilentIsDrained, Config("a partition", {"cut": 1}, offs=False)),
+    Ablation("13", ablations.FenceIsOneBit, _FENCED),
+)
+
+# Broken with every rule in force, and known: when one of these holds, it belongs above.
+OPEN = (
+    (
+        Config("a flush and two pauses", {"flush": 1, "stop": 2}, offs=False, limit=400_000),
+        "the first report to a new registry was built before its sender knew that the old one was lost, and asks after "
+        "nobody",
+    ),
+)
