@@ -47,7 +47,7 @@ class Kind:
 
 ANY_TIME = (BEFORE, WAITING, INSIDE, LEAVING)
 ACROSS = (BEFORE, WAITING, LEAVING)
-TWO_OPERATORS = "two operators"
+TWO_OPERATORS, CHANGE_HANGS = "two operators", "a change hangs"
 KINDS: tuple[Kind, ...] = (
     Kind("kill redis, restart it empty", "store", ANY_TIME, 0.1, 1.2),
     Kind("flush", "store", ANY_TIME),
@@ -60,7 +60,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("reset", "network", ANY_TIME, 0.1, 1.0, target="worker"),
     Kind("refused", "network", ANY_TIME, 0.3, 1.5, target="worker"),
     Kind("operator cut off", "network", ACROSS, 0.5, 1.5, target="operators"),
-    Kind("lease runs out", "network", (BEFORE,), 7.0, 7.0, outlives=1.0, target="leased"),
+    Kind("lease runs out", "network", (BEFORE,), 6.0, 6.0, outlives=0.6, target="leased"),
     Kind("stop", "worker", (BEFORE, WAITING, INSIDE, LEAVING), 1.0, 2.8, outlives=0.2, target="worker"),
     Kind("kill worker", "worker", ANY_TIME, 0.0, 0.8, target="worker"),
     Kind("worker starts in the middle", "worker", ANY_TIME),
@@ -68,6 +68,8 @@ KINDS: tuple[Kind, ...] = (
     Kind("clock an hour forwards", "clock", ANY_TIME, 0.5, 1.5),
     Kind("clock an hour back", "clock", ANY_TIME, 0.5, 1.5),
     Kind(TWO_OPERATORS, "operators", (BEFORE,)),
+    # `off` is sent and hangs; its operator gives up on it, types `on` again, and is told "safe" before it goes on.
+    Kind(CHANGE_HANGS, "operators", (LEAVING,), 1.8, 2.2, target="operators"),
 )
 # Only where there is a replica: the primary is killed, and Sentinels make the other one primary. In the second kind the
 # replica was cut off before, so that whatever was written meanwhile is lost.
@@ -79,7 +81,7 @@ NAMES: tuple[str, ...] = tuple(kind.name for kind in KINDS)
 SENTINEL_NAMES: tuple[str, ...] = (
     *(kind.name for kind in FAILOVERS),
     *("pause all commands", "pause writes", "flush"),
-    *(kind.name for kind in KINDS if kind.group in ("worker", "clock", "operators")),
+    *(kind.name for kind in KINDS if kind.group in ("worker", "clock") or kind.name == TWO_OPERATORS),
 )
 # What the operators' connection suffers when it is cut off: they can't know whether they were heard.
 CUTS = (Mode.SWALLOW, Mode.SWALLOW_ANSWERS, Mode.STALL, Mode.RESET)
@@ -90,6 +92,7 @@ _LINKS = {
     "reset": Mode.RESET,
     "refused": Mode.REFUSE,
     "lease runs out": Mode.SWALLOW,
+    CHANGE_HANGS: Mode.HANG,
 }
 BY_COMMAND_SHARE = 0.1
 MOST_DELAY_SECONDS = 0.3
@@ -124,6 +127,11 @@ class Cycle:
     hold: float
     second: float | None
     by_command: bool
+
+    @property
+    def changes_mind(self) -> bool:
+        """Whether the first operator types `on` again when the `off` fails."""
+        return any(fault.kind.name == CHANGE_HANGS for fault in self.faults)
 
     def __str__(self) -> str:
         faults = "; ".join(
@@ -170,8 +178,8 @@ def schedule(
         elif kind.target == "leased":
             slot = leased
         elif kind.target == "operators":
-            slot, mode = OPERATORS, chance.choice(CUTS)
-        delay = chance.uniform(0, MOST_DELAY_SECONDS)
+            slot, mode = OPERATORS, _LINKS.get(kind.name) or chance.choice(CUTS)
+        delay = 0.0 if kind.name == CHANGE_HANGS else chance.uniform(0, MOST_DELAY_SECONDS)
         return Planned(
             kind, chance.choice(kind.moments), delay, chance.uniform(kind.shortest, kind.longest), slot, mode
         )
@@ -268,7 +276,7 @@ class Nemesis:
         """Bring a fault about; return what ends it."""
         arena, redis, seconds = self.arena, self.arena.redis, planned.seconds
         milliseconds = str(round(seconds * 1000))
-        if planned.kind.group == "network":
+        if planned.mode is not Mode.PASS:
             proxy = arena.operators if planned.slot == OPERATORS else arena.slots[planned.slot].proxy
             proxy.set(planned.mode)
             return lambda: proxy.set(Mode.PASS)

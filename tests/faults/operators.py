@@ -13,7 +13,7 @@ from collections.abc import Callable
 from faults.arena import Arena
 from faults.history import Expired, Note, On, Recorder, Span, Tail, Write, of
 from faults.truth import Truth
-from readonly.changes import Operator
+from readonly.changes import Change, Operator
 from readonly.errors import LostRace, NoRecord, NotYours, StoreUnreachable
 from readonly.members import Condition, Confirmation
 from readonly.site import Site
@@ -33,6 +33,20 @@ PATIENCE_INSIDE_SECONDS = 5.0
 APP_ONLY, LEASE = "app only", "lease"
 
 
+class _Enough(Exception):
+    """What there is to be known is known."""
+
+    def __init__(self, found: Confirmation) -> None:
+        super().__init__()
+        self.found = found
+
+
+def _only_leases_are_left(found: Confirmation) -> bool:
+    """Return whether all that keeps a change from being confirmed are members whose lease is over."""
+    blocking = [m for m in found.members if m.blocks]
+    return not found.problems and bool(blocking) and all(m.condition is Condition.EXPIRED for m in blocking)
+
+
 class Person:
     """One operator. It says what it does to the recorder, and to whom it may concern by `moment`.
 
@@ -45,6 +59,7 @@ class Person:
         by_command: Type `on` at a terminal.
         moment: Called when it types `on` ("on"), has an answer ("answered") and is about to type `off` ("leaving").
         patience: Seconds for which it tries to have `off` taken.
+        changes_mind: If `off` fails at first, have the site read-only once more.
     """
 
     def __init__(
@@ -58,6 +73,7 @@ class Person:
         by_command: bool = False,
         moment: Callable[[str], None] = lambda _: None,
         patience: float = 30.0,
+        changes_mind: bool = False,
     ) -> None:
         self.name = name
         self.arena = arena
@@ -67,50 +83,59 @@ class Person:
         self.by_command = by_command
         self.moment = moment
         self.patience = patience
+        self.changes_mind = changes_mind
         self._operator = Operator(name, "desk")
         self._store = store_from_url(arena.operators_url, create=False, timeout=STORE_TIMEOUT_SECONDS)
         self._site = Site(Switch(self._store))
         self._pause = threading.Event()
         self._said_expired: dict[int, float] = {}
+        self._left = 0.0
 
-    def read_only_time(self, hold: float, quiet: threading.Event) -> None:
+    def read_only_time(self, hold: float, quiet: threading.Event, over: threading.Event) -> None:
         """Have the site read-only once: on, a time that is confirmed or not, off.
 
         Args:
             hold: Seconds to keep it so, at least.
             quiet: Set when the faults that belong inside are over: it is kept until then.
+            over: Set when all faults are over: it is kept until then, if the operator changed its mind.
         """
         try:
-            self.moment("on")
-            level = self._on()
-            safe, wall_safe = time.monotonic(), time.time()
-            if not level:
-                self.moment("answered")
-                self._pause.wait(hold)
-                self.moment("leaving")
-            else:
-                rows, lsn = self.truth.rows(), self.truth.mark("safe")
-                self.moment("answered")
-                self._keep(safe, hold, quiet)
-                self.moment("leaving")
-                self._pause.wait(PAUSE_SECONDS)
-                off, wall_off = time.monotonic(), time.time()
-                # The marker first: what it stands before is in the log by then, and what follows is in the rows.
-                lsn_off, rows_off = self.truth.mark("off"), self.truth.rows()
-                self.recorder.record(
-                    Span(self.name, level, safe, off, wall_safe, wall_off, rows, rows_off, lsn, lsn_off)
-                )
-            ended = time.monotonic()
+            self._once(hold, quiet)
+            if self.changes_mind and not self._off_is_taken():
+                self._once(hold, over)
             self._off()
+            ended = time.monotonic()
             for pid, at in self._said_expired.items():
-                self.recorder.record(Expired(pid, at, ended))
+                self.recorder.record(Expired(pid, at, min(self._left, ended)))
         finally:
             self._said_expired.clear()
             self._store.close()
 
-    def _keep(self, safe: float, hold: float, quiet: threading.Event) -> None:
+    def _once(self, hold: float, until: threading.Event) -> None:
+        self.moment("on")
+        level = self._on()
+        safe, wall_safe = time.monotonic(), time.time()
+        if not level:
+            self.moment("answered")
+            self._pause.wait(hold)
+            self.moment("leaving")
+            self._left = time.monotonic()
+            return
+        rows, lsn = self.truth.rows(), self.truth.mark("safe")
+        self.moment("answered")
+        self._keep(safe, hold, until)
+        self.moment("leaving")
+        self._pause.wait(PAUSE_SECONDS)
+        self._left, wall_off = time.monotonic(), time.time()
+        # The marker first: what it stands before is in the log by then, and what follows is in the rows.
+        lsn_off, rows_off = self.truth.mark("off"), self.truth.rows()
+        self.recorder.record(
+            Span(self.name, level, safe, self._left, wall_safe, wall_off, rows, rows_off, lsn, lsn_off)
+        )
+
+    def _keep(self, safe: float, hold: float, until: threading.Event) -> None:
         began = time.monotonic()
-        quiet.wait(20)
+        until.wait(20)
         # What was stopped has gone on, and what it had admitted has had the time to commit.
         self._pause.wait(max(hold / 2, hold - (time.monotonic() - began)))
         deadline = time.monotonic() + PATIENCE_INSIDE_SECONDS
@@ -146,9 +171,9 @@ class Person:
     def _by_call(self) -> tuple[str, str, tuple[str, ...]]:
         try:
             change = self._site.set(reason="a fault or two", operator=self._operator)
-            found = self._site.wait_closed(change, timeout=FIRST_WAIT_SECONDS, progress=self._listen)
+            found = self._wait_closed(change, FIRST_WAIT_SECONDS)
             if not found.safe and self._see_to(found):
-                found = self._site.wait_closed(change, timeout=SECOND_WAIT_SECONDS, progress=self._listen)
+                found = self._wait_closed(change, SECOND_WAIT_SECONDS)
             if found.safe:
                 return "safe", APP_ONLY, ()
             if self._leases_will_do(found):
@@ -159,9 +184,19 @@ class Person:
         except LostRace as error:
             return "lost race", "", (str(error),)
 
-    def _listen(self, found: Confirmation) -> None:
-        for member in found.of(Condition.EXPIRED):
-            self._said_expired.setdefault(member.report.pid, time.monotonic())
+    def _wait_closed(self, change: Change, seconds: float) -> Confirmation:
+        """Wait for "safe", or until waiting longer would change nothing."""
+
+        def listen(found: Confirmation) -> None:
+            for member in found.of(Condition.EXPIRED):
+                self._said_expired.setdefault(member.report.pid, time.monotonic())
+            if _only_leases_are_left(found):
+                raise _Enough(found)
+
+        try:
+            return self._site.wait_closed(change, timeout=seconds, progress=listen)
+        except _Enough as enough:
+            return enough.found
 
     def _see_to(self, found: Confirmation) -> bool:
         """Vouch for processes that have ended, when their transactions have, too; return whether anything was done."""
@@ -183,9 +218,9 @@ class Person:
 
     def _leases_will_do(self, found: Confirmation) -> bool:
         """Return whether all that is missing are members whose lease is over, and whose transactions are as well."""
-        blocking = [m for m in found.members if m.blocks]
-        if found.problems or not blocking or any(m.condition is not Condition.EXPIRED for m in blocking):
+        if not _only_leases_are_left(found):
             return False
+        blocking = [m for m in found.members if m.blocks]
         if self.arena.stopped_pids & {m.report.pid for m in blocking}:
             return False  # admits nothing, and what it has admitted may begin when it goes on
         self._pause.wait(ADMITTED_SECONDS)
@@ -218,6 +253,16 @@ class Person:
         return outcome, "", tuple(last.get("missing") or ())
 
     # --- off ---------------------------------------------------------------------------------------------------------
+
+    def _off_is_taken(self) -> bool:
+        """Type `off` once; return False if the store did not answer, so that nobody knows."""
+        try:
+            self._site.off(operator=self._operator, timeout=0.0)
+        except StoreUnreachable:
+            return False
+        except (NotYours, NoRecord, LostRace):
+            return True
+        return True
 
     def _off(self) -> None:
         """Type `off` until nothing of one's own stands."""

@@ -176,7 +176,7 @@ class Round:
 
     def _cycle(self, cycle: Cycle, arena: Arena, nemesis: Nemesis, load: Tail) -> None:
         moments = {BEFORE: time.monotonic()}
-        quiet = threading.Event()
+        quiet, over = threading.Event(), threading.Event()
 
         def moment(name: str) -> None:
             moments.setdefault(_MOMENTS[name], time.monotonic())
@@ -192,10 +192,11 @@ class Round:
                     load=load,
                     by_command=leads and cycle.by_command,
                     moment=moment if leads else lambda _: None,
+                    changes_mind=leads and cycle.changes_mind,
                     patience=IMPATIENT_SECONDS if self.plan.sabotaged else OFF_SECONDS,
                 )
                 threading.Event().wait(after)
-                somebody.read_only_time(cycle.hold, quiet)
+                somebody.read_only_time(cycle.hold, quiet, over)
 
         people = [threading.Thread(target=person, args=("anna", LEAD_SECONDS), kwargs={"leads": True}, daemon=True)]
         if cycle.second is not None:
@@ -210,6 +211,8 @@ class Round:
             patience = nemesis.step(dict(moments))
             if nemesis.over(but=LEAVING) and INSIDE in moments:
                 quiet.set()
+            if nemesis.over():
+                over.set()
             if time.monotonic() - began > CYCLE_SECONDS:
                 self._recorder.record(Note("a cycle never ended", time.monotonic(), str(cycle), broken=True))
                 break

@@ -17,6 +17,7 @@ from unittest import mock
 from readonly import Switch, follower, members
 from readonly.inflight import InFlight
 from readonly.members import Condition, Member
+from readonly.stores.redis import RedisStore
 from readonly.transitions import Knowledge, first_record, learn
 
 Scope = MutableMapping[str, Any]
@@ -100,4 +101,14 @@ def silent_is_drained() -> Iterator[None]:
         yield
 
 
-OPERATOR: dict[str, Callable[[], Any]] = {"a silent member counts as drained": silent_is_drained}
+@contextmanager
+def late_is_in_time() -> Iterator[None]:
+    """Have the store do what its caller gave up on long ago (protocol.md 1.4)."""
+    with mock.patch.object(RedisStore, "_not_after", return_value=2**52):
+        yield
+
+
+OPERATOR: dict[str, Callable[[], Any]] = {
+    "a silent member counts as drained": silent_is_drained,
+    "a change that was given up on takes effect": late_is_in_time,
+}

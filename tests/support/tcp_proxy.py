@@ -22,13 +22,15 @@ class Mode(StrEnum):
     """What the proxy does with what it is given.
 
     A connection that lost something stays silent for ever, also after the proxy passes again: that is a half-open
-    connection, whose other end is gone without a word. What was stalled goes on, late and complete.
+    connection, whose other end is gone without a word. What was stalled goes on, late and complete. `HANG` lets one
+    more question and its answer pass, and then stalls the one connection that asks the next.
     """
 
     PASS = "pass"
     SWALLOW = "swallow"
     SWALLOW_ANSWERS = "swallow answers"
     STALL = "stall"
+    HANG = "hang"
     RESET = "reset"
     REFUSE = "refuse"
 
@@ -39,6 +41,7 @@ class _Link:
     def __init__(self, client: asyncio.StreamWriter) -> None:
         self.writers = [client]
         self.lost = {"question": False, "answer": False}
+        self.hangs = False
 
     def end(self, *, reset: bool) -> None:
         for writer in self.writers:
@@ -60,6 +63,7 @@ class TcpProxy:
         self.upstream = upstream
         self.mode = Mode.PASS
         self.carried = 0
+        self._passes = 0
         self._loop = asyncio.new_event_loop()
         self._links: set[_Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -102,6 +106,9 @@ class TcpProxy:
 
     async def _set(self, mode: Mode) -> None:
         self.mode = mode
+        self._passes = 1
+        for link in self._links:
+            link.hangs = False
         self._changed.set()
         self._changed = asyncio.Event()
         if mode in (Mode.RESET, Mode.REFUSE):
@@ -164,6 +171,11 @@ class TcpProxy:
         while True:
             data = await reader.read(65536)
             await self._while(Mode.STALL)
+            if self.mode is Mode.HANG and way == "question" and data and self._passes >= 0:
+                self._passes -= 1
+                link.hangs = self._passes < 0
+            while link.hangs:
+                await self._changed.wait()
             if self.mode is Mode.SWALLOW or (self.mode is Mode.SWALLOW_ANSWERS and way == "answer"):
                 link.lost[way] = True
             if link.lost[way]:

@@ -110,6 +110,19 @@ def test_what_was_stalled_arrives_late_and_whole_even_if_the_sender_has_left(pro
     eventually(lambda: echo.heard == b"hellolate", what="it arrives")
 
 
+def test_one_connection_hangs_and_the_others_do_not_notice(proxy: TcpProxy, echo: Echo) -> None:
+    """After one question more; when it is let go, what it said arrives."""
+    with connected(proxy) as old:
+        proxy.set(Mode.HANG)
+        assert said(old, b"one more") == b"ONE MORE"
+        assert said(old, b"late", timeout=0.2) == b"silence"
+        connected(proxy).close()
+        assert echo.heard == b"helloone morehello"
+        proxy.set(Mode.PASS)
+        old.settimeout(5)
+        assert old.recv(1024) == b"LATE"
+
+
 def test_reset_ends_what_is_open_and_what_comes(proxy: TcpProxy) -> None:
     """Both get a reset, not an end."""
     with connected(proxy) as old:
