@@ -29,11 +29,6 @@ class Server(Protocol):
         ...
 
     @property
-    def softens(self) -> bool:
-        """Whether `softened` ever changes anything."""
-        ...
-
-    @property
     def trial(self) -> str:
         """A statement that only works where the database can be read."""
         ...
@@ -50,8 +45,12 @@ class Server(Protocol):
         """Tell whether the driver knows that no transaction is open."""
         ...
 
-    def softened(self, statement: str) -> str:
-        """Return what a guarded connection sends instead of `statement`: transaction control only, never judged SQL."""
+    def softened(self, statement: str) -> str | None:
+        """Return what a guarded connection sends instead of `statement`; None to refuse it.
+
+        Transaction control alone is looked at, and only so that nobody gets round the guard by accident, or is
+        refused for reading; what a write is, the server judges.
+        """
         ...
 
     def is_refusal(self, error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 REFUSED = "25006"  # read_only_sql_transaction
@@ -9,6 +10,16 @@ REFUSED = "25006"  # read_only_sql_transaction
 _UNFIT_STATES = frozenset({"57P01", "57P02", "57P03", "53300"})
 _UNFIT_CLASS = "08"
 _SETTING = "default_transaction_read_only"
+_LIFTS_GUARD = re.compile(
+    r"""\s*(
+        (set\s+((session\s+characteristics\s+as|local|session)\s+)?transaction | begin | start\s+transaction)
+            \b.*\bread\s+write
+        | set\s+((local|session)\s+)?(default_)?transaction_read_only\s*(=|\bto\b)\s*'?(off|false|no|0|default)
+        | reset\s+((default_)?transaction_read_only|all)
+        | discard\s+all
+    )\b""",
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+)
 
 
 class PostgreSQL:
@@ -19,7 +30,6 @@ class PostgreSQL:
     """
 
     name = "postgresql"
-    softens = False
     trial = "SELECT 1"
 
     def guard(self, connection: Any, memory: dict[str, Any]) -> None:
@@ -56,9 +66,9 @@ class PostgreSQL:
             return not driver.is_closed() and not driver.is_in_transaction()
         return False
 
-    def softened(self, statement: str) -> str:
-        """Return the statement: PostgreSQL begins and ends read-only transactions in any words."""
-        return statement
+    def softened(self, statement: str) -> str | None:
+        """Return the statement, or None for one that would lift the guard: the server obeys it as a first statement."""
+        return None if _LIFTS_GUARD.match(statement) else statement
 
     def is_refusal(self, error: BaseException) -> bool:
         """Tell whether the server refused a write in a read-only transaction (SQLSTATE 25006)."""

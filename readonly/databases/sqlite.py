@@ -22,6 +22,7 @@ REFUSED = 8
 # BUSY, LOCKED, IOERR, CORRUPT, CANTOPEN, NOTADB: this file can't be read from now.
 _UNFIT_CODES = frozenset({5, 6, 10, 11, 14, 26})
 _BEGIN_TO_WRITE = re.compile(r"\s*begin\s+(immediate|exclusive)\b", re.IGNORECASE)
+_LIFTS_GUARD = re.compile(r"\s*pragma\s+(\w+\s*\.\s*)?query_only\s*[=(]", re.IGNORECASE)
 MARKER = "readonly_copy"
 
 
@@ -29,7 +30,6 @@ class SQLite:
     """The guard of SQLite, through sqlite3 and aiosqlite: `PRAGMA query_only`."""
 
     name = "sqlite"
-    softens = True
     trial = "SELECT count(*) FROM sqlite_master"  # SELECT 1 does not touch the file
 
     def guard(self, connection: Any, memory: dict[str, Any]) -> None:
@@ -52,8 +52,10 @@ class SQLite:
         driver = getattr(connection, "driver_connection", connection)  # aiosqlite, as SQLAlchemy adapts it
         return getattr(driver, "in_transaction", None) is False
 
-    def softened(self, statement: str) -> str:
-        """Return a plain BEGIN for one that takes the write lock: under query_only that one fails, also for readers."""
+    def softened(self, statement: str) -> str | None:
+        """Return a plain BEGIN for one that takes the write lock: under query_only that fails, also for readers."""
+        if _LIFTS_GUARD.match(statement):
+            return None
         return "BEGIN" if _BEGIN_TO_WRITE.match(statement) else statement
 
     def is_refusal(self, error: BaseException) -> bool:

@@ -27,14 +27,16 @@ ALL = SQLITE + POSTGRES
 class Client:
     """An application's engine, sync or async: bodies are plain functions, run where the driver wants them."""
 
-    def __init__(self, kind: str, url: str, **options: Any) -> None:
+    def __init__(self, kind: str, url: str, *, beside: Client | None = None, **options: Any) -> None:
+        """Make the engine; a replica's lives `beside` the primary's, on the same event loop."""
         self.kind = kind
         self.is_async = kind in ("aiosqlite", "psycopg_async", "asyncpg")
         driver = {"sqlite3": "sqlite", "aiosqlite": "sqlite+aiosqlite"}.get(
             kind, f"postgresql+{kind.removesuffix('_async')}"
         )
         full = make_url(url).set(drivername=driver)
-        self.runner = asyncio.Runner()
+        self.runner: asyncio.Runner = asyncio.Runner() if beside is None else beside.runner
+        self._beside = beside
         self.engine: Engine | AsyncEngine = (
             create_async_engine(full, **options) if self.is_async else create_engine(full, **options)
         )
@@ -105,7 +107,8 @@ class Client:
 
     def close(self) -> None:
         self.dispose()
-        self.runner.close()
+        if self._beside is None:
+            self.runner.close()
 
 
 SCHEMA = (

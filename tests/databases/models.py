@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ForeignKey
+from sqlalchemy import Column, ForeignKey, Table
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 
@@ -32,3 +32,26 @@ class Account(Base):
     name: Mapped[str]
     seen: Mapped[int | None] = mapped_column("last_seen")
     visits: Mapped[int] = mapped_column(default=0)
+
+
+class Other(DeclarativeBase):
+    pass
+
+
+tagging = Table(
+    "tagging",
+    Other.metadata,
+    Column("tagged_id", ForeignKey("tagged.id")),
+    Column("tag_id", ForeignKey("tag.id")),
+)
+
+
+class Tag(Other):
+    __tablename__ = "tag"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class Tagged(Other):
+    __tablename__ = "tagged"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    tags: Mapped[list[Tag]] = relationship(secondary=tagging)

@@ -27,20 +27,23 @@ REFUSED_EVERYWHERE = (
 )
 
 
-@pytest.mark.parametrize("statement", REFUSED_EVERYWHERE)
-def test_writes_are_refused_while_read_only(client: Client, guarded: Database, switch: Switch, statement: str) -> None:
+def test_writes_are_refused_while_read_only(client: Client, guarded: Database, switch: Switch) -> None:
     """Whatever the server calls a write is a ReadOnlyError, and nothing is written."""
     switch.on(reason="migration")
-    with pytest.raises(ReadOnlyError, match="migration") as refused:
-        client.write(statement)
-    assert refused.value.database == "main"
+    for statement in REFUSED_EVERYWHERE:
+        with pytest.raises(ReadOnlyError, match="migration") as refused:
+            client.write(statement)
+        assert refused.value.database == "main"
     assert client.count() == 1
 
 
 @pytest.mark.parametrize("kind", POSTGRES)
-@pytest.mark.parametrize(
-    "statement",
-    [
+def test_what_postgresql_calls_a_write(kind: str, make_client: Callable[..., Client], switch: Switch) -> None:
+    """The server judges: writes in disguise are refused, with the server's own words."""
+    client = make_client(kind)
+    Database(client.engine, switch)
+    switch.on()
+    for statement in (
         "WITH gone AS (DELETE FROM story RETURNING 1) SELECT * FROM gone",
         "SELECT * INTO other FROM story",
         "CREATE TABLE other AS SELECT 1",
@@ -51,53 +54,39 @@ def test_writes_are_refused_while_read_only(client: Client, guarded: Database, s
         "TRUNCATE story",
         "DO $$ BEGIN INSERT INTO story (title) VALUES ('x'); END $$",
         "GRANT SELECT ON story TO PUBLIC",
-    ],
-)
-def test_what_postgresql_calls_a_write(
-    kind: str, make_client: Callable[..., Client], switch: Switch, statement: str
-) -> None:
-    """The server judges: writes in disguise are refused, with the server's own words."""
-    client = make_client(kind)
-    Database(client.engine, switch)
-    switch.on()
-    with pytest.raises(ReadOnlyError, match="read-only transaction"):
-        client.write(statement)
+    ):
+        with pytest.raises(ReadOnlyError, match="read-only transaction"):
+            client.write(statement)
 
 
 @pytest.mark.parametrize("kind", POSTGRES)
-@pytest.mark.parametrize(
-    "statement",
-    [
+def test_what_postgresql_calls_a_read(kind: str, make_client: Callable[..., Client], switch: Switch) -> None:
+    """Nothing is refused for how it looks."""
+    client = make_client(kind)
+    Database(client.engine, switch)
+    switch.on()
+    for statement in (
         "EXPLAIN DELETE FROM story",
         "SELECT pg_advisory_xact_lock(1)",
         "/* INSERT */ SELECT 'a; delete b'",
         "VALUES (1)",
         "TABLE story",
-    ],
-)
-def test_what_postgresql_calls_a_read(
-    kind: str, make_client: Callable[..., Client], switch: Switch, statement: str
-) -> None:
-    """Nothing is refused for how it looks."""
-    client = make_client(kind)
-    Database(client.engine, switch)
-    switch.on()
-    client.connect(lambda c: c.execute(text(statement)))
+    ):
+        client.write(statement)
 
 
 @pytest.mark.parametrize("kind", SQLITE)
-@pytest.mark.parametrize(
-    "statement", ["PRAGMA user_version = 5", "WITH x AS (SELECT 1) INSERT INTO story (title) SELECT 'x'"]
-)
-def test_what_sqlite_calls_a_write(
-    kind: str, make_client: Callable[..., Client], switch: Switch, statement: str
-) -> None:
+def test_what_sqlite_calls_a_write(kind: str, make_client: Callable[..., Client], switch: Switch) -> None:
     """query_only refuses more than statements that begin with a writing word."""
     client = make_client(kind)
     Database(client.engine, switch)
     switch.on()
-    with pytest.raises(ReadOnlyError):
-        client.write(statement)
+    for statement in (
+        "PRAGMA user_version = 5",
+        "WITH x AS (SELECT 1) INSERT INTO story (title) SELECT 'x'",
+    ):
+        with pytest.raises(ReadOnlyError):
+            client.write(statement)
 
 
 def test_writes_pass_while_writable_and_after(client: Client, guarded: Database, switch: Switch) -> None:
@@ -295,6 +284,35 @@ def test_sqlite_readers_that_begin_to_write_still_read(
     switch.off()
     client.write()
     assert client.count() == 3
+
+
+LIFTING = {
+    "postgres": [
+        "SET TRANSACTION READ WRITE",
+        "set transaction isolation level serializable, read\nwrite",
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE",
+        "SET default_transaction_read_only = off",
+        "SET LOCAL transaction_read_only TO 'off'",
+        "RESET ALL",
+        "RESET default_transaction_read_only",
+        "DISCARD ALL",
+    ],
+    "sqlite": ["PRAGMA query_only = 0", "pragma main.query_only(off)"],
+}
+
+
+def test_statements_that_would_lift_the_guard(client: Client, guarded: Database, switch: Switch) -> None:
+    """As first statement the server would obey them; while writable nobody minds."""
+    statements = LIFTING["sqlite" if client.kind in SQLITE else "postgres"]
+    switch.on()
+    for statement in statements:
+        with pytest.raises(ReadOnlyError, match="would lift the guard"):
+            client.connect(lambda c, s=statement: c.exec_driver_sql(s))  # type: ignore[misc]
+    if client.kind in POSTGRES:
+        client.connect(lambda c: c.exec_driver_sql("SET LOCAL work_mem = '8MB'"))
+        client.connect(lambda c: c.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE READ ONLY"))
+    switch.off()
+    client.connect(lambda c: c.exec_driver_sql(statements[0]))
 
 
 # --- autocommit ------------------------------------------------------------------------------------------------------

@@ -62,7 +62,9 @@ def make_site(
 
     def make(**options: Any) -> Site:
         client = make_client(request.param)
-        replica = Client(request.param, f"sqlite:///{tmp_path}/replica.db", connect_args={"timeout": 0.05})
+        replica = Client(
+            request.param, f"sqlite:///{tmp_path}/replica.db", beside=client, connect_args={"timeout": 0.05}
+        )
         made.append(Site(client, replica, switch, tmp_path, **options))
         return made[-1]
 
@@ -395,7 +397,7 @@ def test_a_standby(kind: str, postgres_pair: Any, switch: Switch) -> None:
     """A streaming standby is read once somebody declared that it is there; writes there are refused, not sent on."""
     name = postgres_pair.primary.new_database()
     client = Client(kind, postgres_pair.primary.url(name))
-    standby = Client(kind, postgres_pair.standby.url(name))
+    standby = Client(kind, postgres_pair.standby.url(name), beside=client)
     database = Database(client.engine, switch, replicas=[standby.engine])
     session_class = database.routing(Session)
 
@@ -423,8 +425,8 @@ def test_a_standby(kind: str, postgres_pair: Any, switch: Switch) -> None:
         assert where()
     finally:
         database.close()
-        client.close()
         standby.close()
+        client.close()
         postgres_pair.primary.drop_database(name)
 
 
@@ -432,7 +434,7 @@ def test_a_standby(kind: str, postgres_pair: Any, switch: Switch) -> None:
 def test_a_standby_that_is_gone(kind: str, make_client: Callable[..., Client], switch: Switch) -> None:
     """The first reader meets the failure, the next ones the primary; a try that fails sends nobody there."""
     client = make_client(kind)
-    standby = Client(kind, "postgresql://postgres@127.0.0.1:1/x")
+    standby = Client(kind, "postgresql://postgres@127.0.0.1:1/x", beside=client)
     database = Database(client.engine, switch, replicas=[standby.engine])
     session_class = database.routing(Session)
     database.reached(0, switch.on().epoch)

@@ -105,6 +105,7 @@ class Database:
             inflight=switch.inflight,
             admit=self._may_write,
             failed=self._primary_failed,
+            lifts=self._lifts,
         )
         self._replica_hooks = [self._hook_replica(r) for r in self._replicas.all]
         self._session_hooks: list[tuple[Any, str, Any]] = []
@@ -294,7 +295,10 @@ class Database:
                 raise
 
         vars(replica.target)["raw_connection"] = raw_connection
-        return Hooks(replica.target, server, inflight=None, admit=lambda: False, failed=failed)
+        return Hooks(replica.target, server, inflight=None, admit=lambda: False, failed=failed, lifts=self._lifts)
+
+    def _lifts(self, statement: str) -> ReadOnlyError:
+        return self._refusal(f"database {self.name!r}: {statement!r} would lift the guard")
 
     def _refusal(self, reason: str, *, table: str | None = None) -> ReadOnlyError:
         state = self._switch.state

@@ -20,6 +20,10 @@ logger = logging.getLogger("readonly")
 MayWrite = Callable[[], bool]
 
 
+# The four letters that nearly every statement begins with; none of them is transaction control.
+_HARMLESS = frozenset({"SELE", "INSE", "UPDA", "DELE", "WITH"})
+
+
 class Held:
     """What is known of one DBAPI connection.
 
@@ -55,6 +59,7 @@ class Hooks:
         inflight: Where transactions are counted; None for a replica: there nothing may ever write.
         admit: Decides, after the count, whether a transaction may write.
         failed: Turns a driver's error into ours, or returns None.
+        lifts: Makes the error for a statement that would lift the guard.
     """
 
     def __init__(
@@ -65,12 +70,14 @@ class Hooks:
         inflight: InFlight | None,
         admit: MayWrite,
         failed: Callable[[ExceptionContext, bool], BaseException | None],
+        lifts: Callable[[str], BaseException],
     ) -> None:
         self.engine = engine
         self.server = server
         self._inflight = inflight
         self._admit = admit
         self._failed = failed
+        self._lifts = lifts
         self._key = ("readonly", id(self))
         self._leaving: dict[int, Held] = {}
         self._counted: set[Held] = set()
@@ -87,9 +94,8 @@ class Hooks:
             ("begin", self._begin, {"insert": True}),
             ("begin_twophase", self._begin_twophase, {"insert": True}),
             ("handle_error", self._handle_error, {}),
+            ("before_cursor_execute", self._soften, {"retval": True}),
         ]
-        if server.softens:
-            self._listeners.append(("before_cursor_execute", self._soften, {"retval": True}))
         for name, listener, options in self._listeners:
             event.listen(engine, name, listener, **options)
         self._wrapped = tuple(
@@ -254,10 +260,13 @@ class Hooks:
     def _soften(
         self, connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
     ) -> tuple[str, Any]:
-        if statement[:1] in "bB \n\t" and statement.lstrip()[:5].upper() == "BEGIN":
+        if statement[:4].upper() not in _HARMLESS:
             held = self.held(connection.connection)
             if held is not None and held.guarded:
-                statement = self.server.softened(statement)
+                softened = self.server.softened(statement)
+                if softened is None:
+                    raise self._lifts(statement)
+                statement = softened
         return statement, parameters
 
     def _handle_error(self, context: ExceptionContext) -> BaseException | None:
