@@ -88,6 +88,13 @@ class Load:
         self.ports.pop(slot, None)
         await asyncio.gather(*self._clients.pop(slot, ()))
 
+    async def leave(self) -> None:
+        """Have all clients leave at once: nobody waits for the answers of workers that are stopped."""
+        clients = [task for tasks in self._clients.values() for task in tasks]
+        for task in clients:
+            task.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
+
     async def _write(self, slot: int) -> None:
         client = Client(self.ports[slot])
         while slot in self.ports:
@@ -142,7 +149,7 @@ async def _main(path: str, writers: int, readers: int) -> None:
             case ["remove", slot]:
                 await load.remove(int(slot))
         print(line.strip(), flush=True)
-    # Nobody waits for the answers of workers that are stopped.
+    await load.leave()
     log.close()
 
 
