@@ -8,10 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import durationpy
+
 from .errors import ConfigurationError
-from .members import Expected, parse_expect
+from .members import LONGEST_TRANSACTION_SECONDS, Expected, parse_expect
 
 FILE_NAME = "readonly.toml"
+SETTINGS = ("store", "expect", "longest_transaction")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +25,13 @@ class OperatorConfig:
         store: The store's URL, with the site.
         source: Where that came from, for messages.
         expect: How many members of each role must be there.
+        longest_transaction: Seconds after its end from which a process has nothing left that could commit.
     """
 
     store: str
     source: str
     expect: Mapping[str, Expected] = field(default_factory=dict)
+    longest_transaction: float = LONGEST_TRANSACTION_SECONDS
 
 
 def operator_config(
@@ -56,7 +61,20 @@ def operator_config(
             "(--config, READONLY_CONFIG, or the folder you are in). `sudo` drops the environment: there use --store "
             "or a file. A store's URL looks like redis://flag.internal/0?site=shop"
         )
-    return OperatorConfig(url, source, parse_expect(expect))
+    return OperatorConfig(url, source, parse_expect(expect), _seconds(settings, path))
+
+
+def _seconds(settings: Mapping[str, str], path: str | os.PathLike[str] | None) -> float:
+    text = settings.get("longest_transaction")
+    if text is None:
+        return LONGEST_TRANSACTION_SECONDS
+    try:
+        found = float(durationpy.from_str(text).total_seconds())
+    except (durationpy.DurationError, ValueError, OverflowError):
+        found = 0.0
+    if found <= 0:
+        raise ConfigurationError(f'{path}: longest_transaction={text!r} is no duration: write "30s" or "10m"')
+    return found
 
 
 def _read(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
@@ -68,8 +86,8 @@ def _read(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
         raise ConfigurationError(f"{path}: is no TOML: {error}") from error
     found: dict[str, str] = {}
     for key, value in document.items():
-        if key not in ("store", "expect"):
-            raise ConfigurationError(f"{path}: {key} is no setting that this version knows: store, expect")
+        if key not in SETTINGS:
+            raise ConfigurationError(f"{path}: {key} is no setting that this version knows: {', '.join(SETTINGS)}")
         if not isinstance(value, str):
             raise ConfigurationError(f"{path}: {key}={value!r} must be text")
         found[key] = _filled_in(value, key, path, environ)

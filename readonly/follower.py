@@ -24,7 +24,7 @@ from .clock import Clock
 from .errors import Error, StoreUnreachable
 from .hostfile import HostFile
 from .inflight import InFlight
-from .members import Guarded, Report, overdue_seconds
+from .members import Guarded, Report, is_gone, overdue_seconds
 from .record import LOCAL, TOMBSTONE_AGE, Cause, Mode
 from .state import UNKNOWN, State
 from .stores import Reading, Store, redacted
@@ -40,6 +40,11 @@ REPORTS_PER_SECOND = 40.0
 KEEP_SECONDS = 7 * 24 * 3600.0
 # Members of a lost registry that one process keeps asking after.
 KNEW_AT_MOST = 64
+# How often a member looks whether others of its host are over; all of them together so many times a second; and for
+# how long after its last report that is worth knowing.
+SECONDS_BETWEEN_FUNERALS = 5.0
+FUNERALS_PER_SECOND = 20.0
+ASKED_AFTER_SECONDS = 24 * 3600.0
 # Rounds of read, join and write back within one heartbeat before it waits for the next one.
 ROUNDS = 8
 BACKOFF_FIRST_SECONDS, BACKOFF_CAP_SECONDS = 0.1, 2.0
@@ -158,6 +163,8 @@ class Follower:
         self._changed = changed
         self._memory = memory
         self._recalled = False
+        # The first one is due when this process has been around for a while: its predecessors may just be ending.
+        self._next_funeral = monotonic() + settings.interval
         self._lock = threading.RLock()
         self._inline = threading.Lock()
         self._inline_store: Store | None = None
@@ -433,6 +440,7 @@ class Follower:
             if last is not None and self._clock.now() - last[1] <= TOMBSTONE_AGE:
                 with self._lock:
                     self.known = recalled(last[0])
+        self._look_for_the_dead(store)
         for _ in range(ROUNDS):
             self.attempted = self._monotonic()
             report = self._report()
@@ -458,6 +466,21 @@ class Follower:
             self._memory.remember(self.known.raw)
             if self._essence(self._report(count=False)) == self._said:
                 return
+
+    def _look_for_the_dead(self, store: Store) -> None:
+        """Say of members of this host that fell silent whether their processes are over: only here can that be known.
+
+        What is found stands in their own last report, so that it outlives whoever found it.
+        """
+        now = self._monotonic()
+        if now < self._next_funeral:
+            return
+        self._next_funeral = now + max(SECONDS_BETWEEN_FUNERALS, self._members / FUNERALS_PER_SECOND)
+        for seen in store.silent(longer_than=4 * self.interval + 1.0, shorter_than=ASKED_AFTER_SECONDS):
+            report = Report.load(seen.member, seen.report)
+            if seen.member != self.member and not report.found_gone and is_gone(report):
+                last_words = replace(report, found_gone=True)
+                store.report(seen.member, last_words.dump(), keep_seconds=KEEP_SECONDS, announce=True, leaves=True)
 
     def _report(self, *, count: bool = True) -> Report:
         # The order is what makes a report worth something: the view was swapped before, the count is read after,
@@ -523,7 +546,9 @@ class Follower:
             self._members = max(1, reading.members)
             self._remember_members(reading)
         # Only a heartbeat makes this process a member; before one was accepted it admits nothing (design rule 7).
-        young = not heartbeat or reading.incarnation_seconds < 2 * self._settings.interval
+        # Two intervals of the others, which grow with their number; a lease shortens only one's own.
+        others = max(self._settings.interval, self._members / REPORTS_PER_SECOND)
+        young = not heartbeat or reading.incarnation_seconds < 2 * others
         before = self.known.problem
         self.known, back = learn(self.known, reading.record, site=self.store.site, young=young, at=reading.at)
         if self.known.problem and self.known.problem != before:

@@ -17,6 +17,7 @@ from typing import Any
 
 from .errors import StoreUnreachable
 from .stores import Store
+from .tally import OTHER
 
 logger = logging.getLogger("readonly")
 LOG = "history"
@@ -149,6 +150,17 @@ def tally_since(now: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, An
             found[key] = {label: count for label, count in inner.items() if count}
         else:
             found[key] = value - before if isinstance(before, (int, float)) else value
+    return found
+
+
+def tally_shortened(tally: Mapping[str, Any], most: int) -> dict[str, Any]:
+    """Return it with so many labels of each kind, the largest ones; the rest is one label, so that sums stay right."""
+    found = dict(tally)
+    for key, value in tally.items():
+        if isinstance(value, Mapping) and len(value) > most:
+            ordered = sorted(value.items(), key=lambda item: (-item[1], item[0]))
+            found[key] = inner = dict(ordered[:most])
+            inner[OTHER] = inner.get(OTHER, 0) + sum(count for _, count in ordered[most:])
     return found
 
 

@@ -76,6 +76,7 @@ class Report:
         local: Causes that only it sees, one sentence each.
         inert: READONLY_DISABLED is set: it refuses nothing.
         gone: Its last words.
+        found_gone: Not its own words: a member of the same host found that its process is over.
         knew: Ids of members that it knew of before the store lost its registry, and has not seen there since.
         tally: Counters since it started.
     """
@@ -103,6 +104,7 @@ class Report:
     local: tuple[str, ...] = ()
     inert: bool = False
     gone: bool = False
+    found_gone: bool = False
     knew: tuple[str, ...] = ()
     tally: Mapping[str, Any] = field(default_factory=dict)
 
@@ -196,6 +198,7 @@ class Confirmation:
         at: Store's clock, UTC.
         members: Every registered member that counts.
         problems: What is missing apart from members, one sentence each.
+        roster: Every role that reported lately, and how many seconds ago it did last.
     """
 
     epoch: int
@@ -204,6 +207,7 @@ class Confirmation:
     at: datetime
     members: tuple[Member, ...]
     problems: tuple[str, ...] = ()
+    roster: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, *conditions: Condition) -> tuple[Member, ...]:
         """Return the members in these conditions."""
@@ -251,6 +255,7 @@ def confirm(
     here_since: Mapping[str, datetime] | None = None,
     incarnation_seconds: float = float("inf"),
     forgotten: Collection[str] = (),
+    longest_transaction: float = LONGEST_TRANSACTION_SECONDS,
 ) -> Confirmation:
     """Judge every member against a change: by cause, not by epoch (design rule 11).
 
@@ -265,6 +270,7 @@ def confirm(
         incarnation_seconds: How long this store has been known; a registry younger than a member's silence may be
             missing somebody who is still at work (design rule 6).
         forgotten: Ids of members that a person vouched for.
+        longest_transaction: Seconds after its end from which a process has nothing left that could commit.
     """
     wanted = tuple(causes)
     problems: list[str] = []
@@ -285,7 +291,11 @@ def confirm(
         if not closing and cause in present:
             problems.append(f"the store holds {cause} again")
     loaded = [(Report.load(s.member, s.report), s) for s in reports]
-    found = [_judge(report, s, wanted, closing, at, here_since or {}) for report, s in loaded]
+    roster: dict[str, float] = {}
+    for report, s in loaded:
+        ago = max(0.0, (at - s.at).total_seconds())
+        roster[report.role] = min(roster.get(report.role, ago), ago)
+    found = [_judge(report, s, wanted, closing, at, here_since or {}, longest_transaction) for report, s in loaded]
     members = tuple(sorted((m for m in found if m is not None), key=lambda m: (m.report.role, m.report.name)))
     alive = [m for m in members if m.condition not in (Condition.LOST, Condition.EXPIRED, Condition.GONE)]
     if closing and not alive:
@@ -316,6 +326,7 @@ def confirm(
         at=at,
         members=members,
         problems=tuple(problems),
+        roster=roster,
     )
 
 
@@ -326,6 +337,7 @@ def _judge(
     closing: bool,
     at: datetime,
     here_since: Mapping[str, datetime],
+    longest_transaction: float,
 ) -> Member | None:
     silent = max(0.0, (at - seen.at).total_seconds())
 
@@ -335,18 +347,18 @@ def _judge(
     idle = report.closed and report.synced and not report.in_flight and set(causes) <= set(report.causes)
     if report.gone:
         # Its last words settle it: nothing in flight, so nothing of its own can commit any more.
-        if not report.in_flight or silent > LONGEST_TRANSACTION_SECONDS:
+        if not report.in_flight or silent > longest_transaction:
             return None
         return member(
             Condition.GONE,
             f"ended with {_writes(report)} in flight, which may still commit" if closing else "",
         )
-    if silent > ttl_seconds(report):
+    if silent > ttl_seconds(report) or report.found_gone:
         if not closing:
-            return member(Condition.LOST)
+            return member(Condition.GONE if report.found_gone else Condition.LOST)
         begun = f"{_writes(report)} in flight then" if report.in_flight else "it may have begun writes since"
-        if is_gone(report):
-            if silent > LONGEST_TRANSACTION_SECONDS:
+        if report.found_gone or is_gone(report):
+            if silent > longest_transaction:
                 return None
             return member(Condition.GONE, "" if idle else f"its process has ended; {begun}")
         if _expired(report, causes, at, here_since):

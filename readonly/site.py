@@ -19,7 +19,7 @@ from .changes import Change, Operator
 from .config import operator_config
 from .errors import ConfigurationError, Error, LostRace, NoRecord, NotConfirmed, StoreUnreachable, UnreadableRecord
 from .hostfile import state_folder
-from .members import Confirmation, Expected, Member, Report, confirm, ttl_seconds
+from .members import LONGEST_TRANSACTION_SECONDS, Confirmation, Expected, Member, Report, confirm, ttl_seconds
 from .record import Record
 from .state import State
 from .stores import Census, Store, redacted, store_from_url
@@ -98,6 +98,7 @@ class Site:
         switch: Names the store; it is not started.
         expect: How many members of each role must be there for a "safe".
         operator: Who operates it; None: the system's user on this host.
+        longest_transaction: Seconds after its end from which a process has nothing left that could commit.
     """
 
     def __init__(
@@ -106,8 +107,10 @@ class Site:
         *,
         expect: Mapping[str, Expected] | None = None,
         operator: Operator | None = None,
+        longest_transaction: float = LONGEST_TRANSACTION_SECONDS,
     ) -> None:
         self.switch = switch
+        self.longest_transaction = longest_transaction
         self.operator = operator or Operator.here()
         self.store: Store = switch.store
         self.expect = dict(expect or {})
@@ -128,7 +131,11 @@ class Site:
         """
         found = operator_config(store=store, config=path, environ=environ)
         # A command never makes a store: typed in another folder it would confirm an empty one.
-        return cls(Switch(store_from_url(found.store, create=False)), expect=found.expect)
+        return cls(
+            Switch(store_from_url(found.store, create=False)),
+            expect=found.expect,
+            longest_transaction=found.longest_transaction,
+        )
 
     @property
     def name(self) -> str:
@@ -437,6 +444,7 @@ class Site:
             here_since=census.reading.here_since,
             incarnation_seconds=census.reading.incarnation_seconds,
             forgotten=census.forgotten,
+            longest_transaction=self.longest_transaction,
         )
 
     def _settled(self, found: Confirmation, deadline: float) -> Confirmation:

@@ -173,6 +173,17 @@ class StoreContract:
             store.report("e", b"{}", keep_seconds=60)
             assert store.report("d", b"{}", keep_seconds=60).neighbours == ("e", "b", "c")
 
+    def test_who_fell_silent_can_be_asked_for(self) -> None:
+        """Those that have been silent for so long, and not longer; not those that said goodbye."""
+        with self._opened() as store:
+            store.report("silent", b"1", keep_seconds=60)
+            store.report("left", b"2", keep_seconds=60, leaves=True)
+            tick(store)
+            (found,) = store.silent(longer_than=0.0, shorter_than=60.0)
+            assert (found.member, found.report) == ("silent", b"1")
+            assert found.at.tzinfo == UTC
+            assert store.silent(longer_than=50.0, shorter_than=60.0) == ()
+
     def test_one_registry_has_one_name(self) -> None:
         """It stays the same for every member for as long as nothing is lost."""
         with self._opened() as store:

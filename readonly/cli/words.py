@@ -143,6 +143,8 @@ def role_lines(found: Confirmation) -> list[str]:
             for version, number in sorted(libraries.items())
         )
         lines.append(f"{printable(role):<8}  {text}   readonly-mode {versions}")
+    for role in sorted(set(found.roster) - {m.report.role for m in found.members}):
+        lines.append(f"{printable(role):<9} 0 now, last seen {spoken(found.roster[role])} ago")
     return lines
 
 

@@ -25,6 +25,8 @@ DEFAULT_TIMEOUT_SECONDS = 1.0
 NEIGHBOURS = 3
 NEIGHBOUR_SECONDS = 600.0
 # A person's word about a member is kept as long as members of a lost registry may still be asked after.
+# Of members that fell silent, so many are looked at in one go.
+SILENT_AT_MOST = 100
 FORGOTTEN_SECONDS = 90 * 24 * 3600.0
 # Below every lineage that a person makes by `init`, and the same in every record that a store made by itself:
 # such records join, so that a file that was deleted and made again never lifts a cause that some process knows.
@@ -135,6 +137,10 @@ class Store(Protocol):
 
     def census(self) -> Census:
         """Read record and registry in one atomic step, `here_since` included."""
+        ...
+
+    def silent(self, *, longer_than: float, shorter_than: float) -> tuple[Seen, ...]:
+        """Return members that have been silent for so many seconds, and have not said goodbye; some, if many have."""
         ...
 
     def forget(self, member: str) -> None:

@@ -17,6 +17,7 @@ from readonly.errors import StoreUnreachable
 from . import (
     DEFAULT_TIMEOUT_SECONDS,
     NEIGHBOUR_SECONDS,
+    SILENT_AT_MOST,
     Census,
     Reading,
     Seen,
@@ -143,6 +144,19 @@ class MemoryStore:
             return Census(
                 self._reading(since=True), tuple(self._memory.members.values()), frozenset(self._memory.forgotten)
             )
+
+    def silent(self, *, longer_than: float, shorter_than: float) -> tuple[Seen, ...]:
+        """Return members that have been silent for so long, and have not said goodbye."""
+        self._check()
+        memory = self._memory
+        with memory.lock:
+            now = memory.clock.now()
+            found = [
+                seen
+                for key, seen in memory.members.items()
+                if key not in memory.left and longer_than < (now - seen.at).total_seconds() < shorter_than
+            ]
+        return tuple(found[:SILENT_AT_MOST])
 
     def forget(self, member: str) -> None:
         """Take one member off the registry, and remember that a person vouched for it."""

@@ -25,6 +25,7 @@ from . import (
     FORGOTTEN_SECONDS,
     NEIGHBOUR_SECONDS,
     NEIGHBOURS,
+    SILENT_AT_MOST,
     Census,
     Reading,
     Seen,
@@ -177,6 +178,21 @@ CENSUS = Script(f"""
 {_HEAD}
 return {{{_READING}, redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2]),
   redis.call('ZRANGE', KEYS[3], 0, -1, 'WITHSCORES'), redis.call('ZRANGE', KEYS[6], 0, -1)}}
+""")
+
+SILENT = Script(f"""
+-- Reads readonly:{{site}}:members, :seen and :ring. ARGV[2], ARGV[3]: ms of silence, at least and at most.
+{_HEAD}
+local from, to = now - tonumber(ARGV[3]), now - tonumber(ARGV[2])
+local found = {{}}
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. string.format('%.0f', from),
+    '(' .. string.format('%.0f', to), 'LIMIT', 0, {SILENT_AT_MOST})) do
+  local report = redis.call('ZSCORE', KEYS[5], member) and redis.call('HGET', KEYS[2], member)
+  if report then
+    found[#found + 1] = {{member, report, redis.call('ZSCORE', KEYS[3], member)}}
+  end
+end
+return found
 """)
 
 FORGET = Script(f"""
@@ -364,6 +380,11 @@ class RedisStore:
             for member in sorted({*reports, *times})
         )
         return Census(self._reading(reading, since), tuple(found), frozenset(m.decode() for m in forgotten))
+
+    def silent(self, *, longer_than: float, shorter_than: float) -> tuple[Seen, ...]:
+        """Return members that have been silent for so long, and have not said goodbye."""
+        found = self._run(SILENT, round(longer_than * 1000), round(shorter_than * 1000))
+        return tuple(Seen(member.decode(), report, _instant(at)) for member, report, at in found)
 
     def forget(self, member: str) -> None:
         """Take one member off the registry, and remember that a person vouched for it."""

@@ -20,6 +20,7 @@ from . import (
     DEFAULT_TIMEOUT_SECONDS,
     FORGOTTEN_SECONDS,
     NEIGHBOUR_SECONDS,
+    SILENT_AT_MOST,
     Census,
     Reading,
     Seen,
@@ -182,6 +183,16 @@ class SQLiteStore:
             self._told_reports = self._counted[1]
             forgotten = frozenset(member for (member,) in db.execute("SELECT member FROM readonly_forgotten"))
             return Census(reading, reports, forgotten)
+
+    def silent(self, *, longer_than: float, shorter_than: float) -> tuple[Seen, ...]:
+        """Return members that have been silent for so long, and have not said goodbye."""
+        with self._files.transaction() as db:
+            now = self._now()
+            rows = db.execute(
+                "SELECT member, report, at FROM readonly_member WHERE NOT leaves AND at < ? AND at > ? LIMIT ?",
+                (now - longer_than, now - shorter_than, SILENT_AT_MOST),
+            )
+            return tuple(Seen(member, report, _instant(at)) for member, report, at in rows)
 
     def forget(self, member: str) -> None:
         """Take one member off the registry, and remember that a person vouched for it."""

@@ -11,6 +11,7 @@ import pytest
 from readonly import changes
 from readonly.stores.sqlite import SQLiteStore
 from support.operating import ANNA, BEN, Member, Past, Shop, json_lines, made, members
+from support.waiting import eventually
 
 
 def test_it_exits_0_whenever_it_could_answer(served: tuple[Shop, Member]) -> None:
@@ -189,3 +190,15 @@ def test_looking_changes_nothing(served: tuple[Shop, Member], command: str) -> N
     before = shop.store.read().record
     assert shop.here(command).returncode == 0
     assert shop.store.read().record == before
+
+
+def test_a_role_that_is_gone_is_remembered(tmp_path: Path) -> None:
+    """Nobody expected it by name, but it was there: `on` and `status` say that it is not now."""
+    shop = made(tmp_path / "shop.db")
+    with members(shop, ["web"]):
+        with members(shop, ["celery"]):
+            pass
+        eventually(lambda: "0 now, last seen" in shop.here("status").stdout, what="celery said goodbye")
+        line = next(line for line in shop.here("on").stdout.splitlines() if "0 now" in line)
+        assert line.split()[0] == "celery"
+    shop.store.close()
