@@ -40,10 +40,11 @@ REPORTS_PER_SECOND = 40.0
 KEEP_SECONDS = 7 * 24 * 3600.0
 # Members of a lost registry that one process keeps asking after.
 KNEW_AT_MOST = 64
-# How often a member looks whether others of its host are over; all of them together so many times a second; and for
-# how long after its last report that is worth knowing.
+# How often a member looks whether others of its host are over; all of them together so many times a second (to look
+# costs the store as much as a report, and one of a host's members is enough); and for how long after its last report
+# that is worth knowing.
 SECONDS_BETWEEN_FUNERALS = 5.0
-FUNERALS_PER_SECOND = 20.0
+FUNERALS_PER_SECOND = 5.0
 ASKED_AFTER_SECONDS = 24 * 3600.0
 # Rounds of read, join and write back within one heartbeat before it waits for the next one.
 ROUNDS = 8
