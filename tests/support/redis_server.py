@@ -159,9 +159,10 @@ class RedisServer:
         if self.login is not None:
             login = b"".join(b"$%d\r\n%s\r\n" % (len(word.encode()), word.encode()) for word in self.login)
             request = b"*3\r\n$4\r\nAUTH\r\n" + login + request
-        # A second command marks the end of the first one's reply, whatever its type is.
-        end = secrets.token_hex(8).encode()
-        request += b"*2\r\n$4\r\nPING\r\n$%d\r\n%s\r\n" % (len(end), end)
+        # A second command marks the end of the first one's reply, whatever its type is: one that no server, Sentinel
+        # or user knows, so that its name comes back in an error.
+        end = b"end-" + secrets.token_hex(8).encode()
+        request += b"*1\r\n$%d\r\n%s\r\n" % (len(end), end)
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as connection:
             connection.sendall(request)
             reply = b""
@@ -170,7 +171,9 @@ class RedisServer:
                 if not received:
                     raise ConnectionError("the server closed the connection")
                 reply += received
-        answer = reply[: reply.index(b"$%d\r\n%s" % (len(end), end))].decode(errors="replace").rstrip("\r\n")
+        answer = (
+            reply[: reply.rindex(b"-ERR unknown command", 0, reply.index(end))].decode(errors="replace").rstrip("\r\n")
+        )
         if self.login is not None:
             answer = answer.removeprefix("+OK\r\n")
         if answer.startswith("-"):
