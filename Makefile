@@ -20,7 +20,7 @@ help:
 	@echo "make demo        the demo site is switched under load; prints what the clients saw"
 	@echo "make serve       the demo site with two worker processes"
 	@echo "make lint        ruff, mypy, import contracts        make format   let ruff rewrite"
-	@echo "make bench       the table of costs                  make wheel-test   the built wheel alone"
+	@echo "make bench       the tables of costs                 make wheel-test   the built wheel alone"
 	@echo "make clean       remove the environment, builds and caches"
 
 # A wish for another interpreter is looked at on every run; without one, only a changed pyproject.toml installs again.
@@ -64,7 +64,7 @@ pytest: install
 
 ifneq ($(BENCHMARKS),)
 bench: install
-	$(PY) -m pytest tests/benchmarks -m bench -s --no-header
+	READONLY_TEST_BENCH=full $(PY) -m pytest tests/benchmarks -m bench -s --no-header
 endif
 
 # A part of `make test` as well: builds the wheel, installs it beside no framework at all, runs what can run there.
