@@ -414,7 +414,9 @@ class Follower:
     def _say_goodbye(self) -> None:
         try:
             report = replace(self._report(), gone=True)
-            self.store.report(self.member, report.dump(), keep_seconds=KEEP_SECONDS, announce=True, leaves=True)
+            # What is still in flight may commit after the store has lost this report: then others must ask after it.
+            leaves = not report.in_flight
+            self.store.report(self.member, report.dump(), keep_seconds=KEEP_SECONDS, announce=True, leaves=leaves)
         except StoreUnreachable as error:
             logger.info("readonly: could not say goodbye to the store: %s", error)
         except Exception:
@@ -481,7 +483,8 @@ class Follower:
             report = Report.load(seen.member, seen.report)
             if seen.member != self.member and not report.found_gone and is_gone(report):
                 last_words = replace(report, found_gone=True)
-                store.report(seen.member, last_words.dump(), keep_seconds=KEEP_SECONDS, announce=True, leaves=True)
+                idle = report.closed and report.synced and not report.in_flight
+                store.report(seen.member, last_words.dump(), keep_seconds=KEEP_SECONDS, announce=True, leaves=idle)
 
     def _report(self, *, count: bool = True) -> Report:
         # The order is what makes a report worth something: the view was swapped before, the count is read after,

@@ -87,6 +87,13 @@ class MemoryAlone(Model):
         return super().judged(record, census, cause, known)
 
 
+class LeaversForgotten(Model):
+    """Rule 6: who has left, or was found over, is remembered by nobody, whatever it had begun."""
+
+    def left(self, report: Report) -> bool:
+        return report.gone or report.found_gone
+
+
 class AdmitsUnregistered(Model):
     """Rule 7: a process that has read the record admits writes, registered or not."""
 

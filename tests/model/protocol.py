@@ -50,10 +50,12 @@ from .values import (
     ID,
     IDLE,
     INTERVAL_SECONDS,
+    LATE,
     LEASE_SECONDS,
     LEASE_TICKS,
     LEASED,
     LINKED,
+    LOOKED,
     NONE,
     OLD_CAUSE,
     OLD_REPORT,
@@ -156,7 +158,9 @@ class Model:
         self._learnt = Memo(self._learn)
         self._views = Memo(self._view)
         self._reported = Memo(self._report)
-        self._left = Memo(lambda report: Report.load("", self.reports[report]).gone)
+        self._left = Memo(lambda report: self.left(Report.load("", self.reports[report])))
+        self._buried = Memo(lambda report: Report.load("", self.reports[report]).found_gone)
+        self._funerals = Memo(lambda *of: tuple(self._bury(*of)))
         self._alone = Memo(lambda *of: tuple(self._alone_steps(*of)))
         self._linked = Memo(lambda *of: tuple(self._linked_steps(*of)))
         self._operated = Memo(lambda *of: tuple(self._operator_steps(*of)))
@@ -181,6 +185,14 @@ class Model:
             ):
                 stack.enter_context(patch.object(module, name, function))
             yield
+
+    def typing(self, who: int) -> None:
+        """Say whose cause the next one is."""
+        self._typing = who
+
+    def say_over(self, point: Point) -> None:
+        """Say which processes are over in a state, for whoever asks."""
+        self._over = frozenset().union(*(self._ended[slot, p] for slot, p in enumerate(point[6:])))
 
     # --- the rules that an ablation takes out, one method each -----------------------------------------------------
 
@@ -214,6 +226,11 @@ class Model:
             here_since=census.reading.here_since,
             incarnation_seconds=census.reading.incarnation_seconds,
         )
+
+    def left(self, report: Report) -> bool:
+        """Say whether a member is nobody's neighbour any more (rule 6)."""
+        idle = report.closed and report.synced and not report.in_flight
+        return (report.gone and not report.in_flight) or (report.found_gone and idle)
 
     def lowered(self, fence: int, operator: int) -> int:
         """Return who holds the fence after one operator has let go (rule 13)."""
@@ -320,6 +337,7 @@ class Model:
         if not kinds:
             kinds = ["beat"] if process.packed[0] >= 0 or not self.config.packs else []
             kinds += ["peek"] if self.config.peeks else []
+            kinds += ["leave"] if "leave" in self.config.faults else []
         for kind in kinds:
             at = old if process.link == BEHIND else s
             try:
@@ -327,6 +345,8 @@ class Model:
             except Undone as undone:
                 yield Event(kind, slot), Broken(undone.promise)
                 continue
+            if after.write == LATE and not self.view(after).read_only:
+                after = after._replace(write=COUNTED)  # it may look now, and be admitted
             reached = (self.processes.number(after), s if process.link == BEHIND else self.servers.number(server))
             if reached != (p, s):
                 yield Event(kind, slot), reached
@@ -362,6 +382,28 @@ class Model:
         """Read the record without reporting, and take it in."""
         known, lease = self.renewed(process, heartbeat=False)
         return self._taken_in(process._replace(lease=lease), known, server), server
+
+    def _leave(self, slot: int, process: Process, server: Server) -> tuple[Process, Server]:
+        """Say goodbye; a write that is in flight may still commit."""
+        words = Report.load("", self.reports[self.reported(slot, process)])
+        server = self._heard(server, process.name(slot), replace(words, gone=True))
+        orphan = process.orphan or process.write == ADMITTED
+        return Process(status=DEAD, birth=process.birth, known=self._nothing, orphan=orphan), server
+
+    def _bury(self, slot: int, p: int, s: int, over: frozenset[str]) -> Iterator[tuple[Event, int]]:
+        """Say of a silent member of one's host that its process is over: the server after it."""
+        process = self.processes[p]
+        if process.status != UP or process.link != LINKED or process.back[0] >= 0:
+            return
+        server = self.server(s)
+        for member, report, age in server.registry:
+            if member in over and age >= OLD_REPORT and not self._left[report,] and not self._buried[report,]:
+                words = replace(Report.load(member, self.reports[report]), found_gone=True)
+                yield Event("bury", slot), self.servers.number(self._heard(server, member, words))
+
+    def _heard(self, server: Server, member: str, words: Report) -> Server:
+        entries = (*(e for e in server.registry if e[0] != member), (member, self.reports.number(words.dump()), 0))
+        return server._replace(registry=tuple(sorted(entries)), age=max(server.age, 0))
 
     def _taken_in(self, process: Process, known: int, server: Server) -> Process:
         known, _ = self._learnt[known, server.record, self.young(server, heartbeat=False)]
@@ -419,8 +461,11 @@ class Model:
         elif process.write == NONE:
             # Counted first: whatever the state. Looked first: only who saw "writable" goes on.
             if self.first_step == COUNTED or is_open:
-                yield "count" if self.first_step == COUNTED else "look", process._replace(write=self.first_step), ""
-        elif process.write == COUNTED:
+                kind, write = (
+                    ("count", COUNTED if is_open else LATE) if self.first_step == COUNTED else ("look", LOOKED)
+                )
+                yield kind, process._replace(write=write), ""
+        elif process.write in (COUNTED, LATE):
             yield "look", admitted if is_open else process._replace(write=NONE), ADMITS if is_open else ""
         else:
             yield "count", admitted, ADMITS
@@ -562,7 +607,7 @@ class Model:
         s = self.servers.number(server)
         desks = self.desks.number((Desk(),) * config.operators)
         budget = self.budgets.number(tuple(sorted(config.faults.items())))
-        numbers = [self._ticked[self.processes.number(process), False] for process in ps]
+        numbers = [self.processes.number(process._replace(beaten=False)) for process in ps]
         return [(s, s if config.lags else 0, 0, desks, budget, 0, *numbers)]
 
     def promised(self, point: Point) -> str:
@@ -596,10 +641,15 @@ class Model:
                 else:
                     yield event, (s, r, old, desks, left, fence, *before, q, *after)
             for event, found in self._linked[slot, p, s, old]:
+                left = self._spent[budget, "leave"] if event.kind == "leave" else budget
                 if isinstance(found, Broken):
                     yield event, found
-                else:
-                    yield event, (found[1], r, old, desks, budget, fence, *before, found[0], *after)
+                elif left >= 0:
+                    yield event, (found[1], r, old, desks, left, fence, *before, found[0], *after)
+        if over:
+            for slot, p in enumerate(ps):
+                for event, s2 in self._funerals[slot, p, s, over]:
+                    yield event, (s2, r, old, desks, budget, fence, *ps)
         for event, found in self._operated[desks, s, r if self.config.durable else 0, over]:
             if isinstance(found, Broken):
                 yield event, found

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
-from readonly import changes
+from readonly import changes, follower
 from readonly.changes import Operator
 from readonly.errors import NoRecord
 from readonly.members import Report, confirm
 from readonly.stores import Seen
 from readonly.stores.memory import MemoryStore
+from readonly.switch import Switch
 from readonly.transitions import first_record, with_cause
 from support.records import NOON, cause
 
@@ -44,3 +46,41 @@ def test_a_waiting_command_makes_nothing_whole() -> None:
     found, _ = changes.survey(store, mine)
     assert found is not None
     assert (found.partial, len(found.causes)) == (True, 2)
+
+
+@pytest.mark.parametrize("writing", [False, True])
+def test_who_leaves_with_a_write_in_flight_is_remembered(writing: bool) -> None:
+    """By members, for the case that the store forgets it: its COMMIT may still be on its way then."""
+    store = MemoryStore()
+    leaving = Switch(store.peer())
+    leaving.start()
+    if writing:
+        leaving.inflight.begin()
+    member = leaving._follower().member
+    leaving.close()
+    near = store.report("z", b"{}", keep_seconds=60).neighbours
+    assert near == ((member,) if writing else ())
+
+
+@pytest.mark.parametrize(
+    ("last", "remembered"),
+    [
+        (Report(id="a", host="h", pid=1, role="web", in_flight=1, synced=True), True),
+        (Report(id="a", host="h", pid=1, role="web", closed=False, synced=True), True),
+        (Report(id="a", host="h", pid=1, role="web", synced=True), False),
+    ],
+)
+def test_who_was_found_over_is_remembered_unless_it_was_idle(
+    last: Report, remembered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that died in the middle of a write is found by a member of its host; then the store forgets both."""
+    monkeypatch.setattr(follower, "is_gone", lambda report: report.id == "a")
+    store = MemoryStore()
+    store.report("a", last.dump(), keep_seconds=60)
+    store._memory.members["a"] = replace(store._memory.members["a"], at=store.read().at - timedelta(seconds=30))
+    finder = Switch(store.peer())
+    heart = finder._follower()
+    heart._next_funeral = float("-inf")
+    heart._look_for_the_dead(store)
+    assert Report.load("a", store.census().reports[0].report).found_gone
+    assert store.report("z", b"{}", keep_seconds=60).neighbours == (("a",) if remembered else ())

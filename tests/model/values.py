@@ -25,7 +25,8 @@ LEASE_TICKS = 2
 OLD_REPORT, OLD_STORE, OLD_CAUSE = 3, 3, 3
 
 DOWN, UP, STOPPED, DEAD = range(4)
-NONE, COUNTED, LOOKED, ADMITTED = range(4)
+# A write that was counted while the process was closed is LATE: it is refused, and not waited for.
+NONE, COUNTED, LOOKED, ADMITTED, LATE = range(5)
 LINKED, CUT, BEHIND = range(3)
 IDLE, CLOSED, SAFE, LEASED, OPENED = range(5)
 

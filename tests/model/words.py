@@ -32,6 +32,8 @@ WORDS = {
     "stop": "{who} is stopped",
     "continue": "{who} continues",
     "kill": "{who} is killed",
+    "leave": "{who} says goodbye and ends",
+    "bury": "{who} finds a silent process over",
     "boot": "{who} boots",
     "cut": "{who} loses its link to the store",
     "heal": "{who} reaches the store again",
@@ -89,7 +91,7 @@ def _process(model: Model, slot: int, p: int) -> str:
     said.append("closed" if model.view(process).read_only else "open")
     said.append(status)
     said.append(("", "cut off", "with the old primary")[process.link])
-    said.append(("", "counted", "looked", "ADMITTED")[process.write])
+    said.append(("", "counted", "looked", "ADMITTED", "counted late")[process.write])
     said.append(f"asks after {' '.join(process.knew)}" if process.knew else "")
     said.append("a COMMIT of its last life is on its way" if process.orphan else "")
     return f"{name} " + ", ".join(filter(None, said))
