@@ -53,6 +53,12 @@ class Slot:
     process: subprocess.Popen[bytes] | None = None
 
 
+def _environment() -> dict[str, str]:
+    """Return what workers and clients inherit: no tracer, which would slow them down and be killed with them."""
+    ours = children.without_ours(os.environ)
+    return {name: value for name, value in ours.items() if not name.startswith("COVERAGE_")}
+
+
 class Arena:
     """Redis, workers behind proxies, and their load.
 
@@ -131,7 +137,7 @@ class Arena:
             sabotage=self.sabotage,
             runs=slot.runs,
         )
-        environment = children.without_ours(os.environ)
+        environment = _environment()
         if slot.code:
             environment["PYTHONPATH"] = slot.code
         with (self.folder / f"worker-{number}.log").open("ab") as output:
@@ -253,7 +259,7 @@ class Arena:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=children.without_ours(os.environ),
+            env=_environment(),
         )
 
     def load(self, number: int) -> None:
