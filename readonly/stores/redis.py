@@ -502,6 +502,7 @@ class RedisStore:
             try:
                 return call(self._connected())
             except Refused as error:  # the server answered: its connection is as good as before
+                # One that sends us on has changed nothing: it refuses a script's keys, or the first write in it.
                 commands = self._commands
                 sent_on += 1
                 if commands is None or sent_on == REDIRECTIONS or not self._place.is_elsewhere(commands.address, error):

@@ -31,7 +31,6 @@ except ModuleNotFoundError as error:
 Address = tuple[str, int]
 # What making or using a connection may raise.
 FAILURES: tuple[type[Exception], ...] = (redis.exceptions.RedisError, OSError)
-# Answers of a server that has run nothing of what it was asked: ours are scripts, whose first write is refused.
 Refused = redis.exceptions.ResponseError
 NoScript = redis.exceptions.NoScriptError
 NoAnswer = redis.exceptions.TimeoutError

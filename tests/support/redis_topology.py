@@ -172,9 +172,8 @@ class Node(RedisServer):
         return words(self.command("CLUSTER", "MYID"))[-1]
 
     def own_all(self) -> Node:
-        """Take all slots, and wait until they are served."""
+        """Take all slots; it takes two seconds or so until they are served."""
         self.command("CLUSTER", "ADDSLOTS", *map(str, range(SLOTS)))
-        self.serves()
         return self
 
     def serves(self) -> None:
@@ -188,7 +187,7 @@ class Node(RedisServer):
         eventually(ok, 20, what="the Cluster is up")
 
     def meet(self, other: Node) -> None:
-        """Make one Cluster of two."""
+        """Make one Cluster of two, and wait until both serve all slots."""
         self.command("CLUSTER", "MEET", "127.0.0.1", str(other.port))
         for node in (self, other):
             eventually(lambda node=node: "cluster_known_nodes:2" in node.command("CLUSTER", "INFO"), 20)  # type: ignore[misc]
