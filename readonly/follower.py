@@ -443,7 +443,6 @@ class Follower:
             if last is not None and self._clock.now() - last[1] <= TOMBSTONE_AGE:
                 with self._lock:
                     self.known = recalled(last[0])
-        self._look_for_the_dead(store)
         for _ in range(ROUNDS):
             self.attempted = self._monotonic()
             report = self._report()
@@ -468,7 +467,9 @@ class Follower:
                     self._publish()
             self._memory.remember(self.known.raw)
             if self._essence(self._report(count=False)) == self._said:
-                return
+                break
+        # Last, so that no change waits for it.
+        self._look_for_the_dead(store)
 
     def _look_for_the_dead(self, store: Store) -> None:
         """Say of members of this host that fell silent whether their processes are over: only here can that be known.
