@@ -37,8 +37,12 @@ class Server(Protocol):
         """Make what this connection begins from now on read-only; calling it again does no harm."""
         ...
 
-    def restore(self, connection: Any, memory: dict[str, Any]) -> None:
-        """Put back what `guard` found; nothing of it stays on the connection."""
+    def restore(self, connection: Any, memory: dict[str, Any]) -> bool:
+        """Put back what `guard` found, so that nothing of it stays on the connection.
+
+        Returns:
+            False if that can't be done now, because a transaction is open.
+        """
         ...
 
     def is_idle(self, connection: Any) -> bool:

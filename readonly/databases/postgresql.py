@@ -39,9 +39,11 @@ class PostgreSQL:
         else:
             self._guard_transaction(connection, memory)
 
-    def restore(self, connection: Any, memory: dict[str, Any]) -> None:
-        """Put back what `guard` found."""
+    def restore(self, connection: Any, memory: dict[str, Any]) -> bool:
+        """Put back what `guard` found; False if a transaction is open."""
         if "driver" in memory:
+            if _in_transaction(connection):
+                return False
             _set_driver(connection, memory["driver"])
             del memory["driver"]
         if "session" in memory:
@@ -55,6 +57,7 @@ class PostgreSQL:
                 connection.commit()  # a ROLLBACK would undo the RESET
             del memory["session"]
             memory.pop("problem", None)
+        return True
 
     def is_idle(self, connection: Any) -> bool:
         """Tell whether the driver knows that no transaction is open; on a lost connection nobody knows."""

@@ -41,11 +41,12 @@ class SQLite:
         _run(connection, "PRAGMA query_only = 1")
         memory["guarded"] = True
 
-    def restore(self, connection: Any, memory: dict[str, Any]) -> None:
-        """Put back what `guard` found."""
+    def restore(self, connection: Any, memory: dict[str, Any]) -> bool:
+        """Put back what `guard` found; True, since SQLite does so at any time."""
         if memory.get("guarded"):
             _run(connection, f"PRAGMA query_only = {int(memory['found'])}")
             memory["guarded"] = False
+        return True
 
     def is_idle(self, connection: Any) -> bool:
         """Tell whether the driver knows that no transaction is open; a COMMIT that found a lock leaves it open."""

@@ -489,6 +489,43 @@ def test_a_listener_that_was_faster(kind: str, make_client: Callable[..., Client
     assert client.count() == 2
 
 
+@pytest.mark.parametrize("kind", POSTGRES)
+def test_a_listener_that_begins_for_us(kind: str, make_client: Callable[..., Client], switch: Switch) -> None:
+    """SQL of a `begin` listener comes before we are asked: a held connection opens one transaction late, not never."""
+    client = make_client(kind)
+
+    @event.listens_for(client.sync_engine, "begin")
+    def work_mem(connection: Connection) -> None:
+        connection.exec_driver_sql("SET LOCAL work_mem = '8MB'")
+
+    Database(client.engine, switch)
+
+    def body(connection: Connection) -> None:
+        insert = text("INSERT INTO story (title) VALUES ('x')")
+        for _ in range(2):
+            with pytest.raises(ReadOnlyError):
+                connection.execute(insert)
+            connection.rollback()
+        switch.off()
+        with pytest.raises(ReadOnlyError):
+            connection.execute(insert)
+        assert switch.inflight.count() == 0
+        connection.rollback()
+        connection.execute(insert)
+        connection.commit()
+        switch.on()
+        with pytest.raises(ReadOnlyError):
+            connection.execute(insert)
+        connection.rollback()
+        switch.off()
+        connection.execute(insert)
+        connection.commit()
+
+    switch.on()
+    client.connect(body)
+    assert client.count() == 3
+
+
 # --- sessions --------------------------------------------------------------------------------------------------------
 
 
@@ -553,7 +590,7 @@ def test_a_broken_guard_is_found_out(
 ) -> None:
     """If the server is not told, the proof says so, and leaves nothing behind."""
     monkeypatch.setattr(type(guarded._server), "guard", lambda self, connection, memory: None)
-    monkeypatch.setattr(type(guarded._server), "restore", lambda self, connection, memory: None)
+    monkeypatch.setattr(type(guarded._server), "restore", lambda self, connection, memory: True)
     switch.on()
     assert "not refused" in guarded.prove()
     monkeypatch.undo()

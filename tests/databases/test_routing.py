@@ -328,8 +328,12 @@ def test_without_always_it_is_only_for_the_read_only_time(site: Site, switch: Sw
 
 def test_after_close_sessions_go_to_the_primary(frozen: Site) -> None:
     """The classes that were made live on, unrouted."""
+    assert frozen.reads() == "first"
     frozen.database.close()
     assert frozen.reads() == "on the primary"
+    # Nothing of the guard stays on the replica's pooled connections either.
+    frozen.replica.write()
+    assert frozen.replica.count() == 2
 
 
 def test_factories(frozen: Site) -> None:

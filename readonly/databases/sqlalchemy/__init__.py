@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -37,6 +38,7 @@ from ._routing import Routing, S
 __all__ = ["Database"]
 
 PROOF_SECONDS = 10.0
+REFUSED_SECONDS = 0.05
 # A session that says so of itself only reads: `sessionmaker(info={"reads": True})`.
 READS = "reads"
 
@@ -87,6 +89,7 @@ class Database:
         self.name = name
         self._switch = switch
         self._always = always
+        self._refused_until = float("-inf")
         self._async = isinstance(primary, AsyncEngine)
         self._engine = _checked_engine("primary", primary)
         self._server = server_for(self._engine.dialect.name)
@@ -104,6 +107,7 @@ class Database:
             self._server,
             inflight=switch.inflight,
             admit=self._may_write,
+            is_open=self._is_open,
             failed=self._primary_failed,
             lifts=self._lifts,
         )
@@ -247,7 +251,17 @@ class Database:
         work = current()
         if work is not None and work.may_write:
             return True
-        return self._admitted() is None
+        # A look costs a lock: while read-only, one in so many milliseconds speaks for all.
+        now = time.monotonic()
+        if not self._switch.view.open and now < self._refused_until:
+            return False
+        if self._admitted() is None:
+            return True
+        self._refused_until = now + REFUSED_SECONDS
+        return False
+
+    def _is_open(self) -> bool:
+        return self._switch.view.open
 
     def _admitted(self) -> State | None:
         switch = self._switch
@@ -295,7 +309,15 @@ class Database:
                 raise
 
         vars(replica.target)["raw_connection"] = raw_connection
-        return Hooks(replica.target, server, inflight=None, admit=lambda: False, failed=failed, lifts=self._lifts)
+        return Hooks(
+            replica.target,
+            server,
+            inflight=None,
+            admit=lambda: False,
+            is_open=lambda: False,
+            failed=failed,
+            lifts=self._lifts,
+        )
 
     def _lifts(self, statement: str) -> ReadOnlyError:
         return self._refusal(f"database {self.name!r}: {statement!r} would lift the guard")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, event
 from sqlalchemy.engine.interfaces import ExceptionContext
@@ -15,10 +16,6 @@ from readonly.databases import Server
 from readonly.inflight import InFlight
 
 logger = logging.getLogger("readonly")
-
-# Called when a transaction (or a raw check-out) begins: True if it may write, and then it must stay counted.
-MayWrite = Callable[[], bool]
-
 
 # The four letters that nearly every statement begins with; none of them is transaction control.
 _HARMLESS = frozenset({"SELE", "INSE", "UPDA", "DELE", "WITH"})
@@ -46,8 +43,10 @@ class Held:
 class Hooks:
     """The guard on one engine, until `remove`.
 
-    The end of a transaction is taken from the dialect's own methods, and not from the events: those fire before the
-    COMMIT is sent, and a drain that trusted them would call a commit over that is still under way.
+    Transactions are taken from the dialect's own methods and not from the engine's events. `commit` and `rollback`
+    fire before anything is sent, and a drain that trusted them would call a commit over that is still under way; and
+    one listener on an engine makes SQLAlchemy look for listeners at a dozen places of every statement, which costs
+    more than all that is done here.
 
     A transaction whose COMMIT failed with the connection (nobody knows what became of it) stays counted until that
     connection is closed, which the pool does at once. The server may still commit it a moment later; only a fence
@@ -58,6 +57,7 @@ class Hooks:
         server: What its database is told.
         inflight: Where transactions are counted; None for a replica: there nothing may ever write.
         admit: Decides, after the count, whether a transaction may write.
+        is_open: Whether the site is known to be writable; never asks anybody.
         failed: Turns a driver's error into ours, or returns None.
         lifts: Makes the error for a statement that would lift the guard.
     """
@@ -68,7 +68,8 @@ class Hooks:
         server: Server,
         *,
         inflight: InFlight | None,
-        admit: MayWrite,
+        admit: Callable[[], bool],
+        is_open: Callable[[], bool],
         failed: Callable[[ExceptionContext, bool], BaseException | None],
         lifts: Callable[[str], BaseException],
     ) -> None:
@@ -76,48 +77,51 @@ class Hooks:
         self.server = server
         self._inflight = inflight
         self._admit = admit
+        self._is_open = is_open
         self._failed = failed
         self._lifts = lifts
         self._key = ("readonly", id(self))
         self._leaving: dict[int, Held] = {}
         self._counted: set[Held] = set()
-        self._touched: dict[int, ConnectionPoolEntry] = {}
-        self._removed = False
-        self._listeners: list[tuple[str, Callable[..., Any], dict[str, Any]]] = [
-            ("checkout", self._checkout, {}),
-            ("checkin", self._checkin, {}),
-            ("reset", self._reset, {}),
-            ("detach", self._detach, {}),
-            ("close", self._close, {}),
-            ("engine_connect", self._engine_connect, {}),
-            # First of all: a listener of the application may send SQL, and that begins the driver's transaction.
-            ("begin", self._begin, {"insert": True}),
-            ("begin_twophase", self._begin_twophase, {"insert": True}),
-            ("handle_error", self._handle_error, {}),
-            ("before_cursor_execute", self._soften, {"retval": True}),
-        ]
-        for name, listener, options in self._listeners:
-            event.listen(engine, name, listener, **options)
-        self._wrapped = tuple(
-            self._wrap(name) for name in ("do_commit", "do_rollback", "do_commit_twophase", "do_rollback_twophase")
-        ) + tuple(self._wrap_closing(name) for name in ("do_close", "do_terminate"))
+        self._told: WeakSet[ConnectionPoolEntry] = WeakSet()
+        self._listeners: dict[str, Callable[..., Any]] = {
+            "checkout": self._checkout,
+            "checkin": self._checkin,
+            "reset": self._reset,
+            "detach": self._detach,
+            "close": self._detach,
+            "handle_error": self._handle_error,
+            "do_execute": self._do_execute,
+            "do_execute_no_params": self._do_execute_no_params,
+        }
+        for name, listener in self._listeners.items():
+            event.listen(engine, name, listener)
+        self._replaced: list[tuple[object, str, Any]] = []
+        dialect = engine.dialect
+        self._replace(engine, "connect", self._connecting)
+        for name in ("do_begin", "do_begin_twophase"):
+            self._replace(dialect, name, self._beginning)
+        for name in ("do_commit", "do_rollback", "do_commit_twophase", "do_rollback_twophase"):
+            self._replace(dialect, name, self._ending)
+        for name in ("do_close", "do_terminate"):
+            self._replace(dialect, name, self._closing)
 
     def remove(self) -> None:
         """Take everything off the engine again."""
-        self._removed = True
-        for name, listener, _ in self._listeners:
+        for name, listener in self._listeners.items():
             event.remove(self.engine, name, listener)
-        for name, found in self._wrapped:
+        for target, name, found in reversed(self._replaced):
             if found is None:
-                del self.engine.dialect.__dict__[name]  # the class's method shows again
+                del vars(target)[name]  # the class's method shows again
             else:
-                setattr(self.engine.dialect, name, found)
+                vars(target)[name] = found
         for held in list(self._counted):
             self._end(held)
-        for entry in list(self._touched.values()):
-            # In use elsewhere right now: it must not come back to the pool as it is.
-            entry.invalidate(soft=True)
-        self._touched.clear()
+        for entry in list(self._told):
+            known = entry.info.get(self._key)
+            if isinstance(known, Held) and known.guarded:
+                # It may be in use right now, in any thread: it is not put back but replaced at the next check-out.
+                entry.invalidate(soft=True)
 
     def guarded(self, connection: Connection) -> bool:
         """Tell whether the connection's transaction can't write; begins one if there is none."""
@@ -137,15 +141,18 @@ class Hooks:
             found = info[self._key] = Held()
         return found
 
-    def begin(self, proxied: PoolProxiedConnection) -> None:
+    def begin(self, proxied: PoolProxiedConnection) -> Held | None:
         """A transaction begins on this connection: count it, or make it read-only."""
         held = self.held(proxied)
         if held is None:
-            return
+            return None
         self._end_transaction(held)
         key = self._count(held, "transaction")
         self._end_raw(held)  # only now: what may write is counted at every moment
         self._tell(proxied.dbapi_connection, held, read_only=key is None)
+        if held.guarded:
+            self._end_transaction(held)
+        return held
 
     # --- counting ----------------------------------------------------------------------------------------------------
 
@@ -193,8 +200,9 @@ class Hooks:
             self.server.guard(connection, held.memory)
             held.guarded = True
         elif held.guarded:
-            self.server.restore(connection, held.memory)
-            held.guarded = False
+            # A transaction that a listener of the application has begun, read-only, can't be opened any more: then it
+            # stays what it is, and the next one is open.
+            held.guarded = not self.server.restore(connection, held.memory)
 
     # --- events of the pool ------------------------------------------------------------------------------------------
 
@@ -205,22 +213,17 @@ class Hooks:
             return
         self._end(held)
         key = self._count(held, "raw")
-        self._touched[id(entry)] = entry
+        if key is None:
+            self._told.add(entry)
         self._tell(connection, held, read_only=key is None)
-
-    def _engine_connect(self, connection: Connection) -> None:
-        """It was not raw: its transactions will be counted one by one."""
-        held = self.held(connection.connection)
-        if held is not None:
-            self._end_raw(held)
 
     def _checkin(self, connection: Any, entry: ConnectionPoolEntry) -> None:
         held = entry.info.get(self._key)
-        self._touched.pop(id(entry), None)
         if not isinstance(held, Held):
             return
         try:
-            if held.guarded and connection is not None:
+            # A replica's connections stay guarded in their pool: there is no other way to use them.
+            if self._inflight is not None and connection is not None:
                 self._tell(connection, held, read_only=False)
         except Exception as error:
             logger.warning("readonly: a connection could not be put back as it was, and is closed: %s", error)
@@ -236,38 +239,33 @@ class Hooks:
         held = self._leaving.pop(id(connection), None)
         if held is None and entry is not None:
             held = entry.info.pop(self._key, None)
-            self._touched.pop(id(entry), None)
         if held is not None:
             self._end(held)
 
     def _detach(self, connection: Any, entry: ConnectionPoolEntry) -> None:
+        """It leaves its entry, to be closed now or later: `_closing` must still find what is known of it."""
         held = entry.info.get(self._key)
-        self._touched.pop(id(entry), None)
         if isinstance(held, Held):
             self._leaving[id(connection)] = held
 
-    def _close(self, connection: Any, entry: ConnectionPoolEntry) -> None:
-        self._detach(connection, entry)
+    # --- events of the dialect ---------------------------------------------------------------------------------------
 
-    # --- events of the engine ----------------------------------------------------------------------------------------
+    def _do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+        if statement[:4].upper() in _HARMLESS:
+            return False
+        held = self.held(context.root_connection.connection)
+        if held is None or not held.guarded:
+            return False
+        softened = self.server.softened(statement)
+        if softened is None:
+            raise self._lifts(statement)
+        if softened == statement:
+            return False
+        cursor.execute(softened)
+        return True
 
-    def _begin(self, connection: Connection) -> None:
-        self.begin(connection.connection)
-
-    def _begin_twophase(self, connection: Connection, xid: object) -> None:
-        self.begin(connection.connection)
-
-    def _soften(
-        self, connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
-    ) -> tuple[str, Any]:
-        if statement[:4].upper() not in _HARMLESS:
-            held = self.held(connection.connection)
-            if held is not None and held.guarded:
-                softened = self.server.softened(statement)
-                if softened is None:
-                    raise self._lifts(statement)
-                statement = softened
-        return statement, parameters
+    def _do_execute_no_params(self, cursor: Any, statement: str, context: Any) -> bool:
+        return self._do_execute(cursor, statement, None, context)
 
     def _handle_error(self, context: ExceptionContext) -> BaseException | None:
         guarded = False
@@ -277,36 +275,59 @@ class Hooks:
             guarded = held is not None and held.guarded
         return self._failed(context, guarded)
 
-    # --- methods of the dialect --------------------------------------------------------------------------------------
+    # --- methods of the engine and the dialect -----------------------------------------------------------------------
 
-    def _wrap(self, name: str) -> tuple[str, Any]:
-        """Have a transaction end when the method that ends it has returned, or the driver says that it is over."""
-        dialect = self.engine.dialect
-        original = getattr(dialect, name)
+    def _replace(self, target: object, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        found = vars(target).get(name)
+        vars(target)[name] = wrap(getattr(target, name))
+        self._replaced.append((target, name, found))
 
-        def ended(target: Any, *args: Any, **kwargs: Any) -> Any:
-            # Two-phase methods are given the Connection, the others what the pool handed out.
-            proxied = target.connection if isinstance(target, Connection) else target
-            held = self.held(proxied) if isinstance(proxied, PoolProxiedConnection) else None
+    def _connecting(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def connect() -> Connection:
+            """Not raw: the transactions of a Connection are counted one by one."""
+            connection: Connection = original()
+            held = self.held(connection.connection)
+            if held is not None:
+                self._end_raw(held)
+            return connection
+
+        return connect
+
+    def _beginning(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def begin(target: Any, *args: Any) -> Any:
+            proxied = _proxied(target)
+            held = None if proxied is None else self.begin(proxied)
+            try:
+                return original(target, *args)
+            except BaseException:
+                if held is not None:
+                    self._end_transaction(held)
+                raise
+
+        return begin
+
+    def _ending(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def end(target: Any, *args: Any, **kwargs: Any) -> Any:
+            """The transaction is over when this has returned, or when the driver says so."""
+            proxied = _proxied(target)
+            held = None if proxied is None else self.held(proxied)
+            if proxied is None or held is None:
+                return original(target, *args, **kwargs)
             try:
                 result = original(target, *args, **kwargs)
             except BaseException:
-                if held is not None and self.server.is_idle(proxied.dbapi_connection):
+                if self.server.is_idle(proxied.dbapi_connection):
                     self._end_transaction(held)
                 raise
-            if held is not None:
-                self._end_transaction(held)
+            self._end_transaction(held)
+            if held.guarded and self._inflight is not None and self._is_open():
+                self._tell(proxied.dbapi_connection, held, read_only=False)
             return result
 
-        found = dialect.__dict__.get(name)
-        setattr(dialect, name, ended)
-        return name, found
+        return end
 
-    def _wrap_closing(self, name: str) -> tuple[str, Any]:
-        dialect = self.engine.dialect
-        original = getattr(dialect, name)
-
-        def closed(connection: Any) -> Any:
+    def _closing(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def close(connection: Any) -> Any:
             try:
                 return original(connection)
             finally:
@@ -314,6 +335,11 @@ class Hooks:
                 if held is not None:
                     self._end(held)
 
-        found = dialect.__dict__.get(name)
-        setattr(dialect, name, closed)
-        return name, found
+        return close
+
+
+def _proxied(target: Any) -> PoolProxiedConnection | None:
+    """Return what the pool handed out: two-phase methods are given the Connection, others that itself."""
+    if isinstance(target, Connection):
+        return target.connection
+    return target if isinstance(target, PoolProxiedConnection) else None
