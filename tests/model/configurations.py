@@ -12,8 +12,10 @@ from .values import I1, I1_LEASE, I2, Config
 SMALL = (
     Config("no fault, look and count apart, on and off", counts=True, peeks=True),
     Config("a flush and a pause", faults={"flush": 1, "stop": 1}, offs=False),
-    Config("a flush, others between heartbeat and write-back", faults={"flush": 1}, offs=False, races=True),
-    Config("a flush and off", faults={"flush": 1}),
+    Config("a flush, others between heartbeat and write-back", faults={"flush": 1}, writers=1, offs=False, races=True),
+    Config("a flush and off", faults={"flush": 1}, writers=1),
+    Config("a flush, a kill", faults={"flush": 1, "kill": 1}, writers=1, offs=False),
+    Config("a flush, a goodbye", faults={"flush": 1, "leave": 1}, writers=1, offs=False),
     Config("a failover of a lagging replica, a boot", {"failover": 1, "boot": 1}, up=1, offs=False, lags=True),
     Config("leases, a partition, a clock that drifts", {"cut": 1, "drift": 1}, offs=False, leases=True),
 )
@@ -49,12 +51,14 @@ class Ablation:
         without: The protocol without it.
         config: What may happen; with the rule in force nothing is broken by it.
         breaks: The promise that goes with it.
+        large: Too large for `make test`.
     """
 
     rule: str
     without: type[Model]
     config: Config
     breaks: str = I1
+    large: bool = False
 
     @property
     def said(self) -> str:
@@ -74,6 +78,7 @@ _SPLIT = Config("leases, a split, one writes", {"split": 1}, writers=1, offs=Fal
 _RELEASED = _alone("leases, a partition, a flush, off", {"cut": 1, "flush": 1}, offs=True, leases=True)
 _RENEWED = _alone("a flush, a kill, a boot", {"flush": 1, "kill": 1, "boot": 1})
 _PAUSED = next(config for config in SMALL if config.name == "a flush and a pause")
+_LEFT = next(config for config in SMALL if "leave" in config.faults)
 _FAILED_OVER = next(config for config in SMALL if config.lags)
 _TWICE = _alone("a failover, two operators", {"failover": 1}, operators=2, offs=True, lags=True)
 _FENCED = _alone("a fence, two operators", {}, operators=2, offs=True, fence=True)
@@ -82,11 +87,12 @@ ABLATIONS = (
     Ablation("count first", ablations.LookFirst, _alone("no fault, one process", {}, counts=True)),
     Ablation("2", ablations.BlindWrites, _alone("a flush, others in between", {"flush": 1}, races=True), I2),
     Ablation("3", ablations.EpochsDecide, _alone("a flush, one process", {"flush": 1}), I2),
-    Ablation("3", ablations.EpochsDecideFollowed, _TWICE),
+    Ablation("3", ablations.EpochsDecideFollowed, _TWICE, large=True),
     Ablation("5", ablations.WholeOverNothing, _RENEWED),
     Ablation("6", ablations.RegistryIgnored, _FLUSH),
     Ablation("6", ablations.MemoryAlone, _FLUSH),
     Ablation("6", ablations.AgeAlone, _PAUSED),
+    Ablation("6", ablations.LeaversForgotten, _LEFT),
     Ablation("7", ablations.AdmitsUnregistered, Config("a boot", {"boot": 1}, up=1, offs=False, peeks=True)),
     Ablation("8", ablations.NoProbation, _FAILED_OVER),
     Ablation("8", ablations.LapsedKnows, _PARTED, I1_LEASE),
@@ -100,7 +106,7 @@ ABLATIONS = (
 # Broken with every rule in force, and known: when one of these holds, it belongs above.
 OPEN = (
     (
-        Config("a flush and two pauses", {"flush": 1, "stop": 2}, offs=False, limit=400_000),
+        Config("a flush and two pauses, one writes", {"flush": 1, "stop": 2}, writers=1, offs=False),
         "the first report to a new registry was built before its sender knew that the old one was lost, and asks after "
         "nobody",
     ),

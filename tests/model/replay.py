@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from unittest.mock import patch
 
-from readonly import changes, follower
+from readonly import changes, follower, members
 from readonly.changes import Operator
 from readonly.members import Condition, Confirmation, Report, confirm
 from readonly.record import Record, load
@@ -74,8 +74,8 @@ class Life:
 
 @contextmanager
 def by_hand() -> Iterator[None]:
-    """Have each heartbeat be one round, as the model counts them."""
-    with patch.object(follower, "ROUNDS", 1):
+    """Have each heartbeat be one round, as the model counts them, and look at processes as the model does."""
+    with patch.object(follower, "ROUNDS", 1), patch.object(follower, "is_gone", lambda report: members.is_gone(report)):
         yield
 
 
@@ -175,6 +175,17 @@ class Replay:
     def _kill(self, slot: int) -> None:
         self._end(slot)
 
+    def _leave(self, slot: int) -> None:
+        self.lives[slot].follower._say_goodbye()
+        self._end(slot)
+
+    def _bury(self, slot: int) -> None:
+        self.model.say_over(self.point)
+        heart = self.lives[slot].follower
+        heart._next_funeral = float("-inf")
+        heart._look_for_the_dead(heart.store)
+        heart._next_funeral = float("inf")
+
     def _orphan(self, slot: int) -> None:
         """The database does that."""
 
@@ -256,6 +267,8 @@ class Replay:
         server = model.server(self.point[0])
         same("record", _meaning(self.store.read().record), _meaning(model.records[server.record]))
         real = {seen.member: _said(seen.report) for seen in self.memory.members.values()}
+        left = {member for member, report, _ in server.registry if model.left(Report.load("", model.reports[report]))}
+        same("who has left", self.memory.left, left)
         same("registry", real, {member: _said(model.reports[report]) for member, report, _ in server.registry})
         for slot in range(model.config.processes):
             process = self._process(slot)
@@ -295,7 +308,8 @@ def _meaning(raw: bytes | None) -> object:
 
 def _said(raw: bytes) -> object:
     report = Report.load("", raw)
-    return sorted(report.causes), report.closed, report.in_flight, report.synced, report.knew, report.lease, report.gone
+    ended = report.gone, report.found_gone
+    return sorted(report.causes), report.closed, report.in_flight, report.synced, report.knew, report.lease, ended
 
 
 def _verdict(found: Confirmation) -> object:

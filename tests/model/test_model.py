@@ -6,10 +6,10 @@ import functools
 
 import pytest
 
-from .configurations import ABLATIONS, OPEN, SMALL, Ablation
+from .configurations import ABLATIONS, SMALL, Ablation
 from .protocol import Model
 from .search import Event, Result, narrated, search
-from .values import I1, Config
+from .values import Config
 from .windows import KEPT, OpensByItsClock, Windows
 
 _models: dict[str, Config] = {}
@@ -44,7 +44,11 @@ def test_nothing_is_broken_by_what_may_happen(config: Config) -> None:
     assert not config.leases or result.promised["safe by lease"] > 0
 
 
-@pytest.mark.parametrize("ablation", ABLATIONS, ids=lambda ablation: f"{ablation.rule}-{ablation.without.__name__}")
+@pytest.mark.parametrize(
+    "ablation",
+    [a for a in ABLATIONS if not a.large],
+    ids=lambda ablation: f"{ablation.rule}-{ablation.without.__name__}",
+)
 def test_a_rule_taken_out_is_caught(ablation: Ablation) -> None:
     """By the promise that goes with it; on the same configuration nothing is broken with the rule in force."""
     model = ablation.without(ablation.config)
@@ -58,7 +62,17 @@ def test_a_rule_taken_out_is_caught(ablation: Ablation) -> None:
 
 def test_the_rules_that_the_issue_names_are_all_taken_out() -> None:
     """Rule 14 has a model of its own."""
-    assert {ablation.rule for ablation in ABLATIONS} >= {"count first", "3", "5", "6", "7", "8", "10", "11", "13"}
+    assert {ablation.rule for ablation in ABLATIONS if not ablation.large} >= {
+        "count first",
+        "3",
+        "5",
+        "6",
+        "7",
+        "8",
+        "10",
+        "11",
+        "13",
+    }
 
 
 def test_a_window_keeps_its_promise_whatever_the_clocks_say() -> None:
@@ -77,14 +91,6 @@ def test_a_window_that_opens_by_the_clock_is_caught() -> None:
     with world.running():
         result = search(world, limit=1_000_000)
     assert result.broken == KEPT
-
-
-@pytest.mark.parametrize(("config", "why"), OPEN, ids=[config.name for config, _ in OPEN])
-def test_what_is_known_to_be_open_still_is(config: Config, why: str) -> None:
-    """When this fails, a hole was closed: move its configuration to those that must hold."""
-    model = Model(config)
-    with model.running():
-        assert search(model, limit=config.limit).broken == I1, why
 
 
 def test_a_trace_can_be_read() -> None:
