@@ -131,7 +131,8 @@ def _leases(verdict: Verdict, claims: Iterable[Expired], writes: Sequence[Write]
             f"process {write.pid} was said to admit nothing, its lease being over, and {claim.at:.3f} + "
             f"{write.start - claim.at:.3f} s later it did {write.key}"
             for write in writes
-            if write.pid == claim.pid and write.status == DONE and claim.at < write.start < claim.until
+            # One that is answered later may have waited to be admitted until the site was writable again.
+            if write.pid == claim.pid and write.status == DONE and claim.at < write.start and write.end <= claim.until
         ]
 
 

@@ -127,7 +127,8 @@ def test_a_process_whose_lease_was_said_to_be_over_admits_nothing() -> None:
     done = Write("w3", 1, 32.0, 32.5, 201, pid=8, row=2)
     assert len(judged(claim, done, Row(2, "w3", 502)).violations) == 1
     assert judged(claim, replace(done, pid=9), Row(2, "w3", 502)).good
-    assert judged(claim, replace(done, start=40.5), Row(2, "w3", 502)).good
+    assert judged(claim, replace(done, start=40.5, end=41.0), Row(2, "w3", 502)).good
+    assert judged(claim, replace(done, end=40.5), Row(2, "w3", 502)).good  # it waited, and was admitted after `off`
     assert judged(claim, replace(done, start=29.0), Row(2, "w3", 502)).good
 
 
