@@ -15,6 +15,7 @@ with one server is worked out once for each pair of their values.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -160,6 +161,7 @@ class Model:
         self._reported = Memo(self._report)
         self._left = Memo(lambda report: self.left(Report.load("", self.reports[report])))
         self._buried = Memo(lambda report: Report.load("", self.reports[report]).found_gone)
+        self._last_words = Memo(self._ending)
         self._funerals = Memo(lambda *of: tuple(self._bury(*of)))
         self._alone = Memo(lambda *of: tuple(self._alone_steps(*of)))
         self._linked = Memo(lambda *of: tuple(self._linked_steps(*of)))
@@ -177,6 +179,8 @@ class Model:
         """Make the library's randomness and its look at the system's processes the model's own."""
         with ExitStack() as stack:
             stack.enter_context(patch.dict(os.environ, READONLY_STATE_DIR=""))
+            # The same few hundred reports are read over and over.
+            stack.enter_context(patch.object(Report, "load", staticmethod(functools.cache(Report.load))))
             for module, name, function in (
                 (transitions, "new_id", lambda: ID),
                 (changes, "new_cause_id", lambda: f"c{self._typing}"),
@@ -385,8 +389,7 @@ class Model:
 
     def _leave(self, slot: int, process: Process, server: Server) -> tuple[Process, Server]:
         """Say goodbye; a write that is in flight may still commit."""
-        words = Report.load("", self.reports[self.reported(slot, process)])
-        server = self._heard(server, process.name(slot), replace(words, gone=True))
+        server = self._heard(server, process.name(slot), self._last_words[self.reported(slot, process), "gone"])
         orphan = process.orphan or process.write == ADMITTED
         return Process(status=DEAD, birth=process.birth, known=self._nothing, orphan=orphan), server
 
@@ -398,11 +401,15 @@ class Model:
         server = self.server(s)
         for member, report, age in server.registry:
             if member in over and age >= OLD_REPORT and not self._left[report,] and not self._buried[report,]:
-                words = replace(Report.load(member, self.reports[report]), found_gone=True)
+                words = self._last_words[report, "found_gone"]
                 yield Event("bury", slot), self.servers.number(self._heard(server, member, words))
 
-    def _heard(self, server: Server, member: str, words: Report) -> Server:
-        entries = (*(e for e in server.registry if e[0] != member), (member, self.reports.number(words.dump()), 0))
+    def _ending(self, report: int, how: str) -> int:
+        last: Any = {how: True}
+        return self.reports.number(replace(Report.load("", self.reports[report]), **last).dump())
+
+    def _heard(self, server: Server, member: str, words: int) -> Server:
+        entries = (*(e for e in server.registry if e[0] != member), (member, words, 0))
         return server._replace(registry=tuple(sorted(entries)), age=max(server.age, 0))
 
     def _taken_in(self, process: Process, known: int, server: Server) -> Process:
