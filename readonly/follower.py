@@ -33,9 +33,10 @@ from .transitions import Knowledge, lapsed, learn, recalled
 T = TypeVar("T")
 logger = logging.getLogger("readonly")
 
-# At such rates a server's caches are cold, and a report costs about three bare pings: a hundred a second are more than
-# 1% of a core (docs/measurements.md). So the interval grows with the number of members, and together they stay at this.
-REPORTS_PER_SECOND = 40.0
+# At such rates a server's caches are cold, and a report costs about three bare pings: fifty a second are about 1% of a
+# core that is busy with much else (docs/measurements.md). So the interval grows with the number of members, and
+# together they stay at this.
+REPORTS_PER_SECOND = 30.0
 # The roster of a week, so that `on` can say who was there yesterday.
 KEEP_SECONDS = 7 * 24 * 3600.0
 # Members of a lost registry that one process keeps asking after.
