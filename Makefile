@@ -13,7 +13,7 @@ export PIP_ROOT_USER_ACTION = ignore
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install format lint test pytest bench wheel-test demo serve clean
+.PHONY: help install format lint test pytest bench faults model wheel-test demo serve clean
 
 help:
 	@echo "make test        lint, types, import contracts, all tests with coverage, benchmarks, the built wheel"
@@ -21,6 +21,8 @@ help:
 	@echo "make serve       the demo site with two worker processes"
 	@echo "make lint        ruff, mypy, import contracts        make format   let ruff rewrite"
 	@echo "make bench       the tables of costs                 make wheel-test   the built wheel alone"
+	@echo "make faults      servers and processes are killed, stopped and cut off for ten minutes, and a checker reads"
+	@echo "make model       every reachable state of the protocol's model"
 	@echo "make clean       remove the environment, builds and caches"
 
 # A wish for another interpreter is looked at on every run; without one, only a changed pyproject.toml installs again.
@@ -66,6 +68,13 @@ ifneq ($(BENCHMARKS),)
 bench: install
 	READONLY_TEST_BENCH=full $(PY) -m pytest tests/benchmarks -m bench -s --no-header
 endif
+
+# The long suites, by hand: SECONDS=600 SEED=1 make faults. Both end with 1 if anything broke.
+faults: install
+	$(PY) -m tests.faults --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
+
+model: install
+	$(PY) -m tests.model
 
 # A part of `make test` as well: builds the wheel, installs it beside no framework at all, runs what can run there.
 wheel-test: install
