@@ -13,10 +13,10 @@ from .values import Config
 from .windows import OpensByItsClock, Windows
 
 NOT_MODELLED = """
-not modelled: more than two processes or operators and more than one fault of a kind, unless said; the history, host
-files, `init`, `members forget`, goodbyes; tombstones and members that are dropped with age; a call that timed out and
-takes effect later; records of other versions and other sites; a report whose count is older than its state; guards;
-a fence that falls by itself; operators who talk to an old primary.
+not modelled: more than two processes or operators, or more than one fault of a kind, unless said; the history, host
+files, `init`, `members forget`; tombstones and members that are dropped with age; a call that timed out and takes
+effect later; records of other versions and other sites; a report whose count is older than its state; guards; a fence
+that falls by itself; operators who talk to an old primary. Time is coarse: a heartbeat may be as late as a tick.
 """.strip()
 
 

@@ -19,7 +19,7 @@ SMALL = (
     Config("a failover of a lagging replica, a boot", {"failover": 1, "boot": 1}, up=1, offs=False, lags=True),
     Config("leases, a partition, a clock that drifts", {"cut": 1, "drift": 1}, offs=False, leases=True),
 )
-# Searched by hand (python -m model): some are exhausted, some cut off at their limit.
+# Searched by hand (python -m tests.model): some are exhausted, some cut off at their limit.
 LARGE = (
     Config("a flush, a pause and off", faults={"flush": 1, "stop": 1}),
     Config("a flush, a pause, look and count apart", {"flush": 1, "stop": 1}, offs=False, counts=True),
