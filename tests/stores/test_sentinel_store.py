@@ -287,6 +287,11 @@ def url_of(*ports: int, options: str = "") -> str:
     return f"redis+sentinel://{hosts}/flags?site=test-{secrets.token_hex(6)}{options}"
 
 
+def behind(*asked: FakeSentinel, options: str = "") -> contextlib.closing[Store]:
+    """Return a store behind these, to be closed; it has patience, since nothing is measured."""
+    return contextlib.closing(store_from_url(url_of(*(one.port for one in asked), options=options), timeout=10))
+
+
 @pytest.fixture
 def two(redis_server: RedisServer, own_redis: RedisServer) -> tuple[int, int]:
     """The ports of two servers that both are primaries."""
@@ -305,7 +310,7 @@ def test_the_latest_failover_wins_where_sentinels_disagree(two: tuple[int, int])
     old, new = two
     with sentinels(lambda: (old, 1), lambda: (new, 2)) as (stale, current):
         for _ in range(4):
-            with contextlib.closing(store_from_url(url_of(stale.port, current.port))) as store:
+            with behind(stale, current) as store:
                 assert where(store) == new
 
 
@@ -313,10 +318,10 @@ def test_sentinels_that_do_not_answer_are_done_without(two: tuple[int, int]) -> 
     """One that is gone and one that hangs cost some time, within what a call may take."""
     with sentinels(None, lambda: (two[0], 1)) as (hangs, answers):
         url = url_of(children.free_port(), hangs.port, answers.port)
-        with contextlib.closing(store_from_url(url, timeout=0.6)) as store:
+        with contextlib.closing(store_from_url(url, timeout=3)) as store:
             began = time.monotonic()
             assert where(store) == two[0]
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 9
 
 
 def test_without_a_sentinel_there_is_no_store(two: tuple[int, int]) -> None:
@@ -336,7 +341,7 @@ def test_sentinels_that_are_lost_later_close_nothing(two: tuple[int, int], monke
     """The server that was found is asked as before."""
     monkeypatch.setattr("readonly.stores.redis_sentinel.LOOK_SECONDS", 0.0)
     with sentinels(lambda: (two[1], 1)) as (only,):
-        store = store_from_url(url_of(only.port))
+        store = store_from_url(url_of(only.port), timeout=10)
         put(store, b"1")
     for _ in range(6):
         assert store.read().record == b"1"
@@ -345,12 +350,15 @@ def test_sentinels_that_are_lost_later_close_nothing(two: tuple[int, int], monke
 
 def test_looking_again_costs_next_to_nothing(two: tuple[int, int]) -> None:
     """However many calls there are, a Sentinel is asked once in a while, over a connection that is kept."""
-    with sentinels(lambda: (two[1], 1)) as (only,), contextlib.closing(store_from_url(url_of(only.port))) as store:
+    with (
+        sentinels(lambda: (two[1], 1)) as (only,),
+        behind(only) as store,
+    ):
         store.read()
-        before = only.asked
+        before, began = only.asked, time.monotonic()
         for _ in range(200):
             store.read()
-        assert only.asked - before <= 4
+        assert only.asked - before <= 2 + (time.monotonic() - began)
 
 
 def test_every_sentinel_is_asked_in_time(two: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,7 +368,7 @@ def test_every_sentinel_is_asked_in_time(two: tuple[int, int], monkeypatch: pyte
     told = {"now": (old, 1)}
     with (
         sentinels(lambda: (old, 1), lambda: told["now"], lambda: told["now"]) as found,
-        contextlib.closing(store_from_url(url_of(*(one.port for one in found)))) as store,
+        behind(*found) as store,
     ):
         assert where(store) == old
         settle(store)
@@ -373,7 +381,10 @@ def test_every_sentinel_is_asked_in_time(two: tuple[int, int], monkeypatch: pyte
 
 def test_a_primary_that_is_a_replica_is_not_believed(two: tuple[int, int], own_redis: RedisServer) -> None:
     """Sentinels hear of a failover one after the other; what counts is what the server says of itself."""
-    with sentinels(lambda: (two[1], 1)) as (only,), contextlib.closing(store_from_url(url_of(only.port))) as store:
+    with (
+        sentinels(lambda: (two[1], 1)) as (only,),
+        behind(only) as store,
+    ):
         put(store, b"1")
         own_redis.command("REPLICAOF", "127.0.0.1", str(children.free_port()))
         with pytest.raises(StoreUnreachable, match="it is a replica and takes no writes"):
@@ -388,7 +399,7 @@ def test_a_demoted_primary_is_left_in_the_same_call(two: tuple[int, int], own_re
     told = {"now": (two[1], 1)}
     with (
         sentinels(lambda: told["now"]) as (only,),
-        contextlib.closing(store_from_url(url_of(only.port, options="&db=1"))) as store,
+        behind(only, options="&db=1") as store,
     ):
         store.report("m", b"{}", keep_seconds=60)
         own_redis.command("REPLICAOF", "127.0.0.1", str(children.free_port()))
@@ -474,7 +485,10 @@ def test_a_forked_child_asks_for_itself(two: tuple[int, int], monkeypatch: pytes
     from readonly.testing import in_child
 
     monkeypatch.setattr("readonly.stores.redis_sentinel.LOOK_SECONDS", 0.0)
-    with sentinels(lambda: (two[1], 1)) as (only,), contextlib.closing(store_from_url(url_of(only.port))) as store:
+    with (
+        sentinels(lambda: (two[1], 1)) as (only,),
+        behind(only) as store,
+    ):
         put(store, b"1")
         store.read()
         mine = store._place._asked  # type: ignore[attr-defined]
