@@ -484,9 +484,9 @@ class Follower:
         for seen in store.silent(longer_than=4 * self.interval + 1.0, shorter_than=ASKED_AFTER_SECONDS):
             report = Report.load(seen.member, seen.report)
             if seen.member != self.member and not report.found_gone and is_gone(report):
+                # It stays a neighbour: whatever it said last, it may have begun a write since, which still commits.
                 last_words = replace(report, found_gone=True)
-                idle = report.closed and report.synced and not report.in_flight
-                store.report(seen.member, last_words.dump(), keep_seconds=KEEP_SECONDS, announce=True, leaves=idle)
+                store.report(seen.member, last_words.dump(), keep_seconds=KEEP_SECONDS, announce=True)
 
     def _report(self, *, count: bool = True) -> Report:
         # The order is what makes a report worth something: the view was swapped before, the count is read after,

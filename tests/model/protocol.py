@@ -233,8 +233,7 @@ class Model:
 
     def left(self, report: Report) -> bool:
         """Say whether a member is nobody's neighbour any more (rule 6)."""
-        idle = report.closed and report.synced and not report.in_flight
-        return (report.gone and not report.in_flight) or (report.found_gone and idle)
+        return report.gone and not report.in_flight
 
     def lowered(self, fence: int, operator: int) -> int:
         """Return who holds the fence after one operator has let go (rule 13)."""

@@ -63,16 +63,15 @@ def test_who_leaves_with_a_write_in_flight_is_remembered(writing: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("last", "remembered"),
+    "last",
     [
-        (Report(id="a", host="h", pid=1, role="web", in_flight=1, synced=True), True),
-        (Report(id="a", host="h", pid=1, role="web", closed=False, synced=True), True),
-        (Report(id="a", host="h", pid=1, role="web", synced=True), False),
+        Report(id="a", host="h", pid=1, role="web", in_flight=1, synced=True),
+        Report(id="a", host="h", pid=1, role="web", closed=False, synced=True),
+        # It was closed when it spoke last; the cause may have been lifted after that.
+        Report(id="a", host="h", pid=1, role="web", causes=("c0",), synced=True),
     ],
 )
-def test_who_was_found_over_is_remembered_unless_it_was_idle(
-    last: Report, remembered: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_was_found_over_is_remembered(last: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that died in the middle of a write is found by a member of its host; then the store forgets both."""
     monkeypatch.setattr(follower, "is_gone", lambda report: report.id == "a")
     store = MemoryStore()
@@ -83,4 +82,4 @@ def test_who_was_found_over_is_remembered_unless_it_was_idle(
     heart._next_funeral = float("-inf")
     heart._look_for_the_dead(store)
     assert Report.load("a", store.census().reports[0].report).found_gone
-    assert store.report("z", b"{}", keep_seconds=60).neighbours == (("a",) if remembered else ())
+    assert store.report("z", b"{}", keep_seconds=60).neighbours == ("a",)
