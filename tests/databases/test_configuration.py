@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import StaticPool
 
-from readonly import Switch
+from readonly import ReadOnlyError, Switch
 from readonly.databases import server_for
 from readonly.databases.sqlalchemy import Database
 from readonly.errors import ConfigurationError
@@ -127,3 +128,18 @@ def test_in_memory_databases_are_never_mistaken_for_each_other(switch: Switch) -
     database.close()
     primary.dispose()
     other.dispose()
+
+
+def test_a_database_in_memory_outlives_its_guard(switch: Switch) -> None:
+    """Connections are put back at check-in, so that none has to be replaced: here that would lose the tables."""
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE story (title TEXT)")
+    database = Database(engine, switch)
+    switch.on()
+    with engine.connect() as connection, pytest.raises(ReadOnlyError):
+        connection.exec_driver_sql("INSERT INTO story VALUES ('x')")
+    database.close()
+    with engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO story VALUES ('x')")
+    engine.dispose()
