@@ -5,6 +5,7 @@ The truth is in the table: the rows just after a confirmed `on` and just before 
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -42,6 +43,16 @@ class Site:
         assert found is not None
         return found[0]
 
+    def accepts(self) -> None:
+        """Wait until enough writes were accepted."""
+        before = self.rows()
+        eventually(lambda: self.rows() >= before + WRITES_A_PHASE, 60, what="writes are accepted")
+
+    def is_hammered(self) -> None:
+        """Wait until the load has gone on for a while."""
+        before = self.log.stat().st_size
+        eventually(lambda: self.log.stat().st_size > before + 200, 60, what="the load goes on")
+
 
 @pytest.fixture
 def site(redis_url: str, postgres_url: str, tmp_path: Path) -> Iterator[Site]:
@@ -65,7 +76,7 @@ def site(redis_url: str, postgres_url: str, tmp_path: Path) -> Iterator[Site]:
             load = subprocess.Popen(
                 [sys.executable, HERE / "hammer.py", str(server.port), str(WRITERS), str(READERS), str(log)],
                 stdin=subprocess.PIPE,
-                env=children.without_ours(dict(__import__("os").environ)),
+                env=children.without_ours(os.environ),
             )
             try:
                 yield Site(server, database, switch, redis_url, log)
@@ -76,28 +87,24 @@ def site(redis_url: str, postgres_url: str, tmp_path: Path) -> Iterator[Site]:
                 switch.close()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_no_write_commits_between_a_confirmed_on_and_off_in_200_switches(site: Site) -> None:
     """Every switch is confirmed; rows stand still in between, move in every writable phase, and no read is refused."""
     for number in range(SWITCHES):
-        before = site.rows()
-        eventually(lambda before=before: site.rows() >= before + WRITES_A_PHASE, 30, what="writes are accepted")
+        site.accepts()
         state = site.switch.on(reason=f"switch {number}")
         confirmation = site.switch.confirm(state.epoch, timeout=30)
         assert confirmation.safe, confirmation.missing
         rows = site.rows()
-        refused_until = site.log.stat().st_size
-        eventually(lambda start=refused_until: site.log.stat().st_size > start + 200, 30, what="the load goes on")
+        site.is_hammered()
         assert site.rows() == rows, f"a write committed after switch {number} was confirmed"
         site.switch.off()
         assert site.switch.confirm(timeout=30).safe
     for _ in range(BY_COMMAND):
-        before = site.rows()
-        eventually(lambda before=before: site.rows() >= before + WRITES_A_PHASE, 30, what="writes are accepted")
+        site.accepts()
         _readonlyctl(site.store, "on", "--expect", "web=4", "--timeout", "30s")
         rows = site.rows()
-        refused_until = site.log.stat().st_size
-        eventually(lambda start=refused_until: site.log.stat().st_size > start + 200, 30, what="the load goes on")
+        site.is_hammered()
         assert site.rows() == rows
         _readonlyctl(site.store, "off", "--timeout", "30s")
 

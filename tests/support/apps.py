@@ -23,7 +23,7 @@ from readonly.record import Cause, Lift, Record
 from readonly.state import UNKNOWN, State
 from readonly.switch import Switch
 from readonly.tally import Tally
-from support.asgi_validator import App, Message, Receive, Scope, Send, validated
+from support.asgi_validator import Message, Receive, Scope, Send, validated
 
 Headers = Sequence[tuple[str, str]]
 RECORD = Record(site="news", epoch=1, id="r", lineage="l", changed_at=datetime(2026, 3, 1, tzinfo=UTC))
@@ -249,10 +249,7 @@ class AsgiSite(Site):
         super().__init__(switch, policy, **options)
         inner = validated(self._app)
         self.app = validated(
-            cast(
-                App,
-                asgi.ReadOnlyMiddleware(cast(Any, inner), switch.as_switch(), policy=self.policy, **options),
-            )
+            asgi.ReadOnlyMiddleware(cast(Any, inner), switch.as_switch(), policy=self.policy, **options)
         )
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
