@@ -38,15 +38,16 @@ pytestmark = pytest.mark.bench
 MESSAGES_PER_SECOND = REPORTS_PER_SECOND + FUNERALS_PER_SECOND + PINGS_PER_SECOND
 
 SIZES = (10, 50, 100, 200, 500, 1000, 2000, 4000) if FULL else (10, 50, 100)
-IN_ONE_PROCESS = 500
+# More threads than this that all wake at once spend their time on handing the interpreter to each other.
+IN_ONE_PROCESS = 100
 TARGET_PERCENT, TARGET_MEMBERS = 1.0, 1000
 # A report is some three bare pings' worth of work. Beyond this something is broken, on any machine.
 PINGS_A_REPORT = 12.0
 LOOKS, LOOK_SECONDS = (12, 2.0) if FULL else (5, 1.0)
 
-HERD_SIZES = (200, 1000, 2000) if FULL else (100,)
-BARE_SIZES = (1000, 2000, 4000, 8000) if FULL else (100,)
-HERD_ROUNDS = 5 if FULL else 3
+HERD_SIZES = (200, 1000) if FULL else (100,)
+BARE_SIZES = (1000, 2000, 4000) if FULL else (100,)
+HERD_ROUNDS = 3
 
 
 @dataclass
@@ -61,12 +62,17 @@ class Fleet:
     def grow(self, size: int) -> None:
         """Have so many members, spread evenly over their interval as they are after a while, and all synced."""
         more = size - self.size
+        interval = max(1.0, size / REPORTS_PER_SECOND)
         parts = [min(IN_ONE_PROCESS, more - done) for done in range(0, more, IN_ONE_PROCESS)]
-        seconds = max(1.0, more / REPORTS_PER_SECOND)
+        seconds = max(1.0, interval * more / size)
         self.processes += [Script("fleet.py", self.url, part, seconds) for part in parts]
         self.size = size
-        assert sum(answer["synced"] for answer in self.ask()) >= 0  # answered once all have begun
-        eventually(lambda: sum(a["synced"] for a in self.ask()) == size, 60, what="all are synced", poll_seconds=0.2)
+        self.ask()  # answered once all have begun
+        # On a server that was just started they take no writes for two intervals.
+        timeout = 60 + 3 * interval
+        eventually(
+            lambda: sum(a["synced"] for a in self.ask()) == size, timeout, what="all are synced", poll_seconds=0.5
+        )
 
     def ask(self) -> list[Any]:
         """Return what each process says of its members."""
@@ -238,6 +244,7 @@ class Turn:
     server_cpu: float
     members_cpu: float
     alarms: int
+    alarm: str
 
 
 def turn(site: Site, fleet: Fleet) -> Turn:
@@ -258,6 +265,7 @@ def turn(site: Site, fleet: Fleet) -> Turn:
         server_cpu=cpu,
         members_cpu=sum(a["cpu"] for a in after) - sum(t["cpu"] for t in told),
         alarms=sum(a["alarms"] for a in after) - sum(t["alarms"] for t in told),
+        alarm=next((a["alarm"] for a, t in zip(after, told, strict=True) if a["alarms"] > t["alarms"]), ""),
     )
     _, open_again = site.off(timeout=90)
     assert open_again.safe, open_again.missing
@@ -267,12 +275,13 @@ def turn(site: Site, fleet: Fleet) -> Turn:
 @pytest.mark.timeout(900)
 def test_all_members_turn_at_once(fleet: Fleet) -> None:
     """A change makes every member report twice at the same moment: all are confirmed, and no call takes too long."""
-    rows, best = [], []
+    rows, best, heard = [], [], set()
     site = Site(Switch(store_from_url(fleet.url)))
     for size in (s for s in HERD_SIZES if 2 * s + 200 < open_files()):
         fleet.grow(size)
         turns = [turn(site, fleet) for _ in range(HERD_ROUNDS)]
         best.append(min(t.alarms for t in turns))
+        heard |= {t.alarm for t in turns if t.alarm}
         fastest = min(turns, key=lambda t: t.safe)
 
         def middle(of: Callable[[Turn], float], turns: list[Turn] = turns) -> float:
@@ -292,6 +301,7 @@ def test_all_members_turn_at_once(fleet: Fleet) -> None:
         ("members", "taken in", "safe", "safe p50", "Redis CPU", "members' CPU", "looks", "timeouts"),
         rows,
     )
+    print(*sorted(heard), sep="\n")
     assert max(best) == 0, "in every round some member's call to the store took longer than its timeout"
 
 

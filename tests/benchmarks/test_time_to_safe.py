@@ -33,7 +33,8 @@ pytestmark = pytest.mark.bench
 TESTS = Path(__file__).parents[1]
 PROCESSES = 8 if FULL else 2
 SWITCHES = 100 if FULL else 10
-WRITERS, READERS = (12, 6) if FULL else (8, 2)
+# Clients that come back at once: a few, and as many as these cores can take.
+LOADS = ((2, 1), (12, 6)) if FULL else ((8, 2),)
 WRITES_BETWEEN = 20
 # Beyond this many times what one request takes under that load something waits for the wrong thing: a hint that is lost
 # costs an interval, a second.
@@ -62,8 +63,9 @@ class Times:
 class Load:
     """The running site under load."""
 
-    def __init__(self, times: Path, site: Site, server: RedisServer, subscribers: list[Script]) -> None:
+    def __init__(self, times: Path, site: Site, server: RedisServer, subscribers: list[Script], who: str) -> None:
         self.site = site
+        self.who = who
         self._times = times
         self._log = times / "load.log"
         self._server = server
@@ -115,8 +117,11 @@ class Load:
 
 
 @pytest.fixture
-def load(redis_server: RedisServer, postgres_url: str, tmp_path: Path) -> Iterator[Load]:
+def load(
+    request: pytest.FixtureRequest, redis_server: RedisServer, postgres_url: str, tmp_path: Path
+) -> Iterator[Load]:
     """Start site, load and subscribers."""
+    writers, readers = request.param
     url = redis_server.url()
     name = url.partition("site=")[2]
     with ExitStack() as stack:
@@ -152,7 +157,7 @@ def load(redis_server: RedisServer, postgres_url: str, tmp_path: Path) -> Iterat
             subscriber.hear()
         hammer_py = TESTS / "endtoend" / "hammer.py"
         hammer = subprocess.Popen(
-            [sys.executable, hammer_py, *map(str, [server.port, WRITERS, READERS, tmp_path / "load.log"])],
+            [sys.executable, hammer_py, *map(str, [server.port, writers, readers, tmp_path / "load.log"])],
             stdin=subprocess.PIPE,
             env=environment,
         )
@@ -163,9 +168,10 @@ def load(redis_server: RedisServer, postgres_url: str, tmp_path: Path) -> Iterat
             hammer.wait(30)
 
         stack.callback(finish)
-        yield Load(tmp_path, site, redis_server, subscribers)
+        yield Load(tmp_path, site, redis_server, subscribers, f"{writers} writers and {readers} readers")
 
 
+@pytest.mark.parametrize("load", LOADS, indirect=True, ids=lambda load: f"{load[0]}-writers")
 @pytest.mark.timeout(600)
 def test_time_to_safe(load: Load) -> None:
     """It is safe soon after the last write in flight has ended."""
@@ -180,7 +186,7 @@ def test_time_to_safe(load: Load) -> None:
         ("a read of the site, for comparison", load.reads()),
     ]
     table(
-        f"Milliseconds from `on`, {PROCESSES} processes, {WRITERS} writers and {READERS} readers on these "
+        f"Milliseconds from `on`, {PROCESSES} processes, {load.who} on these "
         f"{os.cpu_count()} cores, {SWITCHES} switches",
         ("", "least", "p50", "p99", "most"),
         [
