@@ -148,8 +148,11 @@ def test_the_command_remembers_for_a_store_that_forgets(own_redis: RedisServer, 
     shop = Shop(own_redis.url(), tmp_path)
     changes.initialise(shop.store, ANNA)
     with members(shop) as (member,):
+        member.begins()  # it has settled: what it knows makes the record whole again
+        member.tell("end")
+        shop.reports()
         member.stop()
-        with shop.start("on", "--timeout", "10s") as command:
+        with shop.start("on", "--timeout", "30s") as command:
             command.says("READ-ONLY since")
             own_redis.flush()
             eventually(lambda: shop.standing() == ["anna"])
