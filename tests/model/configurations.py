@@ -17,7 +17,7 @@ SMALL = (
     Config("a flush, a kill", faults={"flush": 1, "kill": 1}, writers=1, offs=False),
     Config("a flush, a goodbye", faults={"flush": 1, "leave": 1}, writers=1, offs=False),
     Config("a failover of a lagging replica, a boot", {"failover": 1, "boot": 1}, up=1, offs=False, lags=True),
-    Config("leases, a partition, a clock that drifts", {"cut": 1, "drift": 1}, offs=False, leases=True),
+    Config("leases, a partition, a clock that drifts", {"cut": 1, "drift": 1}, writers=1, offs=False, leases=True),
 )
 # Searched by hand (python -m tests.model): some are exhausted, some cut off at their limit.
 LARGE = (
@@ -33,6 +33,7 @@ LARGE = (
         "a failover, WAIT, a kill, a boot", {"failover": 1, "kill": 1, "boot": 1}, offs=False, lags=True, durable=True
     ),
     Config("a failover, a pause", {"failover": 1, "stop": 1}, offs=False, lags=True),
+    Config("leases, a partition, a clock that drifts, off", {"cut": 1, "drift": 1}, leases=True),
     Config("leases, a partition, a flush", {"cut": 1, "flush": 1}, offs=False, leases=True),
     Config("leases, a pause, a flush", {"stop": 1, "flush": 1}, offs=False, leases=True),
     Config("leases, a split", {"split": 1}, leases=True),
@@ -71,7 +72,7 @@ def _alone(name: str, faults: dict[str, int], **more: bool | int) -> Config:
     return replace(Config(name, faults, processes=1, up=1, offs=False), **more)  # type: ignore[arg-type]
 
 
-_FLUSH = Config("a flush", {"flush": 1}, offs=False)
+_FLUSH = Config("a flush", {"flush": 1}, writers=1, offs=False)
 _LATE = _alone("a flush, a pause, a report that is late", {"flush": 1, "stop": 1}, packs=True)
 _PARTED = Config("leases, a partition, a flush, one writes", {"cut": 1, "flush": 1}, writers=1, offs=False, leases=True)
 _SPLIT = Config("leases, a split, one writes", {"split": 1}, writers=1, offs=False, leases=True)
