@@ -193,6 +193,17 @@ def test_what_is_dropped_beside_what_is_refused(client: Client) -> None:
     client.session(body)
 
 
+@pytest.mark.usefixtures("read_only")
+def test_the_bulk_forms_are_refused(client: Client) -> None:
+    """`bulk_save_objects` passes the unit of work by, and keeps books of its own: it is judged by the server."""
+
+    def body(session: Session) -> None:
+        with pytest.raises(ReadOnlyError):
+            session.bulk_save_objects([PageView(path="/1")])
+
+    client.session(body)
+
+
 def test_while_writable_nothing_is_dropped(client: Client, database: Database, sent: list[str]) -> None:
     """The counter counts."""
 

@@ -452,8 +452,11 @@ def test_close_while_a_connection_is_in_use(client: Client, switch: Switch) -> N
 def test_psycopg_is_never_left_read_write(make_client: Callable[..., Client], switch: Switch) -> None:
     """SQLAlchemy leaves read_only=False after its own option; BEGIN READ WRITE would pass a fence by default."""
     client = make_client("psycopg", pool_size=1, max_overflow=0)
+    client.connect(lambda c: c.execute(text("SELECT 1")), postgresql_readonly=True)
+    assert left_over(client) is False
     Database(client.engine, switch)
     switch.on()
+    client.connect(lambda c: c.execute(text("SELECT 1")))
     client.connect(lambda c: c.execute(text("SELECT 1")), postgresql_readonly=True)
     switch.off()
     assert left_over(client) is None

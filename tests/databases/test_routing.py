@@ -174,6 +174,22 @@ def test_a_transaction_keeps_its_server_across_off(frozen: Site, switch: Switch)
     assert frozen.reads() == "x"
 
 
+def test_a_switch_between_the_choice_and_the_transaction(frozen: Site, switch: Switch) -> None:
+    """`Session.execute` asks for the bind and then begins: the first connection decides for the rest."""
+
+    class Slow(frozen.session_class):  # type: ignore[misc,name-defined]  # the base is made at run time
+        def get_bind(self, *args: Any, **kwargs: Any) -> Any:
+            bind = super().get_bind(*args, **kwargs)
+            switch.off()
+            return bind
+
+    def body(session: Session) -> None:
+        assert _title(session) == "first"
+        assert _title(session) == "first"
+
+    frozen.client.session(body, Slow)
+
+
 def test_asking_for_the_bind_begins_nothing(frozen: Site) -> None:
     """`session.get_bind()` alone must not begin a transaction."""
 
@@ -191,7 +207,7 @@ def test_writes_never_go_to_the_replica(frozen: Site) -> None:
 
     def body(session: Session) -> None:
         session.add(Story(title="x"))
-        with pytest.raises(ReadOnlyError) as refused:
+        with pytest.raises(ReadOnlyError, match="reads from a replica") as refused:
             session.commit()
         session.rollback()
         assert work.escape is refused.value
@@ -314,8 +330,9 @@ def test_always(make_site: Callable[..., Site], switch: Switch) -> None:
     assert site.reads(info={"reads": True}) == "first"
     site.copy(switch.on().epoch)
     switch.off()
+    site.mark_primary("later")
     _probe_again(site)
-    assert site.reads(info={"reads": True}) == "on the primary"
+    assert site.reads(info={"reads": True}) == "later"
 
 
 def test_without_always_it_is_only_for_the_read_only_time(site: Site, switch: Switch) -> None:
