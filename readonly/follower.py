@@ -33,9 +33,9 @@ from .transitions import Knowledge, lapsed, learn, recalled
 T = TypeVar("T")
 logger = logging.getLogger("readonly")
 
-# A server that is woken for each message pays for that, not for what is in it: fifty messages a second of any kind, bare
-# pings included, are half to one percent of a core (docs/measurements.md). So the interval grows with the number of
-# members, and their reports together stay at this.
+# At such rates a server's caches are cold, and a report costs about three bare pings: fifty a second are about 1% of a
+# core that is busy with much else (docs/measurements.md). So the interval grows with the number of members, and
+# together they stay at this.
 REPORTS_PER_SECOND = 30.0
 # The roster of a week, so that `on` can say who was there yesterday.
 KEEP_SECONDS = 7 * 24 * 3600.0
@@ -45,7 +45,7 @@ KNEW_AT_MOST = 64
 # costs the store as much as a report, and one of a host's members is enough); and for how long after its last report
 # that is worth knowing.
 SECONDS_BETWEEN_FUNERALS = 5.0
-FUNERALS_PER_SECOND = 2.5
+FUNERALS_PER_SECOND = 5.0
 ASKED_AFTER_SECONDS = 24 * 3600.0
 # Rounds of read, join and write back within one heartbeat before it waits for the next one.
 ROUNDS = 8

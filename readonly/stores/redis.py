@@ -54,9 +54,9 @@ T = TypeVar("T")
 # minutes.
 DEAD_SECONDS = 1.5
 # Pings are for a connection that listens and is dead while the other one lives, which is rare; what is lost by it the
-# next heartbeat finds. A ping costs the server half of one, so those of many members are rarer than these.
+# next heartbeat finds. A ping costs the server a third of one, so those of many members are rarer than these.
 PING_SECONDS = 1.0
-PINGS_PER_SECOND = 5.0
+PINGS_PER_SECOND = 10.0
 
 # How often one call follows a server that says that another one takes the writes.
 REDIRECTIONS = 3

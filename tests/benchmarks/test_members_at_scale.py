@@ -37,13 +37,13 @@ pytestmark = pytest.mark.bench
 
 MESSAGES_PER_SECOND = REPORTS_PER_SECOND + FUNERALS_PER_SECOND + PINGS_PER_SECOND
 
-SIZES = (10, 100, 500, 1000, 2000, 4000) if FULL else (10, 50, 100)
+SIZES = (10, 50, 100, 200, 500, 1000, 2000, 4000) if FULL else (10, 50, 100)
 # More threads than this that all wake at once spend their time on handing the interpreter to each other.
 IN_ONE_PROCESS = 100
 TARGET_PERCENT, TARGET_MEMBERS = 1.0, 1000
-# A report is two or three bare pings' worth of work. Beyond this something is broken, on any machine.
+# A report is some three bare pings' worth of work. Beyond this something is broken, on any machine.
 PINGS_A_REPORT = 12.0
-LOOKS, LOOK_SECONDS = (30, 2.0) if FULL else (5, 1.0)
+LOOKS, LOOK_SECONDS = (12, 2.0) if FULL else (5, 1.0)
 
 HERD_SIZES = (200, 1000) if FULL else (100,)
 BARE_SIZES = (1000, 2000, 4000) if FULL else (100,)
@@ -169,7 +169,8 @@ def measure(fleet: Fleet, floor: RedisServer, pinger: Pinger, idle: float, size:
     pinger.rate = min(MESSAGES_PER_SECOND, 2.0 * size)
     pause = threading.Event()
     looks = []
-    for _ in range(LOOKS):
+    # Whole intervals: members that were started together still report together.
+    for _ in range(max(LOOKS, round(interval / LOOK_SECONDS) if FULL else 0)):
         begun, ours, theirs = time.monotonic(), used(fleet.server), used(floor)
         pause.wait(LOOK_SECONDS)
         seconds = time.monotonic() - begun
@@ -226,8 +227,7 @@ def test_the_load_of_idle_members_stays_flat(fleet: Fleet) -> None:
         limit=TARGET_PERCENT,
     )
     for cost in costs:
-        # Those that began together still report together, so that a minute may see more of them than the next.
-        assert cost.messages_a_second <= 2 * MESSAGES_PER_SECOND, cost
+        assert cost.messages_a_second <= 1.3 * MESSAGES_PER_SECOND, cost
     assert min(cost.ratio for cost in costs[-2:]) <= PINGS_A_REPORT
 
 
