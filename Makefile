@@ -46,7 +46,7 @@ lint: install
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy $(CODE)
 	$(PY) -m mypy tests --cache-dir .mypy_cache/tests --allow-any-generics --allow-untyped-calls \
-		--allow-untyped-decorators --allow-subclassing-any --no-warn-return-any
+		--allow-untyped-decorators --allow-subclassing-any --no-warn-return-any --no-warn-unused-ignores
 	$(PY) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-logo
 
 # The benchmarks come first and without coverage, which would be most of what they measured; their failure is

@@ -177,7 +177,7 @@ def test_a_transaction_keeps_its_server_across_off(frozen: Site, switch: Switch)
 def test_a_switch_between_the_choice_and_the_transaction(frozen: Site, switch: Switch) -> None:
     """`Session.execute` asks for the bind and then begins: the first connection decides for the rest."""
 
-    class Slow(frozen.session_class):  # type: ignore[misc,name-defined]  # the base is made at run time
+    class Slow(frozen.session_class):  # type: ignore[name-defined]  # the base is made at run time
         def get_bind(self, *args: Any, **kwargs: Any) -> Any:
             bind = super().get_bind(*args, **kwargs)
             switch.off()
