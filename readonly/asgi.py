@@ -64,7 +64,7 @@ def ReadOnlyMiddleware(
     view = switch.view
     inflight = switch.inflight
     begin, end = inflight.begin, inflight.end
-    clock = switch._monotonic  # what `view.admit_until` is measured by
+    clock = switch.monotonic  # what `view.admit_until` is measured by
     sockets = _Sockets(switch)
     seen = _Seen()
     # Nothing below is looked up twice: a name of the closure costs less than an attribute.
@@ -101,7 +101,7 @@ def ReadOnlyMiddleware(
                 if clock() < view.admit_until:
                     try:
                         if switch.guarded:
-                            await guarded(scope, receive, send, view.state, may_write=True)
+                            await guarded(scope, receive, send, view.state, key)
                         else:
                             await app(scope, receive, _late(scope, send, handling) if cookies_matter else send)
                     finally:
@@ -164,15 +164,15 @@ def ReadOnlyMiddleware(
         if seen.state is not state:
             seen.take_in(state, handling)
         if switch.guarded:
-            await guarded(scope, receive, send, state, may_write=False)
+            await guarded(scope, receive, send, state, None)
         elif seen.edits:
             await app(scope, receive, _dropping(scope, send, seen.marks, handling, handling.anonymous(state)))
         else:
             await app(scope, receive, _marking(send, seen.marks))
         return True
 
-    async def guarded(scope: Scope, receive: Receive, send: Send, state: State, *, may_write: bool) -> None:
-        work = Work(may_write=may_write, name=f"{scope['method']} {route_group(scope['path'])}")
+    async def guarded(scope: Scope, receive: Receive, send: Send, state: State, key: object) -> None:
+        work = Work(switch, key=key, name=f"{scope['method']} {route_group(scope['path'])}")
         response = _Response(scope, send, handling, handling.anonymous(state), work, endpoint)
         token = enter(work)
         try:
@@ -186,7 +186,7 @@ def ReadOnlyMiddleware(
                 facts = response.facts()
                 work.name = handling.route(gate.classify(facts), facts)
                 handling.count_escape(work, work.escape)
-            work.may_write = False  # what inherited the context and lives on writes no more
+            work.end()
 
     async def looked_at() -> State:
         if view.open or not handling.due():
@@ -230,19 +230,18 @@ def ReadOnlyMiddleware(
                     handling.keep(_key(scope, found), judged, facts, refusal)
                 await _refuse(scope, send, refusal, found)
                 return
-            await passed(scope, receive, send, facts, judged, admitted=key is not None)
+            await passed(scope, receive, send, facts, judged, key)
         finally:
             end(key)
 
-    async def passed(
-        scope: Scope, receive: Receive, send: Send, facts: Facts, judged: Judged, *, admitted: bool
-    ) -> None:
+    async def passed(scope: Scope, receive: Receive, send: Send, facts: Facts, judged: Judged, key: object) -> None:
         read_only = judged.state.read_only
+        admitted = key is not None
         scope = _stripped(scope, judged)
         bypass = judged.verdict.bypass
         work: Work | None = None
         if switch.guarded and (read_only or admitted or bypass):
-            work = Work(may_write=admitted or bypass, name=handling.route(judged.verdict.act, facts))
+            work = Work(switch, key=key, bypass=bypass, name=handling.route(judged.verdict.act, facts))
         # For a write that was admitted, the site may be read-only when its response starts.
         if not (read_only or work is not None or judged.taken.edits or (admitted and cookies_matter)):
             await app(scope, receive, send)
@@ -261,7 +260,7 @@ def ReadOnlyMiddleware(
             leave(token)
             if work.escape is not None:
                 handling.count_escape(work, work.escape)
-            work.may_write = False  # what inherited the context and lives on writes no more
+            work.end()
 
     async def websocket(scope: Scope, receive: Receive, send: Send) -> None:
         headers = _Headers(scope["headers"])
@@ -279,7 +278,7 @@ def ReadOnlyMiddleware(
     async def undeclared_socket(scope: Scope, receive: Receive, send: Send, facts: Facts, act: Act) -> None:
         # A socket that may write is a write in flight for as long as it is open.
         key = begin()
-        work = Work(may_write=True, name=handling.route(act, facts))
+        work = Work(switch, key=key, name=handling.route(act, facts))
         socket = sockets.add(scope, receive, send, handling, facts, act)
         token = None
         try:
@@ -308,7 +307,7 @@ def ReadOnlyMiddleware(
                 leave(token)
             if work.escape is not None:
                 handling.count_escape(work, work.escape)
-            work.may_write = False
+            work.end()
             sockets.remove(socket)
             end(key)
 

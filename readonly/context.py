@@ -4,6 +4,9 @@ A guard can't answer a request: an exception that it raises is a 500 by the time
 middleware puts one mutable object into a context variable, the guard marks it, and the middleware, outside the
 framework, turns a marked 500 into the 503. Guard and middleware know this module and not each other.
 
+One process may hold several switches (two Flask applications, a test's own). Work belongs to one of them, and says
+nothing to the guard of another: each asks for the work of its own switch.
+
 The variable is set for writes and bypasses when a guard is installed, and for every request while read-only;
 never for a read of a writable site.
 """
@@ -12,7 +15,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,50 +23,98 @@ if TYPE_CHECKING:
     from .errors import ReadOnlyError
 
 
+class _Counts(Protocol):
+    def holds(self, key: object, /) -> bool: ...
+
+
+class Owner(Protocol):
+    """What work needs of the switch that it belongs to."""
+
+    @property
+    def inflight(self) -> _Counts:
+        """The writes that were admitted."""
+        ...
+
+
 class Work:
     """One request or job, for as long as it runs.
 
     Attributes:
-        may_write: True for a bypass, and for work that was admitted while the site was writable: the guard lets
-            its transactions write.
+        of: The switch that it belongs to.
+        bypass: A bypass lets it write, whatever the state; nobody waits for what it begins while read-only.
         name: Route or job, for the log.
         escape: The first refusal of a guard inside this work, else None.
     """
 
-    __slots__ = ("escape", "may_write", "name")
+    __slots__ = ("_key", "bypass", "escape", "name", "of")
 
-    def __init__(self, *, may_write: bool, name: str = "") -> None:
-        self.may_write = may_write
+    def __init__(self, of: Owner, *, key: object = None, bypass: bool = False, name: str = "") -> None:
+        """Describe a piece of work.
+
+        Args:
+            of: The switch that it belongs to.
+            key: What it is counted by, if it was admitted: it is for as long as that is in flight.
+            bypass: A bypass lets it write.
+            name: Route or job, for the log.
+        """
+        self.of = of
+        self._key = key
+        self.bypass = bypass
         self.name = name
         self.escape: ReadOnlyError | None = None
+
+    @property
+    def admitted(self) -> bool:
+        """True while it is in flight as a write that was admitted: what it begins is part of that, and drained."""
+        # Not a flag: that would be true for ever in a child that was forked meanwhile, whose count begins at nothing.
+        return self._key is not None and self.of.inflight.holds(self._key)
+
+    @property
+    def may_write(self) -> bool:
+        """True if the guard lets its transactions write."""
+        return self.bypass or self.admitted
 
     def mark(self, refusal: ReadOnlyError) -> None:
         """Remember that a guard refused a write inside this work."""
         if self.escape is None:
             self.escape = refusal
 
-
-_current: ContextVar[Work | None] = ContextVar("readonly_work", default=None)
-
-
-def current() -> Work | None:
-    """Return the work that the calling code belongs to, or None outside of any."""
-    return _current.get()
+    def end(self) -> None:
+        """Say that it is over: what inherited the context and lives on writes no more."""
+        self._key = None
+        self.bypass = False
 
 
-def enter(work: Work) -> Token[Work | None]:
-    """Make `work` the current one; hand the token to `leave` in the same context."""
-    return _current.set(work)
+# Innermost first: an application may call another in the same process, and each has a switch of its own.
+_works: ContextVar[tuple[Work, ...]] = ContextVar("readonly_work", default=())
 
 
-def leave(token: Token[Work | None]) -> None:
+def current(of: Owner) -> Work | None:
+    """Return the innermost work of a switch that the calling code belongs to, or None outside of any."""
+    for work in _works.get():
+        if work.of is of:
+            return work
+    return None
+
+
+def admitted(of: Owner) -> bool:
+    """Return whether the calling code belongs to work of a switch that was admitted, and is not over."""
+    return any(work.of is of and work.admitted for work in _works.get())
+
+
+def enter(work: Work) -> Token[tuple[Work, ...]]:
+    """Make `work` the current one of its switch; hand the token to `leave` in the same context."""
+    return _works.set((work, *_works.get()))
+
+
+def leave(token: Token[tuple[Work, ...]]) -> None:
     """Put back what `enter` found."""
-    _current.reset(token)
+    _works.reset(token)
 
 
 @contextmanager
 def working(work: Work) -> Iterator[Work]:
-    """Make `work` the current one inside a with block."""
+    """Make `work` the current one of its switch inside a with block."""
     token = enter(work)
     try:
         yield work

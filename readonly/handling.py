@@ -159,12 +159,20 @@ class Handling(Generic[T]):
 
     # --- a request ------------------------------------------------------------------------------------------------
 
-    def judge(self, act: Act, facts: Facts, cookies: Sequence[str], state: State) -> Judged:
-        """Decide about a request that was classified and, if it may write, counted."""
+    def judge(self, act: Act, facts: Facts, cookies: Sequence[str], state: State, *, bypass: bool = False) -> Judged:
+        """Decide about a request that was classified and, if it may write, counted.
+
+        Args:
+            act: What the gate's `classify` said.
+            facts: The request.
+            cookies: Each value of its Cookie header.
+            state: Looked at after it was counted.
+            bypass: It came with a bypass that is valid.
+        """
         now = datetime.now(UTC)
-        if act.kind is ActKind.EXEMPT:
+        if bypass or act.kind is ActKind.EXEMPT:
             taken = self.sessions.away(state, now) if self.sessions.any else UNTOUCHED
-            return Judged(self.gate.decide(act, facts, state), taken, state, now)
+            return Judged(self.gate.decide(act, facts, state, bypass=bypass), taken, state, now)
         taken = self.sessions.look(cookies, state, now) if self.sessions.any else UNTOUCHED
         verdict = self.gate.decide(act, facts, state, ended=taken.ended)
         if verdict.clear_session and self.sessions.any:

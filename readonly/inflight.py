@@ -15,7 +15,7 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
-from .context import Work, current, enter, leave
+from .context import Work, admitted, current, enter, leave
 from .errors import ConfigurationError, ReadOnlyError
 from .state import State
 
@@ -112,7 +112,7 @@ class _Entry:
     by: Writing
     key: object
     work: Work
-    token: Token[Work | None]
+    token: Token[tuple[Work, ...]]
 
 
 # Blocks that are open in this task or thread, outermost first: they end in the other order.
@@ -192,8 +192,9 @@ class Writing:
         return cast(F, called)
 
     def _try(self, admit: Callable[[], State | None]) -> tuple[object, State | None]:
-        key = self._switch.inflight.begin(part=bool(_entered.get()))
-        if self._is_part():
+        key = self._switch.inflight.begin(part=admitted(self._switch))
+        # Asked after counting: if the work around it is in flight now, nobody can have seen nothing in flight since.
+        if admitted(self._switch):
             return key, None
         try:
             state = admit()
@@ -205,8 +206,8 @@ class Writing:
         return key, state
 
     async def _atry(self) -> tuple[object, State | None]:
-        key = self._switch.inflight.begin(part=bool(_entered.get()))
-        if self._is_part():
+        key = self._switch.inflight.begin(part=admitted(self._switch))
+        if admitted(self._switch):
             return key, None
         try:
             state = await self._switch.aadmit()
@@ -217,22 +218,20 @@ class Writing:
             self._switch.inflight.end(key)
         return key, state
 
-    def _is_part(self) -> bool:
-        # Asked after counting: if the work around it is in flight now, nobody can have seen nothing in flight since.
-        return any(e.by._switch is self._switch and self._switch.inflight.holds(e.key) for e in _entered.get())
-
     def _enter(self, key: object, state: State | None) -> None:
-        if state is not None:
+        outer = current(self._switch)
+        bypass = outer is not None and outer.bypass
+        if state is not None and not bypass:
             refusal = ReadOnlyError(
                 f"the site is read-only ({state.reason}): this work was not begun",
                 expected_end=state.expected_end,
             )
-            work = current()
-            if work is not None:
+            if outer is not None:
                 # Inside a request: an exception would be a 500 by the time it leaves the framework.
-                work.mark(refusal)
+                outer.mark(refusal)
             raise refusal
-        work = Work(may_write=True, name="writing")
+        # Of a bypass while read-only the key counts for nothing: nobody waits for that.
+        work = Work(self._switch, key=key, bypass=bypass, name="writing")
         entry = _Entry(self, key, work, enter(work))
         self._begun[key] = entry
         _entered.set((*_entered.get(), entry))
@@ -251,6 +250,5 @@ class Writing:
                 _, entry = self._begun.popitem()
             except KeyError:
                 raise RuntimeError("this work was never begun, or has ended already") from None
-        # What inherited the context and lives on writes no more.
-        entry.work.may_write = False
+        entry.work.end()
         self._switch.inflight.end(entry.key)

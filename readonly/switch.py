@@ -122,9 +122,9 @@ class Switch:
         self._role = role or os.environ.get("READONLY_ROLE") or ""
         self._clock = clock or SystemClock()
         # Only a lease must know of suspended time; without one the cheaper clock will do.
-        self._monotonic: Callable[[], float] = time.monotonic
+        self.monotonic: Callable[[], float] = time.monotonic
         if lease is not None:
-            self._monotonic = boottime if clock is None else clock.boottime
+            self.monotonic = boottime if clock is None else clock.boottime
         self._followers: dict[int, Follower] = {}
         self._guards: tuple[Guard, ...] = ()
         # Adding and taking out are single operations of the interpreter: jobs in many threads wait by these.
@@ -222,14 +222,14 @@ class Switch:
         Returns:
             None if it is admitted; else the state to refuse it by, and the caller uncounts it.
         """
-        if self._monotonic() < self.view.admit_until:
+        if self.monotonic() < self.view.admit_until:
             return None
         state = self.look()
         return state if state.read_only else None
 
     async def aadmit(self) -> State | None:
         """Do what `admit` does without blocking the event loop."""
-        if self._monotonic() < self.view.admit_until:
+        if self.monotonic() < self.view.admit_until:
             return None
         state = await self.alook()
         return state if state.read_only else None
@@ -516,7 +516,7 @@ class Switch:
             inflight=self.inflight,
             settings=self._settings,
             clock=self._clock,
-            monotonic=self._monotonic,
+            monotonic=self.monotonic,
             describe=self._describe,
             guards=lambda: self._guards,
             changed=self._tell,

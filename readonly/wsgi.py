@@ -58,7 +58,7 @@ def ReadOnlyMiddleware(
     gate, sessions = handling.gate, handling.sessions
     view = switch.view
     begin, end = switch.inflight.begin, switch.inflight.end
-    clock = switch._monotonic  # what `view.admit_until` is measured by
+    clock = switch.monotonic  # what `view.admit_until` is measured by
     # Nothing below is looked up twice: a name of the closure costs less than an attribute.
     plain, counted, known = handling.plain, handling.counted, handling.kept
     cookies_matter, stamping = handling.cookies_matter, sessions.stamping
@@ -173,7 +173,7 @@ def ReadOnlyMiddleware(
         bypass = judged.verdict.bypass
         work: Work | None = None
         if switch.guarded and (read_only or admitted or bypass):
-            work = Work(may_write=admitted or bypass, name=handling.route(act, facts))
+            work = Work(switch, key=key, bypass=bypass, name=handling.route(act, facts))
         edited = read_only or judged.taken.edits or (admitted and cookies_matter)
         if work is None:
             if edited:
@@ -514,7 +514,7 @@ class _Guarded:
             self._closed = True
             if self._work.escape is not None:
                 self._handling.count_escape(self._work, self._work.escape)
-            self._work.may_write = False  # what inherited the context and lives on writes no more
+            self._work.end()
             self._handling.switch.inflight.end(self._key)
 
     def _start(self, status: str, headers: HeaderList, exc_info: Any = None, /) -> Callable[[bytes], object]:

@@ -13,8 +13,7 @@ import pytest
 
 from readonly import Policy, ReadOnlyError, SessionCookie, Switch
 from readonly.asgi import ReadOnlyMiddleware, status_app
-from readonly.context import current
-from support.apps import AsgiSite, Behaviour, HandSwitch, Request, asgi_scope
+from support.apps import AsgiSite, Behaviour, HandSwitch, Request, asgi_scope, innermost
 from support.asgi_validator import App, Message, Receive, Scope, Send, validated
 
 POLICY = Policy(
@@ -223,7 +222,7 @@ class Chat:
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.cookie = dict(scope["headers"]).get(b"cookie")
-        work = current()
+        work = innermost()
         self.may_write = None if work is None else work.may_write
         await receive()
         self.before_accept()
@@ -418,7 +417,7 @@ def test_a_guard_s_refusal_inside_a_socket_is_counted() -> None:
         chat.switch.guarded = True
 
         def refuse() -> None:
-            work = current()
+            work = innermost()
             assert work is not None
             work.mark(ReadOnlyError(database="main"))
 
@@ -672,14 +671,14 @@ def test_a_guard_s_error_inside_a_framework_comes_back_as_the_503() -> None:
     from starlette.routing import Route
 
     async def viewed(request: StarletteRequest) -> Response:
-        work = current()
+        work = innermost()
         assert work is not None
         refusal = ReadOnlyError(database="main", table="views")
         work.mark(refusal)
         raise refusal
 
     def viewed_in_a_thread(request: StarletteRequest) -> Response:
-        work = current()
+        work = innermost()
         assert work is not None
         work.mark(ReadOnlyError(database="main", table="views"))
         return PlainTextResponse("broken", 500)

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from itsdangerous import TimestampSigner
 
-from readonly.context import Work, current
+from readonly.context import Work
 from readonly.policy import Policy, SessionCookie
 from readonly.rules import Endpoint, Facts, rule
-from support.apps import SITES, Behaviour, Broken, HandSwitch, Reply, Request, Site
+from support.apps import SITES, Behaviour, Broken, HandSwitch, Reply, Request, Site, innermost
 
 HTML = ("Accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8")
 SECRET = "a key of the site's own"
@@ -607,7 +607,7 @@ def test_what_outlives_a_request_writes_no_more(make: Callable[..., Site]) -> No
     site = make()
     site.switch.guarded = True
     kept: list[Work | None] = []
-    site.behaviour = Behaviour(during=lambda: kept.append(current()))
+    site.behaviour = Behaviour(during=lambda: kept.append(innermost()))
     for _ in range(2):
         site.ask(Request("POST", "/", body=b"x"))
     assert [work is not None and work.may_write for work in kept] == [False, False]

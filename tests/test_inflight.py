@@ -281,26 +281,27 @@ def test_work_that_fails_is_over(switch: Gatekeeper) -> None:
     """Its exception goes on."""
     with pytest.raises(KeyError), Writing(switch):
         raise KeyError
-    assert (switch.count, current()) == (0, None)
+    assert (switch.count, current(switch)) == (0, None)
 
 
 def test_inside_work_the_guard_lets_writes_pass_and_not_after(switch: Gatekeeper) -> None:
     """Also not in what inherited the context and lives on."""
     with Writing(switch):
-        work = current()
+        work = current(switch)
         inherited = contextvars.copy_context()
         assert work is not None
         assert work.may_write
-    assert current() is None
+    assert current(switch) is None
     assert not work.may_write
-    seen = inherited.run(current)
+    seen = inherited.run(current, switch)
     assert seen is None or not seen.may_write
 
 
 def test_refused_work_marks_the_request_it_belongs_to() -> None:
     """An exception is a 500 by the time it leaves the framework; the mark makes it the 503."""
-    request = Work(may_write=False)
-    with working(request), pytest.raises(ReadOnlyError) as refusal, Writing(Gatekeeper(closed=True)):
+    closed = Gatekeeper(closed=True)
+    request = Work(closed)
+    with working(request), pytest.raises(ReadOnlyError) as refusal, Writing(closed):
         pass
     assert request.escape is refusal.value
 
@@ -309,10 +310,10 @@ def test_nested_work_is_counted_apart(switch: Gatekeeper) -> None:
     """Of the same object, and of others; the outer one goes on when the inner one ends."""
     same = Writing(switch)
     with same:
-        outer = current()
+        outer = current(switch)
         with same, Writing(switch):
             assert switch.count == 3
-        assert (switch.count, current()) == (1, outer)
+        assert (switch.count, current(switch)) == (1, outer)
         assert outer is not None
         assert outer.may_write
     assert switch.count == 0
@@ -326,6 +327,85 @@ def test_work_that_was_admitted_may_begin_its_parts(switch: Gatekeeper) -> None:
             assert switch.count == 2
     with pytest.raises(ReadOnlyError), Writing(switch):
         pass
+
+
+def test_a_part_of_an_admitted_request_begins(switch: Gatekeeper) -> None:
+    """The request was counted when the site closed: what it does goes on, and is waited for until both are over."""
+    key = switch.inflight.begin()
+    with working(Work(switch, key=key)) as request:
+        switch.closed = True
+        switch.inflight.close()
+        with Writing(switch):
+            assert switch.count == 2
+        switch.inflight.end(key)
+        with pytest.raises(ReadOnlyError), Writing(switch):
+            pass
+    assert request.escape is not None
+    assert switch.count == 0
+
+
+def test_a_bypass_begins_and_nobody_waits_for_it(switch: Gatekeeper) -> None:
+    """Sync and async: while the site is closed it counts for nothing, and its own parts may write."""
+    switch.closed = True
+    switch.inflight.close()
+
+    async def main() -> None:
+        async with Writing(switch):
+            work = current(switch)
+            assert work is not None
+            assert (work.may_write, work.admitted) == (True, False)
+            assert switch.count == 0
+
+    with working(Work(switch, bypass=True)), Writing(switch):
+        assert switch.count == 0
+        run(main)
+    with pytest.raises(ReadOnlyError):
+        run(main)
+
+
+@pytest.mark.parametrize("bypass", [False, True])
+def test_work_of_another_switch_opens_nothing(switch: Gatekeeper, bypass: bool) -> None:
+    """Two applications in one process: one's admitted work is no part of anything of the other's."""
+    other = Gatekeeper(closed=True)
+    other.inflight.close()
+
+    async def main() -> None:
+        async with Writing(other):
+            pytest.fail("this was not to begin")
+
+    with Writing(switch), working(Work(switch, bypass=bypass)) as request:
+        with pytest.raises(ReadOnlyError), Writing(other):
+            pytest.fail("this was not to begin")
+        with pytest.raises(ReadOnlyError):
+            run(main)
+        assert request.escape is None
+        assert other.count == 0
+
+
+def test_each_switch_has_its_own_work_in_one_context(switch: Gatekeeper) -> None:
+    """One application calls the other: each of them finds its own, whoever was entered last."""
+    other = Gatekeeper()
+    with Writing(switch):
+        mine = current(switch)
+        assert (current(other), mine is None) == (None, False)
+        with Writing(other):
+            assert current(switch) is mine
+            assert current(other) is not mine
+            switch.closed = True
+            with Writing(switch):
+                assert (switch.count, other.count) == (2, 1)
+        assert current(other) is None
+    assert current(switch) is None
+
+
+def test_work_ends_with_its_count_whoever_ends_that(switch: Gatekeeper) -> None:
+    """A forked child has counted nothing: what it inherited is admitted no more."""
+    with Writing(switch):
+        work = current(switch)
+        assert work is not None
+        assert work.admitted
+        switch.inflight.forget()
+        assert not work.may_write
 
 
 def test_what_outlives_admitted_work_begins_nothing(switch: Gatekeeper) -> None:

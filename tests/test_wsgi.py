@@ -10,11 +10,10 @@ from typing import Any, cast
 import pytest
 
 from readonly import Policy, Switch, rule
-from readonly.context import current
 from readonly.errors import ReadOnlyError
 from readonly.rules import Facts
 from readonly.wsgi import ReadOnlyMiddleware, status_app
-from support.apps import HandSwitch, Request, WsgiSite, wsgi_environ
+from support.apps import HandSwitch, Request, WsgiSite, innermost, wsgi_environ
 
 
 def wrapped(app: Callable[..., Iterable[bytes]], switch: HandSwitch, **options: Any) -> Callable[..., Iterable[bytes]]:
@@ -134,7 +133,7 @@ def test_what_a_stream_may_write_is_known_in_each_of_its_steps() -> None:
     seen: list[bool | None] = []
 
     def look() -> None:
-        work = current()
+        work = innermost()
         seen.append(None if work is None else work.may_write)
 
     class Body:
@@ -150,17 +149,17 @@ def test_what_a_stream_may_write_is_known_in_each_of_its_steps() -> None:
     switch.guarded = True
     result: Any = wrapped(answering(cast(Any, Body())), switch)(wsgi_environ(Request("POST", "/")), Response())
     for _ in result:
-        assert current() is None
+        assert innermost() is None
     result.close()
     assert seen == [True, True, True]
-    assert current() is None
+    assert innermost() is None
 
 
 # --- a guard's refusal ---------------------------------------------------------------------------------------------
 
 
 def _refuse() -> None:
-    work = current()
+    work = innermost()
     assert work is not None
     work.mark(ReadOnlyError(database="main"))
 

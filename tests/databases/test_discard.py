@@ -232,7 +232,7 @@ def test_work_that_may_write_is_not_dropped(client: Client, database: Database, 
         connection.execute(insert(page_view).values(path="/2"))
         connection.commit()
 
-    with working(Work(may_write=True)):
+    with working(Work(switch, bypass=True)):
         client.session(body)
         client.connect(core)
     assert len(rows(client, "page_view")) == 2

@@ -83,18 +83,39 @@ def test_confirm_waits_for_a_transaction(client: Client, guarded: Database, swit
 
 
 def test_read_only_transactions_are_not_in_flight(client: Client, guarded: Database, switch: Switch) -> None:
-    """They can't write, so nobody waits for them; those of a bypass can."""
+    """They can't write, so nobody waits for them."""
     switch.on()
 
     def body(connection: Connection) -> None:
         connection.execute(text("SELECT 1"))
         assert switch.inflight.count() == 0
         connection.rollback()
-        with working(Work(may_write=True)):
-            connection.execute(text("SELECT 1"))
-        assert switch.inflight.count() == 1
 
     client.connect(body)
+    assert switch.inflight.count() == 0
+
+
+def test_nobody_waits_for_a_bypass(client: Client, guarded: Database, switch: Switch) -> None:
+    """It writes while the site is read-only, now and in the next read-only time; while writable it counts like all."""
+    state = switch.on()
+
+    def body(connection: Connection) -> None:
+        with working(Work(switch, bypass=True)):
+            connection.execute(text(INSERT))
+            assert switch.inflight.count() == 0
+            assert switch.confirm(state.epoch, timeout=10).safe
+            switch.off()
+            assert switch.inflight.count() == 0
+            again = switch.on()
+            assert switch.confirm(again.epoch, timeout=10).safe
+            connection.commit()
+            switch.off()
+            connection.execute(text(INSERT))
+            assert switch.inflight.count() == 1
+            connection.commit()
+
+    client.connect(body)
+    assert client.count() == 3
     assert switch.inflight.count() == 0
 
 

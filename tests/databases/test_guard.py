@@ -111,7 +111,7 @@ def test_reads_pass_while_read_only(client: Client, guarded: Database, switch: S
 def test_the_refusal_names_the_table_and_marks_the_request(client: Client, guarded: Database, switch: Switch) -> None:
     """The middleware finds the refusal on the request, whatever the application made of the exception."""
     switch.on()
-    work = Work(may_write=False)
+    work = Work(switch)
     with working(work), pytest.raises(ReadOnlyError) as refused:
         client.connect(lambda c: c.execute(insert(Story).values(title="x")))
     assert refused.value.table == "story"
@@ -124,7 +124,7 @@ def test_work_that_may_write_writes(client: Client, guarded: Database, switch: S
     switch.on()
     with pytest.raises(ReadOnlyError):
         client.write()
-    with working(Work(may_write=True)):
+    with working(Work(switch, bypass=True)):
         client.write()
     with pytest.raises(ReadOnlyError):
         client.write()

@@ -203,7 +203,7 @@ def test_asking_for_the_bind_begins_nothing(frozen: Site) -> None:
 
 def test_writes_never_go_to_the_replica(frozen: Site) -> None:
     """A flush, an ORM statement and raw SQL in a session: refused, marked, and the copy is as it was."""
-    work = Work(may_write=False)
+    work = Work(frozen.switch)
 
     def body(session: Session) -> None:
         session.add(Story(title="x"))
@@ -245,7 +245,7 @@ def test_work_that_may_write_is_on_the_primary(frozen: Site) -> None:
         session.get_one(Story, 1).title = "by a bypass"
         session.commit()
 
-    with working(Work(may_write=True)):
+    with working(Work(frozen.switch, bypass=True)):
         frozen.session(body)
         assert frozen.reads() == "by a bypass"
     assert frozen.reads() == "first"

@@ -129,7 +129,7 @@ class Replay:
         link, clock = self.store.peer(), HandedClock(late)
         lease = LEASE_SECONDS if self.model.config.leases else None
         switch = Switch(link, interval=INTERVAL_SECONDS, lease=lease, clock=clock, role="web", inert=False)
-        switch._monotonic = clock.boottime
+        switch.monotonic = clock.boottime
         life = self.lives[slot] = Life(switch, link, clock)
         heart = life.follower
         heart.member = name or self._process(slot).name(slot)

@@ -13,8 +13,7 @@ from typing import Any, cast
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import WSGIWarning, validator
 
-from readonly import asgi, wsgi
-from readonly.context import current
+from readonly import asgi, context, wsgi
 from readonly.errors import ReadOnlyError
 from readonly.follower import View
 from readonly.inflight import InFlight
@@ -44,7 +43,7 @@ class HandSwitch:
         # What the store says, and the view does not know yet: a look finds it.
         self.coming: State | None = None
         self._callbacks: list[Callable[[State], None]] = []
-        self._monotonic = time.monotonic
+        self.monotonic = time.monotonic
         self.writable()
 
     def as_switch(self) -> Switch:
@@ -205,8 +204,13 @@ class Broken(Exception):
     """What an application raises."""
 
 
+def innermost() -> context.Work | None:
+    """Return the work that the calling code runs in, whatever switch that belongs to."""
+    return next(iter(context._works.get()), None)
+
+
 def _mark() -> None:
-    work = current()
+    work = innermost()
     if work is not None:
         work.mark(ReadOnlyError(database="main", table="views"))
 
@@ -228,7 +232,7 @@ class Site:
         raise NotImplementedError
 
     def _begin(self, method: str, path: str, cookie: str | None, authorization: str | None) -> Seen:
-        work = current()
+        work = innermost()
         seen = Seen(method, path, cookie, authorization, may_write=None if work is None else work.may_write)
         seen.in_flight = self.switch.inflight.count()
         self.seen.append(seen)

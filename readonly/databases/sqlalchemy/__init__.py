@@ -105,8 +105,9 @@ class Database:
         self._hooks = Hooks(
             self._engine,
             self._server,
-            inflight=switch.inflight,
-            admit=self._may_write,
+            counted_by=switch,
+            admit=self._admit,
+            bypassed=self._bypassed,
             is_open=self._is_open,
             failed=self._primary_failed,
             lifts=self._lifts,
@@ -245,11 +246,11 @@ class Database:
 
     # --- what the hooks ask ------------------------------------------------------------------------------------------
 
-    def _may_write(self) -> bool:
+    def _admit(self) -> bool:
         if _proving.get():
             return False
-        work = current()
-        if work is not None and work.may_write:
+        work = current(self._switch)
+        if work is not None and work.admitted:
             return True
         # A look costs a lock: while read-only, one in so many milliseconds speaks for all.
         now = time.monotonic()
@@ -259,6 +260,10 @@ class Database:
             return True
         self._refused_until = now + REFUSED_SECONDS
         return False
+
+    def _bypassed(self) -> bool:
+        work = current(self._switch)
+        return work is not None and work.bypass and not _proving.get()
 
     def _is_open(self) -> bool:
         return self._switch.view.open
@@ -312,8 +317,9 @@ class Database:
         return Hooks(
             replica.target,
             server,
-            inflight=None,
+            counted_by=None,
             admit=lambda: False,
+            bypassed=lambda: False,
             is_open=lambda: False,
             failed=failed,
             lifts=self._lifts,
@@ -327,7 +333,7 @@ class Database:
         if state.reason:
             reason = f"{reason} ({state.reason})"
         refusal = ReadOnlyError(reason, expected_end=state.expected_end, database=self.name, table=table)
-        work = current()
+        work = current(self._switch)
         if work is not None:
             work.mark(refusal)
         return refusal
@@ -338,7 +344,7 @@ class Database:
         """Return where a transaction of this session that begins now reads; None: the primary."""
         if not self._replicas:
             return None
-        work = current()
+        work = current(self._switch)
         if work is not None and work.may_write:
             return None
         state = self._switch.state

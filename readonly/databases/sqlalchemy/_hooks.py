@@ -13,7 +13,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
 from readonly.context import current
 from readonly.databases import Server
-from readonly.inflight import InFlight
+from readonly.switch import Switch
 
 logger = logging.getLogger("readonly")
 
@@ -55,8 +55,9 @@ class Hooks:
     Args:
         engine: The engine.
         server: What its database is told.
-        inflight: Where transactions are counted; None for a replica: there nothing may ever write.
+        counted_by: The switch that counts its transactions; None for a replica: there nothing may ever write.
         admit: Decides, after the count, whether a transaction may write.
+        bypassed: Whether a bypass lets one write that was not admitted; it is not counted, since nobody waits for it.
         is_open: Whether the site is known to be writable; never asks anybody.
         failed: Turns a driver's error into ours, or returns None.
         lifts: Makes the error for a statement that would lift the guard.
@@ -67,16 +68,19 @@ class Hooks:
         engine: Engine,
         server: Server,
         *,
-        inflight: InFlight | None,
+        counted_by: Switch | None,
         admit: Callable[[], bool],
+        bypassed: Callable[[], bool],
         is_open: Callable[[], bool],
         failed: Callable[[ExceptionContext, bool], BaseException | None],
         lifts: Callable[[str], BaseException],
     ) -> None:
         self.engine = engine
         self.server = server
-        self._inflight = inflight
+        self._switch = counted_by
+        self._inflight = None if counted_by is None else counted_by.inflight
         self._admit = admit
+        self._bypassed = bypassed
         self._is_open = is_open
         self._failed = failed
         self._lifts = lifts
@@ -158,11 +162,11 @@ class Hooks:
 
     def _count(self, held: Held, what: str) -> object | None:
         """Count, look, and stay counted or not."""
-        if self._inflight is None:
+        if self._switch is None or self._inflight is None:
             return None
-        work = current()
+        work = current(self._switch)
         # Part of work that was admitted: it may begin though the process is closed, and is drained as well.
-        key = self._inflight.begin(part=work is not None and work.may_write)
+        key = self._inflight.begin(part=work is not None and work.admitted)
         try:
             admitted = self._admit()
         except BaseException:
@@ -170,7 +174,8 @@ class Hooks:
             raise
         if not admitted:
             self._inflight.end(key)
-            return None
+            # The key stays with the connection, and counts for nothing.
+            return key if self._bypassed() else None
         setattr(held, what, key)
         self._counted.add(held)
         return key
