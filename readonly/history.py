@@ -31,7 +31,7 @@ class Entry:
     Attributes:
         at: When, by the store's clock, RFC 3339.
         site: The site.
-        what: `init`, `on`, `confirmed`, `not confirmed`, `off`, `forget`.
+        what: `init`, `on`, `confirmed`, `not confirmed`, `off`, `undo`, `opened`, `not confirmed open`, `forgot`.
         by: Who.
         host: Where it was typed.
         epoch: Epoch after it.
@@ -42,6 +42,7 @@ class Entry:
         level: How strong a proof was; "" without one.
         members: How many members stood in which condition.
         missing: What was not there, one sentence each.
+        accepted: What a person accepted instead of a proof, one sentence each.
         tally: Refused, escaped, bypassed and ended, as the members counted them up to then.
     """
 
@@ -58,6 +59,7 @@ class Entry:
     level: str = ""
     members: Mapping[str, int] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()
     tally: Mapping[str, Any] = field(default_factory=dict)
 
     def dump(self) -> bytes:
@@ -72,7 +74,7 @@ class Entry:
             document = json.loads(raw)
             known = {f.name for f in fields(cls)}
             values = {key: value for key, value in document.items() if key in known}
-            for name in ("causes", "missing"):
+            for name in ("causes", "missing", "accepted"):
                 values[name] = tuple(str(item) for item in values.get(name, ()))
             return cls(**values)
         except (ValueError, TypeError, AttributeError):

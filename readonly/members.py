@@ -13,7 +13,7 @@ import os
 import platform
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -174,17 +174,26 @@ class Condition(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A report, how old it is, and what that makes of its sender."""
+    """A report, how old it is, and what that makes of its sender.
+
+    Attributes:
+        report: What it said last.
+        silent_seconds: How long ago that was.
+        condition: Where it stands.
+        why: Why it does not prove anything, as the end of a sentence; "" if it does.
+        accepted: A person accepts that it does not, in words that they typed.
+    """
 
     report: Report
     silent_seconds: float
     condition: Condition
     why: str = ""
+    accepted: bool = False
 
     @property
     def blocks(self) -> bool:
         """True while this member keeps a change from being proven."""
-        return bool(self.why)
+        return bool(self.why) and not self.accepted
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +229,13 @@ class Confirmation:
 
     @property
     def safe(self) -> bool:
-        """True when what was asked for is true of every process that is known."""
+        """True when what was asked for is true of every process that is known, or accepted of those that are over."""
         return not self.missing
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """What a person accepted instead of a proof, one sentence each; empty where nothing had to be."""
+        return tuple(f"{m.report.name}: {m.why}" for m in self.members if m.why and m.accepted)
 
     def require_safe(self) -> Confirmation:
         """Return self if safe.
@@ -232,6 +246,17 @@ class Confirmation:
         if not self.safe:
             raise NotConfirmed("not confirmed: " + "; ".join(self.missing), missing=self.missing)
         return self
+
+
+def accepting_leases(found: Confirmation) -> Confirmation:
+    """Return a confirmation in which members that admit nothing any more hold nothing up: the level of a lease.
+
+    Those are the expired and the gone. What they had begun may still commit: only a person can accept that.
+    """
+    if not found.closing:
+        return found
+    over = (Condition.EXPIRED, Condition.GONE)
+    return replace(found, members=tuple(replace(m, accepted=m.condition in over and bool(m.why)) for m in found.members))
 
 
 def overdue_seconds(interval: float) -> float:

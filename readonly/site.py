@@ -9,18 +9,27 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from . import changes, history
 from .changes import Change, Operator
 from .config import operator_config
 from .errors import ConfigurationError, Error, LostRace, NoRecord, NotConfirmed, StoreUnreachable, UnreadableRecord
-from .hostfile import state_folder
-from .members import LONGEST_TRANSACTION_SECONDS, Confirmation, Expected, Member, Report, confirm, ttl_seconds
-from .record import Record
+from .hostfile import HostFile, state_folder
+from .members import (
+    LONGEST_TRANSACTION_SECONDS,
+    Confirmation,
+    Expected,
+    Member,
+    Report,
+    accepting_leases,
+    confirm,
+    ttl_seconds,
+)
+from .record import TOMBSTONE_AGE, Record, load
 from .state import State
 from .stores import Census, Store, redacted, store_from_url
 from .switch import Switch
@@ -33,6 +42,16 @@ LOOK_AGAIN_SECONDS = 0.5
 RETRY_SECONDS = 0.1
 # A disk that is written to every second has it by then; copies have it long before, or are not well.
 SETTLE_SECONDS = 2.0
+# How strong a "safe" is without a fence: every process answered for itself; or some only can't admit anything any more,
+# and what they had begun was accepted unproven.
+APP_ONLY, LEASE = "app only", "lease"
+
+
+def level_of(found: Confirmation) -> str:
+    """Return how strong a proof is that writes have stopped; "" where there is none."""
+    if not found.closing or not found.safe:
+        return ""
+    return LEASE if found.accepted else APP_ONLY
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +61,20 @@ class Safety:
     Attributes:
         change: What was set.
         confirmation: The last look at the members.
-        level: How strong a "safe" is: without a fence, `app only`.
     """
 
     change: Change
     confirmation: Confirmation
-    level: str = "app only"
 
     @property
     def safe(self) -> bool:
-        """True when no write of the site's processes can commit until `off`."""
+        """True when no write of the site's processes can commit until `off`, what was accepted apart."""
         return self.confirmation.safe
+
+    @property
+    def level(self) -> str:
+        """How strong that is: `app only`, or `lease`; "" while it is not safe."""
+        return level_of(self.confirmation)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -115,6 +137,7 @@ class Site:
         self.store: Store = switch.store
         self.expect = dict(expect or {})
         self._pause = threading.Event()
+        self._memory = HostFile(self.store.url, self.store.site, state_folder())
 
     @classmethod
     def from_config(
@@ -159,7 +182,35 @@ class Site:
             record = changes.read_in(self.store, census.reading)
         except UnreadableRecord as error:
             return Look(None, census, error)
+        self._memory.remember(census.reading.record)
         return Look(record, census)
+
+    def judge(self, look: Look, *, expect: bool = True, accept_leases: bool = False) -> Confirmation:
+        """Return where every member stands, seen from what is in force at a look.
+
+        Args:
+            look: What was read.
+            expect: Whether members that are expected and not there are missing.
+            accept_leases: As in `wait_closed`.
+        """
+        causes = [c.id for c in look.state.causes]
+        closing = bool(causes)
+        if not closing and look.record is not None:
+            causes = list(look.record.lifted)
+        return self._judged(look.record, look.census, causes, closing, expect=expect, accept_leases=accept_leases)
+
+    def last_seen(self) -> State | None:
+        """Return what the record meant when this host saw it change last, by this host's clock; None if it never did.
+
+        For the night on which the store does not answer. It opens and closes nothing.
+        """
+        last = self._memory.recall()
+        if last is None:
+            return None
+        try:
+            return State.at(datetime.now(UTC), load(last[0]))
+        except UnreadableRecord:
+            return None
 
     def warnings(self) -> tuple[str, ...]:
         """Return what in the store's settings can lose the record, one sentence each, as far as it tells."""
@@ -177,8 +228,12 @@ class Site:
         sessions: str | None = None,
         operator: Operator | None = None,
     ) -> Change:
-        """Set the operator's cause and do not wait."""
-        return changes.turn_on(
+        """Set the operator's cause and do not wait.
+
+        Over an empty store, what this host remembers of the record goes back with it: its causes close, its epoch
+        is the floor, and it opens nothing (design rule 5).
+        """
+        change = changes.turn_on(
             self.store,
             operator or self.operator,
             reason=reason,
@@ -186,6 +241,17 @@ class Site:
             expected=expected,
             sessions=sessions,
         )
+        return self._with_what_is_remembered(change) if change.record.partial else change
+
+    def _with_what_is_remembered(self, change: Change) -> Change:
+        last = self._memory.recall()
+        if last is None or change.reading.at - last[1] > TOMBSTONE_AGE:
+            return change
+        try:
+            record, census = changes.survey(self.store, load(last[0]))
+        except UnreadableRecord:
+            return change
+        return replace(change, record=record, reading=census.reading) if record is not None else change
 
     def on(
         self,
@@ -196,6 +262,7 @@ class Site:
         message: str = "",
         sessions: str | None = None,
         operator: Operator | None = None,
+        accept_leases: bool = False,
         progress: Progress | None = None,
     ) -> Safety:
         """Refuse writes; return when no process of the site can commit one any more, or after `timeout` seconds.
@@ -205,17 +272,28 @@ class Site:
             LostRace: Somebody lifted the cause meanwhile.
         """
         change = self.set(reason=reason, expected=expected, message=message, sessions=sessions, operator=operator)
-        return Safety(change, self.wait_closed(change, timeout=timeout, progress=progress))
+        return Safety(
+            change, self.wait_closed(change, timeout=timeout, accept_leases=accept_leases, progress=progress)
+        )
 
     def wait_closed(
         self,
         change: Change,
         *,
         timeout: float,
+        accept_leases: bool = False,
         progress: Progress | None = None,
         trouble: Trouble | None = None,
     ) -> Confirmation:
         """Wait until every member obeys a change's causes and has drained, or for `timeout` seconds.
+
+        Args:
+            change: What was set.
+            timeout: Seconds to wait at most.
+            accept_leases: A person accepts that what members had begun that admit nothing any more (their lease is
+                over, or their process) may still commit. The history says so.
+            progress: Called with each look at the members.
+            trouble: Called with what keeps the wait from going on.
 
         Raises:
             StoreUnreachable: The store did not answer at the end; what had been confirmed is said.
@@ -223,16 +301,30 @@ class Site:
         """
         began = time.monotonic()
         found = self._wait(
-            change.record, change.causes, closing=True, timeout=timeout, progress=progress, trouble=trouble
+            change.record,
+            change.causes,
+            closing=True,
+            timeout=timeout,
+            accept_leases=accept_leases,
+            progress=progress,
+            trouble=trouble,
         )
         seconds = round(time.monotonic() - began, 1)
         self._keep("confirmed" if found.safe else "not confirmed", found, self.operator, seconds=seconds)
         return found
 
-    def wait(self, *, timeout: float, progress: Progress | None = None, trouble: Trouble | None = None) -> Confirmation:
+    def wait(
+        self,
+        *,
+        timeout: float,
+        accept_leases: bool = False,
+        progress: Progress | None = None,
+        trouble: Trouble | None = None,
+    ) -> Confirmation:
         """Wait until what is in force now is true of every member: closed and drained, or open.
 
-        A cause that is added or lifted meanwhile is taken in, as long as one stands.
+        A cause that is added or lifted meanwhile is taken in, as long as one stands. What is accepted (see
+        `wait_closed`) is kept in the history.
 
         Raises:
             NoRecord: The store holds no record.
@@ -244,14 +336,19 @@ class Site:
             raise look.unreadable
         if look.record is None:
             raise NoRecord(no_record(self.store))
-        return self._wait(
+        began = time.monotonic()
+        found = self._wait(
             look.record,
             None,
             closing=bool(look.state.causes) or look.record.partial,
             timeout=timeout,
+            accept_leases=accept_leases,
             progress=progress,
             trouble=trouble,
         )
+        if found.safe and found.accepted:
+            self._keep("confirmed", found, self.operator, seconds=round(time.monotonic() - began, 1))
+        return found
 
     def off(
         self,
@@ -382,9 +479,10 @@ class Site:
                 epoch=found.epoch,
                 causes=found.causes,
                 seconds=seconds,
-                level="app only" if found.closing and found.safe else "",
+                level=level_of(found),
                 members=dict(conditions),
                 missing=found.missing,
+                accepted=found.accepted,
                 tally=tally or {},
             ),
         )
@@ -398,12 +496,13 @@ class Site:
         timeout: float,
         progress: Progress | None,
         trouble: Trouble | None,
+        accept_leases: bool = False,
     ) -> Confirmation:
         deadline = time.monotonic() + timeout
         last: Confirmation | None = None
         while True:
             try:
-                last = self._confirmation(known, causes, closing=closing)
+                last = self._confirmation(known, causes, closing=closing, accept_leases=accept_leases)
                 if last.safe:
                     last = self._settled(last, deadline)
             except StoreUnreachable as error:
@@ -418,7 +517,9 @@ class Site:
                     return last
             self._hint(max(0.0, min(deadline - time.monotonic(), LOOK_AGAIN_SECONDS)))
 
-    def _confirmation(self, known: Record, causes: tuple[str, ...] | None, *, closing: bool) -> Confirmation:
+    def _confirmation(
+        self, known: Record, causes: tuple[str, ...] | None, *, closing: bool, accept_leases: bool
+    ) -> Confirmation:
         # While it waits, the command is a member of the memory: it joins its cause back (design rule 12).
         record, census = changes.survey(self.store, known)
         standing = tuple(c.id for c in State.at(census.reading.at, record).causes)
@@ -434,18 +535,31 @@ class Site:
                     by=lifted[0].by,
                     epoch=record.epoch,
                 )
-        return confirm(
+        return self._judged(record, census, causes, closing, accept_leases=accept_leases)
+
+    def _judged(
+        self,
+        record: Record | None,
+        census: Census,
+        causes: Iterable[str],
+        closing: bool,
+        *,
+        expect: bool = True,
+        accept_leases: bool = False,
+    ) -> Confirmation:
+        found = confirm(
             record,
             census.reports,
             causes=causes,
             closing=closing,
             at=census.reading.at,
-            expect=self.expect if closing else None,
+            expect=self.expect if closing and expect else None,
             here_since=census.reading.here_since,
             incarnation_seconds=census.reading.incarnation_seconds,
             forgotten=census.forgotten,
             longest_transaction=self.longest_transaction,
         )
+        return accepting_leases(found) if accept_leases else found
 
     def _settled(self, found: Confirmation, deadline: float) -> Confirmation:
         """Add what keeps the store from surviving its server with this: copies or a disk that lack it (rule 12)."""

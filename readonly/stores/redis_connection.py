@@ -311,10 +311,12 @@ def explain(error: Exception, timeout: float) -> str:
     if isinstance(error, Misplaced):
         return str(error)
     code = code_of(error)
+    # Servers and systems end their sentences with a full stop or not; ours go on.
+    said = str(error).rstrip(". ")
     if code:
-        return f"{MEANINGS[code]} ({error})"
+        return f"{MEANINGS[code]} ({said})"
     if isinstance(error, (redis.exceptions.TimeoutError, TimeoutError)):
-        return f"it did not answer within {timeout:g} s ({error}); what was asked of it may still happen"
+        return f"it did not answer within {timeout:g} s ({said}); what was asked of it may still happen"
     if isinstance(error, redis.exceptions.ResponseError):
-        return f"it answered with an error: {error}"
-    return f"it can't be reached: {error}"
+        return f"it answered with an error: {said}"
+    return f"it can't be reached: {said}"
