@@ -23,7 +23,6 @@ from .members import (
     LONGEST_TRANSACTION_SECONDS,
     Confirmation,
     Expected,
-    Member,
     Report,
     accepting_leases,
     confirm,
@@ -272,9 +271,7 @@ class Site:
             LostRace: Somebody lifted the cause meanwhile.
         """
         change = self.set(reason=reason, expected=expected, message=message, sessions=sessions, operator=operator)
-        return Safety(
-            change, self.wait_closed(change, timeout=timeout, accept_leases=accept_leases, progress=progress)
-        )
+        return Safety(change, self.wait_closed(change, timeout=timeout, accept_leases=accept_leases, progress=progress))
 
     def wait_closed(
         self,
@@ -390,33 +387,39 @@ class Site:
             self._keep("opened" if found.safe else "not confirmed open", found, operator, tally=self._tally(change))
         return change, found
 
-    def forget(self, member: str, *, reason: str = "", operator: Operator | None = None) -> Report | None:
-        """Take a member off the registry, on a person's word that its process is over; the history keeps who said so.
+    def forget(self, member: str, *, reason: str = "", operator: Operator | None = None) -> tuple[Report, ...]:
+        """Take members off the registry, on a person's word that their processes are over.
+
+        The history keeps who said so.
 
         Args:
-            member: Its id, or the beginning of it that no other id shares; also one that is not registered.
+            member: An id, or the beginning of it that no other id shares, also one that is not registered; or a host,
+                for all of its members.
             reason: How the person knows.
             operator: Who says so.
 
         Returns:
-            Its last report, or None if it was not registered.
+            Their last reports; empty if it was not registered.
 
         Raises:
-            ConfigurationError: More than one member begins like that, or one that reports.
+            ConfigurationError: More than one id begins like that, or a member reports.
         """
         look = self.look()
-        found = [m for m in self._registered(look) if m.report.id.startswith(member)]
-        if len(found) > 1:
+        # Seen from no change at all, everybody who is registered is there.
+        there = confirm(look.record, look.census.reports, causes=(), closing=False, at=look.census.reading.at).members
+        found = [m for m in there if m.report.host == member] or [m for m in there if m.report.id.startswith(member)]
+        if len(found) > 1 and found[0].report.host != member:
             raise ConfigurationError(
                 f"{member!r} is the beginning of {len(found)} ids: write more of it. Nothing was changed"
             )
-        if found and found[0].silent_seconds <= ttl_seconds(found[0].report) and not found[0].report.gone:
-            raise ConfigurationError(
-                f"{found[0].report.name} reported {found[0].silent_seconds:.1f} s ago: it is at work, and is not "
-                "forgotten. Nothing was changed"
-            )
-        report = found[0].report if found else None
-        self.store.forget(report.id if report is not None else member)
+        for one in found:
+            if one.silent_seconds <= ttl_seconds(one.report) and not (one.report.gone or one.report.found_gone):
+                raise ConfigurationError(
+                    f"{one.report.name} reported {one.silent_seconds:.1f} s ago: it is at work, and is not forgotten. "
+                    "Nothing was changed"
+                )
+        for member_id in [m.report.id for m in found] or [member]:
+            self.store.forget(member_id)
         operator = operator or self.operator
         history.write(
             self.store,
@@ -429,10 +432,10 @@ class Site:
                 host=operator.host,
                 epoch=look.record.epoch if look.record is not None else 0,
                 reason=reason,
-                missing=(report.name if report is not None else member,),
+                missing=tuple(m.report.name for m in found) or (member,),
             ),
         )
-        return report
+        return tuple(m.report for m in found)
 
     def history(self, *, last: int = history.KEEP) -> list[history.Entry]:
         """Return what was done to the site, oldest first: the store's history, and what this host remembers of it.
@@ -441,11 +444,6 @@ class Site:
             StoreUnreachable: The store did not answer, and this host remembers nothing.
         """
         return history.read(self.store, state_folder(), last=last)
-
-    @staticmethod
-    def _registered(look: Look) -> tuple[Member, ...]:
-        reports = look.census.reports
-        return confirm(look.record, reports, causes=(), closing=False, at=look.census.reading.at).members
 
     def _tally(self, change: Change) -> dict[str, Any]:
         """Return what all members counted while the causes that were lifted stood."""
@@ -555,6 +553,7 @@ class Site:
             at=census.reading.at,
             expect=self.expect if closing and expect else None,
             here_since=census.reading.here_since,
+            registry=census.reading.registry,
             incarnation_seconds=census.reading.incarnation_seconds,
             forgotten=census.forgotten,
             longest_transaction=self.longest_transaction,

@@ -10,32 +10,23 @@ import click
 
 from ..changes import Change, Operator
 from ..errors import ConfigurationError, NotYours, StoreUnreachable
-from ..members import Confirmation
 from ..record import Mode
-from ..site import Look, Site
+from ..site import LEASE, Look, Site
 from ..state import State
 from . import common
-from .options import Duration, Text, expect_option, json_option, timeout_option, yes_option
+from .concluding import conclude_closed, conclude_open
+from .groups import obeying
+from .options import Duration, Text, accept_option, expect_option, json_option, timeout_option, yes_option
 from .progress import Progress
-from .terminal import NOT_PROVEN, OK, REFUSED, Interrupted, Output, run
+from .terminal import OK, REFUSED, Interrupted, Output, run
 from .words import (
-    SILENT,
     cause_line,
     cause_lines,
     clock_time,
-    confirmation_fields,
-    counted,
     expected_end,
-    missing_lines,
-    obeying,
     printable,
-    role_lines,
-    spoken,
     state_fields,
 )
-
-LEVEL = "app only"
-LEVEL_MEANS = "the site's own processes refuse; cron, consoles and other programs can still write to the database"
 
 
 @click.command(short_help="Refuse writes and sign-ins; keep serving reads.")
@@ -52,6 +43,7 @@ LEVEL_MEANS = "the site's own processes refuse; cron, consoles and other program
 @timeout_option
 @click.option("--wait/--no-wait", default=True, help="Wait for proof (the default), or set it and return.")
 @expect_option
+@accept_option
 @yes_option
 @json_option
 @click.pass_obj
@@ -64,6 +56,7 @@ def on(
     timeout: timedelta,
     wait: bool,
     expect: str | None,
+    accept: str | None,
     yes: bool,
     as_json: bool,
 ) -> None:
@@ -90,17 +83,31 @@ def on(
             output.line(f"Set, not confirmed. Start nothing irreversible before: {options.typed('wait')}")
             state = State.at(change.reading.at, change.record)
             output.result(
-                OK, **state_fields(state), safe=False, confirmed=False, cause=change.causes[0], warnings=list(warnings)
+                OK,
+                **state_fields(state),
+                safe=False,
+                level=None,
+                confirmed=False,
+                cause=change.causes[0],
+                warnings=list(warnings),
             )
         started = time.monotonic()
-        with Progress(output) as progress:
+        with _progress(output, timeout, options) as progress:
             output.standing = lambda why: _stands_unproven(why, change, progress, options, site, output)
             found = site.wait_closed(
-                change, timeout=timeout.total_seconds(), progress=progress.show, trouble=progress.trouble
+                change,
+                timeout=timeout.total_seconds(),
+                accept_leases=accept == LEASE,
+                progress=progress.show,
+                trouble=progress.trouble,
             )
-        _conclude_closed(found, timeout, options, output, seconds=time.monotonic() - started, warnings=list(warnings))
+        conclude_closed(found, timeout, options, output, seconds=time.monotonic() - started, warnings=list(warnings))
 
     run(body, output)
+
+
+def _progress(output: Output, timeout: timedelta, options: common.Options) -> Progress:
+    return Progress(output, seconds=timeout.total_seconds(), all_of_them=options.typed("members"))
 
 
 def _say_set(change: Change, options: common.Options, output: Output) -> None:
@@ -144,50 +151,46 @@ def _stands_unproven(
 @click.command(short_help="Wait until what is in force is true of every process.")
 @timeout_option
 @expect_option
+@accept_option
+@click.option(
+    "--accept-fenced", is_flag=True, help="Silent processes that a hard fence holds back at the database will do."
+)
 @json_option
 @click.pass_obj
-def wait(options: common.Options, timeout: timedelta, expect: str | None, as_json: bool) -> None:
+def wait(
+    options: common.Options,
+    timeout: timedelta,
+    expect: str | None,
+    accept: str | None,
+    accept_fenced: bool,
+    as_json: bool,
+) -> None:
     """Wait until what is in force is true of every process: closed and drained, or open again."""
     output = Output(as_json=as_json or options.as_json)
 
     def body() -> None:
         site = options.site(expect)
+        if accept_fenced:
+            raise ConfigurationError(
+                f"--accept-fenced: no fence is configured for {site.name}, so no database holds anybody back, and "
+                "there is nothing to accept. Without one: `members forget ID --reason …` for a process that you know "
+                "to be over, `--accept lease` for those whose lease is over. Nothing was changed"
+            )
         common.headline(site, options, output)
+        output.standing = lambda _: common.stands_now(site, output)
         started = time.monotonic()
-        with Progress(output) as progress:
-            found = site.wait(timeout=timeout.total_seconds(), progress=progress.show, trouble=progress.trouble)
+        with _progress(output, timeout, options) as progress:
+            found = site.wait(
+                timeout=timeout.total_seconds(),
+                accept_leases=accept == LEASE,
+                progress=progress.show,
+                trouble=progress.trouble,
+            )
         if found.closing:
-            _conclude_closed(found, timeout, options, output, seconds=time.monotonic() - started)
-        _conclude_open(found, site, options, output)
+            conclude_closed(found, timeout, options, output, seconds=time.monotonic() - started)
+        conclude_open(found, site, options, output)
 
     run(body, output)
-
-
-def _conclude_closed(
-    found: Confirmation, timeout: timedelta, options: common.Options, output: Output, *, seconds: float, **said: Any
-) -> None:
-    for line in role_lines(found):
-        output.line("  " + line)
-    fields = {"mode": str(Mode.READ_ONLY), **confirmation_fields(found), "seconds": round(seconds, 3), **said}
-    if found.safe:
-        output.line(
-            f"SAFE ({LEVEL}) after {seconds:.1f} s: no write of {counted(len(found.members), 'member')} can commit any "
-            "more, until `off`."
-        )
-        output.line(f"  {LEVEL}: {LEVEL_MEANS}.")
-        output.result(OK, **fields, safe=True, level=LEVEL)
-    output.line(
-        f"NOT CONFIRMED after {spoken(timeout.total_seconds())}. The site is read-only; start nothing irreversible. "
-        "Missing:"
-    )
-    for line in missing_lines(found):
-        output.line("  " + line)
-    output.hints(
-        ("keep waiting:", options.typed("wait --timeout 10m")),
-        ("who is there:", options.typed("members")),
-        ("open again:", options.typed("off")),
-    )
-    output.result(NOT_PROVEN, **fields, safe=False, level=None)
 
 
 @click.command(short_help="Lift what YOU set; exit 3 while something else stands.")
@@ -224,7 +227,7 @@ def off(
         operator = options.operator()
         output.standing = lambda _: common.stands_now(site, output)
         try:
-            with Progress(output) as progress:
+            with _progress(output, timeout, options) as progress:
                 change, found = site.off(
                     cause=cause,
                     every=every,
@@ -239,7 +242,7 @@ def off(
                 _refused(refused, look, operator, options, output)
             raise
         _say_lifted(change, look, output)
-        _conclude_open(found, site, options, output, change=change)
+        conclude_open(found, site, options, output, change=change)
 
     run(body, output)
 
@@ -266,34 +269,3 @@ def _say_lifted(change: Change, look: Look, output: Output) -> None:
         cause = look.record.cause(cause_id) if look.record is not None else None
         what = cause_line(cause, change.reading.at) if cause is not None else cause_id
         output.line(f"Lifted   {what}")
-
-
-def _conclude_open(
-    found: Confirmation, site: Site, options: common.Options, output: Output, *, change: Change | None = None
-) -> None:
-    # Somebody may have closed the site since: what is said last comes from a look made last.
-    look = site.look()
-    state, at = look.state, look.census.reading.at
-    fields: dict[str, Any] = {**confirmation_fields(found), **state_fields(state)}
-    if change is not None:
-        fields |= {"lifted": list(change.causes) if change.changed else [], "changed": change.changed}
-    if state.read_only:
-        output.line(f"Still READ-ONLY, epoch {state.epoch}:" if state.causes else f"UNKNOWN: {state.unknown_because}")
-        for line in cause_lines(state.causes, at):
-            output.line("  " + line)
-        if state.causes:
-            output.hints(*((f"lift {c.id}:", options.typed(f"off --cause {c.id}")) for c in state.causes))
-        output.result(NOT_PROVEN, **fields | {"confirmed": False})
-    for line in role_lines(found):
-        output.line("  " + line)
-    if not found.safe:
-        output.line(f"WRITABLE by the record, epoch {state.epoch}; NOT CONFIRMED. These may still refuse writes:")
-        for line in missing_lines(found):
-            output.line("  " + line)
-        output.line(f"Processes follow by themselves. Keep watching: {options.typed('wait')}")
-        output.result(NOT_PROVEN, **fields)
-    following = sum(m.condition not in SILENT for m in found.members)
-    who = f"{counted(following, 'member')} {'follows' if following == 1 else 'follow'}" if following else common.NOBODY
-    before = " It was writable before; nothing was changed." if change is not None and not change.changed else ""
-    output.line(f"WRITABLE, epoch {state.epoch}: {who}.{before}".replace("?.", "?"))
-    output.result(OK, **fields)

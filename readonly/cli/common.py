@@ -14,12 +14,13 @@ import click
 from ..changes import Operator
 from ..config import operator_config
 from ..errors import ConfigurationError, Error, StoreUnreachable
-from ..members import Confirmation, Member, confirm, parse_expect
+from ..members import Member, parse_expect
 from ..record import Mode
 from ..site import Look, Site
 from ..stores import redacted
+from .groups import SILENT
 from .terminal import REFUSED, USAGE, Output, Refusal
-from .words import SILENT, cause_lines, counted, state_fields
+from .words import cause_lines, counted, state_fields
 
 NOBODY = "no process of the site reports: is the middleware installed, and does it use this very store?"
 
@@ -113,7 +114,7 @@ def headline(site: Site, options: Options, output: Output) -> Look:
     if look.unreadable is not None:
         raise look.unreadable
     protected = look.record is not None and look.record.protected
-    output.event("site", store=site.shown_store, protected=protected, reporting=len(living(look)))
+    output.event("site", store=site.shown_store, protected=protected, reporting=len(living(site, look)))
     return look
 
 
@@ -122,7 +123,7 @@ def first_line(site: Site, options: Options, output: Output) -> Look:
     output.site = site.name
     with naming_init(site.name, options):
         look = site.look()
-    there = living(look)
+    there = living(site, look)
     hosts = len({m.report.host for m in there})
     protected = look.record is not None and look.record.protected
     text = f"{site.name}{' (protected)' if protected else ''} · {site.shown_store} · {counted(len(there), 'member')}"
@@ -130,25 +131,9 @@ def first_line(site: Site, options: Options, output: Output) -> Look:
     return look
 
 
-def living(look: Look) -> list[Member]:
+def living(site: Site, look: Look) -> list[Member]:
     """Return the members that report."""
-    return [m for m in judged(look).members if m.condition not in SILENT]
-
-
-def judged(look: Look, site: Site | None = None) -> Confirmation:
-    """Return every member's condition for what is in force now."""
-    state = look.state
-    reading = look.census.reading
-    return confirm(
-        look.record,
-        look.census.reports,
-        causes=[c.id for c in state.causes] or (tuple(look.record.lifted) if look.record is not None else ()),
-        closing=bool(state.causes),
-        at=reading.at,
-        expect=site.expect if site is not None and state.causes else None,
-        here_since=reading.here_since,
-        incarnation_seconds=reading.incarnation_seconds,
-    )
+    return [m for m in site.judge(look).members if m.condition not in SILENT]
 
 
 def stands_now(site: Site, output: Output) -> dict[str, Any]:

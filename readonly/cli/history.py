@@ -117,6 +117,7 @@ def _details(entry: Entry) -> list[str]:
             "members         " + ", ".join(f"{n} {printable(what)}" for what, n in sorted(entry.members.items()))
         )
     lines += [f"missing         {printable(what)}" for what in entry.missing]
+    lines += [f"accepted        {printable(what)}" for what in entry.accepted]
     for key in ("refused", "escaped", "bypassed", "ended"):
         number = entry.tally.get(key)
         if isinstance(number, int) and number:
@@ -132,7 +133,7 @@ def _details(entry: Entry) -> list[str]:
 def _fields(entry: Entry) -> dict[str, Any]:
     fields = asdict(entry)
     fields.pop("site")
-    return {**fields, "causes": list(entry.causes), "missing": list(entry.missing)}
+    return {**fields, **{name: list(fields[name]) for name in ("causes", "missing", "accepted")}}
 
 
 @click.command(short_help="Take a member off whose process is over, on your word.")
@@ -141,7 +142,7 @@ def _fields(entry: Entry) -> dict[str, Any]:
 @json_option
 @click.pass_obj
 def forget(options: common.Options, member: str, reason: str, as_json: bool) -> None:
-    """Take MEMBER (its id, or enough of it) off the registry: nobody waits for it any more.
+    """Take MEMBER (its id, or enough of it; or a host, for all of it) off the registry: nobody waits for it any more.
 
     If its process lives on, it may still commit writes after "safe". `members --all` shows the ids.
     """
@@ -150,9 +151,9 @@ def forget(options: common.Options, member: str, reason: str, as_json: bool) -> 
     def body() -> None:
         site = options.site()
         common.headline(site, options, output)
-        report = site.forget(member, reason=reason)
-        name = printable(report.name) if report is not None else f"{printable(member)} (not registered)"
+        reports = site.forget(member, reason=reason)
+        name = ", ".join(printable(r.name) for r in reports) or f"{printable(member)} (not registered)"
         output.line(f"Forgotten: {name}. On your word; it is in the history.")
-        output.result(OK, member=report.id if report is not None else member, registered=report is not None)
+        output.result(OK, members=[r.id for r in reports] or [member], registered=bool(reports))
 
     run(body, output)

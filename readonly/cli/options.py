@@ -74,6 +74,15 @@ def expect_option(function: F) -> F:
     )(function)
 
 
+def accept_option(function: F) -> F:
+    """Add --accept."""
+    return click.option(
+        "--accept",
+        type=click.Choice(["lease"]),
+        help="`lease`: do with it that silent processes admit nothing any more. What they had begun may still commit.",
+    )(function)
+
+
 def yes_option(function: F) -> F:
     """Add --yes."""
     return click.option("--yes", is_flag=True, help="Don't ask for a protected site's name on a terminal.")(function)

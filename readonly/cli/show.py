@@ -10,25 +10,15 @@ import click
 from ..errors import UnreadableRecord
 from ..members import Confirmation, Member
 from ..record import Mode
-from ..site import Look, Site, no_record
+from ..site import LEASE, Look, Site, level_of, no_record
 from . import common
+from .groups import SILENT, group_line, holding_up, member_line, role_lines, shortened
 from .history import forget
-from .options import expect_option, json_option
+from .options import accept_option, expect_option, json_option
 from .terminal import NO_STORE, NOT_PROVEN, OK, Interrupted, Output, run
-from .words import (
-    SILENT,
-    cause_lines,
-    clock_time,
-    confirmation_fields,
-    expected_end,
-    group_line,
-    member_line,
-    missing_lines,
-    printable,
-    role_lines,
-    spoken,
-    state_fields,
-)
+from .words import cause_lines, clock_time, confirmation_fields, expected_end, printable, spoken, state_fields
+
+LINES_OF_MISSING = 20
 
 
 @click.command(short_help="Say what the site is now.")
@@ -38,9 +28,10 @@ from .words import (
     type=click.Choice(["writable", "read-only", "safe"]),
     help="Exit 0 if it is so, 3 if not, 4 if nobody can tell.",
 )
+@accept_option
 @json_option
 @click.pass_obj
-def status(options: common.Options, wanted: str | None, as_json: bool) -> None:
+def status(options: common.Options, wanted: str | None, accept: str | None, as_json: bool) -> None:
     """Say what the site is now. Exits 0 whenever it could answer; with --expect, by what the answer is."""
     output = Output(as_json=as_json or options.as_json)
     output.standing = lambda why: _away(why, output)
@@ -48,7 +39,7 @@ def status(options: common.Options, wanted: str | None, as_json: bool) -> None:
     def body() -> None:
         site = options.site()
         look = common.first_line(site, options, output)
-        found = common.judged(look, site)
+        found = site.judge(look, accept_leases=accept == LEASE)
         _show(look, found, site, options, output)
         warnings = [*site.warnings(), *other_owners()]
         for warning in warnings:
@@ -66,7 +57,7 @@ def status(options: common.Options, wanted: str | None, as_json: bool) -> None:
             code,
             **confirmation_fields(found) | state_fields(look.state),
             safe=safe,
-            level="app only" if safe else None,
+            level=level_of(found) if safe else None,
             protected=look.record.protected if look.record is not None else None,
             store=site.shown_store,
             unreadable=look.unreadable.why if look.unreadable is not None else None,
@@ -105,8 +96,10 @@ def _show(look: Look, found: Confirmation, site: Site, options: common.Options, 
         output.line(f"  next window {printable(state.next_window.id)}: {clock_time(state.next_window.start, at)}")
     for line in role_lines(found):
         output.line("  " + line)
-    for line in missing_lines(found):
+    for line in shortened(holding_up(found), LINES_OF_MISSING, how=options.typed("members")):
         output.line("  missing   " + line)
+    for line in found.accepted:
+        output.line("  accepted   " + printable(line))
     if not found.members and not found.closing:
         output.line("  " + common.NOBODY)
     if options.make_site is not None:
@@ -137,7 +130,7 @@ def members(context: click.Context, show_all: bool, expect: str | None, as_json:
     def body() -> None:
         site = options.site(expect)
         look = common.first_line(site, options, output)
-        found = common.judged(look)
+        found = site.judge(look, expect=False)
         trouble = [m for m in found.members if m.blocks or m.condition in SILENT]
         fine = [m for m in found.members if m not in trouble]
         for member in sorted(trouble, key=lambda m: (m.condition not in SILENT, *_place(m))):
@@ -150,7 +143,7 @@ def members(context: click.Context, show_all: bool, expect: str | None, as_json:
                 output.line(group_line([m for m in fine if (*_place(m)[:2], m.condition) == group]))
         if not found.members:
             output.line(common.NOBODY)
-        there = [m.report.role for m in common.living(look)]
+        there = [m.report.role for m in common.living(site, look)]
         short = [
             f"{role}: {there.count(role)} report, expected {wanted}"
             for role, wanted in site.expect.items()

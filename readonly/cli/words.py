@@ -1,4 +1,4 @@
-"""What commands say about instants, causes and members: as lines for people and as fields for programs."""
+"""What commands say about instants and causes, and all that they say as fields for programs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from ..members import Condition, Confirmation, Member
+from ..members import Confirmation, Member
 from ..record import Cause
 from ..state import State
 
-# Silent members: what they do now is not known.
-SILENT = (Condition.LOST, Condition.EXPIRED, Condition.GONE)
 _OBEYED = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 
 
@@ -116,81 +114,26 @@ def state_fields(state: State) -> dict[str, Any]:
     }
 
 
-# --- members -----------------------------------------------------------------------------------------------------
-
-
-def obeying(found: Confirmation) -> int:
-    """Return how many members do what was asked for."""
-    return sum(not m.blocks for m in found.members)
-
-
-def role_lines(found: Confirmation) -> list[str]:
-    """Return one line a role: how many of its members do what was asked for."""
-    lines = []
-    for role in sorted({m.report.role for m in found.members}):
-        members = [m for m in found.members if m.report.role == role]
-        silent = sum(m.condition in SILENT for m in members)
-        if found.closing:
-            done = sum(not m.blocks for m in members)
-            text = f"{done} of {len(members)} obey and have drained"
-        else:
-            done = sum(not m.blocks and m.condition not in SILENT for m in members)
-            text = f"{done} of {len(members)} follow"
-        libraries = Counter(m.report.library or "?" for m in members)
-        text += f", {silent} silent" if silent else ""
-        versions = ", ".join(
-            printable(version) + (f" ({number})" if len(libraries) > 1 else "")
-            for version, number in sorted(libraries.items())
-        )
-        lines.append(f"{printable(role):<8}  {text}   readonly-mode {versions}")
-    for role in sorted(set(found.roster) - {m.report.role for m in found.members}):
-        lines.append(f"{printable(role):<9} 0 now, last seen {spoken(found.roster[role])} ago")
-    return lines
-
-
-def missing_lines(found: Confirmation) -> list[str]:
-    """Return what keeps it from being proven, one line each."""
-    return [printable(problem) for problem in found.missing]
-
-
-def member_line(member: Member, *, everything: bool) -> str:
-    """Return one member as a line."""
-    report = member.report
-    text = f"{printable(report.role):<8}  {printable(report.host)}/{report.pid}   {member.condition}"
-    text += f"   epoch {report.epoch}   {counted(report.in_flight, 'write')} in flight"
-    text += f"   heard {member.silent_seconds:.1f} s ago"
-    if report.inert and member.condition is not Condition.INERT:
-        text += "   inert"
-    if member.why:
-        text += f"   ({printable(member.why)})"
-    for cause in report.local:
-        text += f"   sees: {printable(cause)}"
-    if everything:
-        text += f"   id {printable(report.id)}   readonly-mode {printable(report.library or '?')}"
-        text += f"   runs {printable(report.runs)}" if report.runs else ""
-    return text
-
-
-def group_line(members: list[Member]) -> str:
-    """Return members of one role, host and condition as a line."""
-    first = members[0].report
-    flying = sum(m.report.in_flight for m in members)
-    epochs = sorted({m.report.epoch for m in members})
-    silent = max(m.silent_seconds for m in members)
-    return (
-        f"{printable(first.role):<8}  {printable(first.host)}   {len(members)} {members[0].condition}"
-        f"   epoch {', '.join(map(str, epochs))}   {counted(flying, 'write')} in flight   heard {silent:.1f} s ago"
-    )
-
-
 def confirmation_fields(found: Confirmation) -> dict[str, Any]:
     """Return a confirmation as JSON fields."""
     return {
         "epoch": found.epoch,
         "confirmed": found.safe,
         "members": [member_fields(m) for m in found.members],
+        "counts": condition_counts(found),
         "missing": list(found.missing),
+        "accepted": list(found.accepted),
     }
+
+
+def progress_fields(found: Confirmation) -> dict[str, Any]:
+    """Return the same, with those members alone that hold things up: there may be hundreds, and many looks at them."""
+    return {**confirmation_fields(found), "members": [member_fields(m) for m in found.members if m.blocks]}
+
+
+def condition_counts(found: Confirmation) -> dict[str, int]:
+    """Return how many members stand in which condition."""
+    return dict(sorted(Counter(str(m.condition) for m in found.members).items()))
 
 
 def member_fields(member: Member) -> dict[str, Any]:
@@ -203,18 +146,16 @@ def member_fields(member: Member) -> dict[str, Any]:
         "pid": report.pid,
         "condition": str(member.condition),
         "why": member.why,
+        "accepted": member.accepted,
         "silent_seconds": round(member.silent_seconds, 1),
         "epoch": report.epoch,
+        "causes": list(report.causes),
+        "local": list(report.local),
         "in_flight": report.in_flight,
+        "oldest_seconds": round(report.oldest_seconds, 1),
         "library": report.library,
         "runs": report.runs,
         "lease": report.lease,
         "inert": report.inert,
+        "guards": [{"name": g.name, "proof": g.proof, "server": dict(g.server)} for g in report.guards],
     }
-
-
-def names(members: Iterable[Member], *, most: int) -> str:
-    """Return why members are missing, the first few by name."""
-    found = [f"{printable(m.report.name)}: {printable(m.why)}" for m in members]
-    rest = len(found) - most
-    return "; ".join(found[:most]) + (f"; and {rest} more" if rest > 0 else "")
