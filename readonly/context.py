@@ -74,6 +74,10 @@ class Work:
         """True if the guard lets its transactions write."""
         return self.bypass or self.admitted
 
+    def admit(self, key: object) -> None:
+        """Say that it was counted after all, and admitted."""
+        self._key = key
+
     def mark(self, refusal: ReadOnlyError) -> None:
         """Remember that a guard refused a write inside this work."""
         if self.escape is None:

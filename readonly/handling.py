@@ -21,7 +21,7 @@ from .pages import Page
 from .policy import ROLES, Policy
 from .record import Mode
 from .rejection import Answer, HeaderList, Rejection, rfc3339, state_headers
-from .rules import Facts, PathRule, free_reads
+from .rules import SAFE_METHODS, Facts, PathRule, free_reads
 from .sessions import UNTOUCHED, Sessions, Taken
 from .state import State
 from .switch import Switch
@@ -159,6 +159,16 @@ class Handling(Generic[T]):
 
     # --- a request ------------------------------------------------------------------------------------------------
 
+    def is_free(self, method: str) -> bool:
+        """Return whether a request may go on without anybody looking at it or at its response."""
+        view = self.view
+        free = view.open and method in SAFE_METHODS and bool(self.any_read)
+        return free and not (self.cookies_matter and view.sessions_cut)
+
+    def wants_body(self, facts: Facts) -> bool:
+        """Return whether a rule has to see the request's body before it is classified."""
+        return self.gate.needs_body and self.gate.wants_body(facts)
+
     def judge(self, act: Act, facts: Facts, cookies: Sequence[str], state: State, *, bypass: bool = False) -> Judged:
         """Decide about a request that was classified and, if it may write, counted.
 
@@ -234,6 +244,10 @@ class Handling(Generic[T]):
         if judged.verdict.act.kind is ActKind.LOGOUT:
             return Judged(judged.verdict, self.sessions.logout((), state, anonymous.now), state, anonymous.now)
         return anonymous
+
+    def current(self, judged: Judged) -> Judged:
+        """Return what a response that starts now has to obey: the site may have turned read-only since."""
+        return judged if judged.state.read_only else self.late(judged) or judged
 
     def anonymous(self, state: State) -> Judged:
         """Judge a request that passes and carries no session."""

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, Literal, Protocol, TypeVar, runtime_checkable
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import unquote_plus
 
 from .errors import ConfigurationError
+from .spellings import fold, normal, spellings
 
 Kind = Literal["http", "websocket"]
 
@@ -131,14 +132,14 @@ class Facts:
     def normal_path(self) -> str | None:
         """The path if it is in normal form after one decoding, else None: for rules that let through."""
         if self._normal is _UNASKED:
-            self._normal = _normal(self.path, self.raw_path)
+            self._normal = normal(self.path, self.raw_path)
         return self._normal
 
     @property
     def spellings(self) -> tuple[str, ...]:
         """Every path that some router may take this one for, case folded: for rules that refuse."""
         if not self._spellings:
-            self._spellings = _spellings(self.path, self.raw_path)
+            self._spellings = spellings(self.path, self.raw_path)
         return self._spellings
 
     def __repr__(self) -> str:
@@ -161,66 +162,6 @@ class Rule(Protocol):
 
     def __str__(self) -> str:
         """Return the rule as it is named in messages and logs."""
-
-
-# --- The path that is matched -----------------------------------------------------------------------------
-
-# Routers differ over each of these: empty and dot segments, parameters, backslashes, a second decoding, and
-# control characters (the `$` of a regular expression, by which Starlette routes, also matches before a line
-# feed).
-_ODD = re.compile(r"//|/\.\.?(?:/|\Z)|[;\\\x00-\x1f\x7f-\x9f\u2028\u2029]|%[0-9A-Fa-f]{2}")
-# A slash that was sent encoded is one segment to some routers and two to others.
-_ODD_RAW = re.compile(r"%(?:2f|5c|25)", re.IGNORECASE)
-_PARAMETERS = re.compile(r";[^/]*")
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-_SLASHES = re.compile(r"/{2,}")
-# One by the server, one by a proxy, one by an application that has heard of neither. Without an end, a path of
-# nothing but `%25` would be the visitor's way to keep a process busy.
-_DECODINGS = 3
-# Python's re.IGNORECASE takes both for an i; casefold() does not.
-_DOTLESS = str.maketrans({"\u0130": "i", "\u0131": "i"})
-
-
-def _normal(path: str, raw_path: str) -> str | None:
-    if not path:
-        return "/"
-    if path[0] != "/" or _ODD.search(path) or ("%" in raw_path and _ODD_RAW.search(raw_path)):
-        return None
-    return path
-
-
-def _fold(path: str) -> str:
-    return path.translate(_DOTLESS).casefold()
-
-
-def _spellings(path: str, raw_path: str) -> tuple[str, ...]:
-    if path[:1] == "/" and not _ODD.search(path) and (raw_path in ("", path)):
-        return (_fold(path),)  # nearly every request
-    decoded = [raw_path, path]
-    for _ in range(_DECODINGS):
-        decoded += [unquote(one) for one in decoded[-2:]]
-    # Each step keeps what it was given beside what it made, since a router may do one thing and not the other.
-    cleaned = dict.fromkeys(form for one in decoded for form in (one, _CONTROLS.sub("", one).strip()))
-    plain = dict.fromkeys(form for one in cleaned for form in (one, _PARAMETERS.sub("", one)))
-    found: dict[str, None] = {}
-    for one in plain:
-        slashes = one.replace("\\", "/")
-        merged = "/" + _SLASHES.sub("/", slashes).lstrip("/")
-        for form in (one, merged, _without_dots(slashes), _without_dots(merged)):
-            found[_fold(form)] = None
-    return tuple(found)
-
-
-def _without_dots(path: str) -> str:
-    """Return the path with dot segments removed (RFC 3986 section 5.2.4), slashes merged afterwards."""
-    kept: list[str] = []
-    for segment in path.split("/")[1:] if path.startswith("/") else path.split("/"):
-        if segment == "..":
-            if kept:
-                kept.pop()
-        elif segment != ".":
-            kept.append(segment)
-    return "/" + _SLASHES.sub("/", "/".join(kept)).lstrip("/")
 
 
 # --- Methods ----------------------------------------------------------------------------------------------
@@ -312,7 +253,7 @@ class PathRule:
             segments = _segments(text, target)
             self.literal = any(segment != "*" and not _PARAMETER.match(segment) for segment in segments)
             self._exact = _compile(segments)
-            self._folded = _compile([_fold(s) if not _PARAMETER.match(s) else s for s in segments])
+            self._folded = _compile([fold(s) if not _PARAMETER.match(s) else s for s in segments])
 
     @property
     def needs_body(self) -> bool:

@@ -1,0 +1,321 @@
+"""The middleware and the status routes for ASGI 3 applications; any framework, or none.
+
+Source: asgi.readthedocs.io, specs "www" 2.5 and "lifespan" 2.0, extension "websocket.http.response".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+
+from ..context import Work, enter, leave
+from ..exchange import Exchange
+from ..gate import Act
+from ..handling import OVERRIDES, Handling
+from ..pages import Page
+from ..policy import Policy
+from ..rules import SAFE_METHODS, Endpoint, Facts
+from ..state import State
+from ..switch import Switch
+from ..tally import route_group
+from ._requests import Headers, facts_of, key_of, peeked, place, stripped
+from ._responses import (
+    CLOSE,
+    Refusal,
+    Response,
+    Seen,
+    closes,
+    dropping_send,
+    late_send,
+    marking_send,
+    raw,
+    refuse,
+)
+from ._sockets import Sockets, is_ours
+from ._status import status_app
+from ._types import ASGIApp, Message, RawHeaders, Receive, Scope, Send
+
+__all__ = [
+    "ASGIApp",
+    "Message",
+    "RawHeaders",
+    "ReadOnlyMiddleware",
+    "Receive",
+    "Scope",
+    "Send",
+    "facts_of",
+    "status_app",
+]
+
+
+def ReadOnlyMiddleware(
+    app: ASGIApp,
+    switch: Switch,
+    *,
+    policy: Policy = Policy(),
+    page: Page | None = None,
+    endpoint: Callable[[Scope], Endpoint | None] | None = None,
+) -> ASGIApp:
+    """Return `app` behind the read-only mode. Make it the outermost middleware.
+
+    While the site is writable, a read costs one look at an attribute and a write is counted; nothing is wrapped for
+    a read. While it is read-only, writes and logins are refused without their body being read, sessions are taken
+    off, and every response says so.
+
+    Args:
+        app: The application, ASGI 3.
+        switch: The process's switch. It is started and closed with the server's lifespan, where there is one.
+        policy: What counts as a write, a login, a session.
+        page: The site's own page for refusals.
+        endpoint: Tells the router's name and marks for a scope. Reads of a writable site are not routed twice for it
+            until some view is marked with `@writes`; an attribute `reads_matter` on it, True or False, says that they
+            always or never are.
+
+    Returns:
+        An `async def` closure: every server takes that for ASGI 3.
+    """
+    handling: Handling[Refusal] = Handling(switch, policy, page, endpoint)
+    gate, sessions = handling.gate, handling.sessions
+    view = switch.view
+    inflight = switch.inflight
+    begin, end = inflight.begin, inflight.end
+    clock = switch.monotonic  # what `view.admit_until` is measured by
+    sockets = Sockets(switch)
+    seen = Seen()
+    # Nothing below is looked up twice: a name of the closure costs less than an attribute.
+    plain, known = handling.plain, handling.kept
+    cookies_matter, stamping = handling.cookies_matter, sessions.stamping
+    any_read, any_closed_read = handling.any_read, handling.any_closed_read
+    any_write, counted = handling.trivial_unsafe, handling.counted
+    notable = frozenset(
+        name.encode()
+        for name in (
+            *OVERRIDES,
+            *(["cookie"] if cookies_matter else []),
+            *(["authorization"] if policy.bearer == "end" else []),
+        )
+    )
+
+    async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
+        method = scope.get("method")
+        if view.open:
+            if method in SAFE_METHODS:
+                if (any_read or place(scope) in plain) and (
+                    not (cookies_matter and view.sessions_cut)
+                    or not (stamping or b"cookie" in [name for name, _ in scope["headers"]])
+                ):
+                    await app(scope, receive, send)
+                    return
+            elif (
+                method is not None
+                and (any_write or place(scope) in counted)
+                and not (cookies_matter and view.sessions_cut)
+            ):
+                key = begin()
+                # Count, then look: a change that came before the look is seen by it, one after it sees the count.
+                if clock() < view.admit_until:
+                    try:
+                        if switch.guarded:
+                            await guarded(scope, receive, send, view.state, key)
+                        else:
+                            await app(scope, receive, late_send(scope, send, handling) if cookies_matter else send)
+                    finally:
+                        end(key)
+                    return
+                end(key)
+        elif method in SAFE_METHODS:
+            if seen.state is view.state and monotonic() < handling.next_look and not switch.guarded and not seen.edits:
+                query = scope.get("query_string")
+                if (
+                    (any_closed_read or place(scope) in plain)
+                    and not (query and (b"%" in query or b"_method" in query.lower()))
+                    and dict(scope["headers"]).keys().isdisjoint(notable)
+                ):
+                    await app(scope, receive, marking_send(send, seen.marks))
+                    return
+            if await quick(scope, receive, send):
+                return
+        elif method is not None and await quick(scope, receive, send):
+            return
+        kind = scope["type"]
+        if kind == "http":
+            await http(scope, receive, send)
+        elif kind == "websocket":
+            await websocket(scope, receive, send)
+        elif kind == "lifespan":
+            await _lifespan(app, switch, scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    async def quick(scope: Scope, receive: Receive, send: Send) -> bool:
+        """Serve a request that a read-only site has much of, if nothing about it needs a closer look."""
+        pairs = scope["headers"]
+        found = dict(pairs)
+        query = scope.get("query_string")
+        if (
+            not found.keys().isdisjoint(notable)
+            or len(found) != len(pairs)
+            or (query and (b"%" in query or b"_method" in query.lower()))
+        ):
+            return False
+        state, now = view.state, monotonic()
+        if scope["method"] not in SAFE_METHODS:
+            kept = known.get(key_of(scope, found))
+            if kept is None or kept.ready is None or kept.state is not state or now >= kept.until:
+                return False
+            kept.count()
+            status, headers, body = next(kept.ready)
+            # Copied, since whoever is outside may edit what is sent.
+            headers = headers.copy()
+            if closes(scope, found):
+                headers.append(CLOSE)
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+            return True
+        if now >= handling.next_look or not state.read_only:
+            return False
+        if not any_closed_read and place(scope) not in plain:
+            return False
+        if seen.state is not state:
+            seen.take_in(state, handling)
+        if switch.guarded:
+            await guarded(scope, receive, send, state, None)
+        elif seen.edits:
+            await app(scope, receive, dropping_send(scope, send, seen.marks, handling, handling.anonymous(state)))
+        else:
+            await app(scope, receive, marking_send(send, seen.marks))
+        return True
+
+    async def guarded(scope: Scope, receive: Receive, send: Send, state: State, key: object) -> None:
+        work = Work(switch, key=key, name=f"{scope['method']} {route_group(scope['path'])}")
+        response = Response(scope, send, handling, handling.anonymous(state), work, endpoint)
+        token = enter(work)
+        try:
+            await app(scope, receive, response.send)
+        except Exception:
+            if not await response.replace():
+                raise
+        finally:
+            leave(token)
+            if work.escape is not None:
+                facts = response.facts()
+                work.name = handling.route(gate.classify(facts), facts)
+                handling.count_escape(work, work.escape)
+            work.end()
+
+    async def looked_at() -> State:
+        if view.open or not handling.due():
+            return view.state
+        handling.looked()
+        return await switch.alook()
+
+    async def http(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope["headers"])
+        cookies = headers.all(b"cookie")
+        if view.open and any_read and scope["method"] in SAFE_METHODS and not (stamping or sessions.carried(cookies)):
+            # A cut-off is known, so that sessions matter: but this visitor has none.
+            await app(scope, receive, send)
+            return
+        facts = facts_of(scope, endpoint, headers)
+        if handling.wants_body(facts):
+            receive = await peeked(facts, receive)
+        client = scope.get("client")
+        exchange = Exchange(
+            handling,
+            facts,
+            cookies=cookies,
+            secure=scope.get("scheme") in ("https", "wss"),
+            client=client[0] if client else None,
+        )
+        try:
+            answer = await exchange.abegin()
+            handling.remember(exchange.act, place(scope))
+            if answer is not None:
+                refusal = (answer.status, raw(answer.headers), answer.body)
+                found = dict(scope["headers"])
+                if len(found) == len(scope["headers"]) and found.keys().isdisjoint(notable):
+                    handling.keep(key_of(scope, found), exchange.judged, facts, refusal)
+                await refuse(scope, send, refusal, found)
+                return
+            scope = stripped(scope, exchange.judged)
+            if not exchange.treats_response:
+                await app(scope, receive, send)
+                return
+            response = Response(scope, send, handling, exchange.judged, exchange.work, endpoint)
+            with exchange.working():
+                try:
+                    await app(scope, receive, response.send)
+                except Exception:
+                    if not await response.replace():
+                        raise
+        finally:
+            exchange.end()
+
+    async def websocket(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope["headers"])
+        facts = facts_of(scope, endpoint, headers)
+        act = gate.classify(facts)
+        if act.may_write:
+            await undeclared_socket(scope, receive, send, facts, act)
+            return
+        state = await looked_at()
+        judged = handling.judge(act, facts, headers.all(b"cookie"), state)
+        if state.read_only or judged.taken.edits:
+            send = Response(scope, send, handling, judged, None, endpoint).send
+        await app(stripped(scope, judged), receive, send)
+
+    async def undeclared_socket(scope: Scope, receive: Receive, send: Send, facts: Facts, act: Act) -> None:
+        # A socket that may write is a write in flight for as long as it is open.
+        key = begin()
+        work = Work(switch, key=key, name=handling.route(act, facts))
+        socket = sockets.add(scope, receive, send, handling, facts, act)
+        token = None
+        try:
+            state = await switch.aadmit()
+            if state is not None or socket.closing.is_set():
+                end(key)
+                await socket.deny(state or view.state)
+                return
+            judged = handling.judge(act, facts, Headers(scope["headers"]).all(b"cookie"), view.state)
+            if not judged.verdict.passed:
+                end(key)
+                await socket.deny(judged.state, judged)
+                return
+            if switch.guarded:
+                token = enter(work)
+            socket.judged = judged
+            await app(stripped(scope, judged), socket.receive, socket.send)
+            if socket.closing.is_set() and not socket.answered:
+                await socket.deny(view.state)  # it was told that the client has gone, and so has not answered
+        except Exception as error:
+            # The application went on sending to a socket that we had closed; frameworks wrap what that raises.
+            if not is_ours(error):
+                raise
+        finally:
+            if token is not None:
+                leave(token)
+            if work.escape is not None:
+                handling.count_escape(work, work.escape)
+            work.end()
+            sockets.remove(socket)
+            end(key)
+
+    return middleware
+
+
+# --- lifespan --------------------------------------------------------------------------------------------------------
+
+
+async def _lifespan(app: ASGIApp, switch: Switch, scope: Scope, receive: Receive, send: Send) -> None:
+    """Start the switch with the server, so that an idle worker is a member, and say goodbye with it."""
+    loop = asyncio.get_running_loop()
+    await loop.run_in_executor(None, switch.start)
+    waited: list[bool] = []
+    loop.call_soon(waited.append, True)
+    await app(scope, receive, send)
+    # Whoever returns without having waited once knows nothing of lifespans, and the server goes on serving.
+    if waited:
+        # Not awaited: uvicorn ends by the signal it got as soon as its loop comes round, and the goodbye with it. No
+        # request is left to be kept waiting.
+        switch.close()

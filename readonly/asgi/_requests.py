@@ -1,0 +1,130 @@
+"""Reading a request: the facts in a scope, the beginning of a body, and what the application may see of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Final
+
+from ..handling import NEGOTIATED, Judged
+from ..rules import BODY_LIMIT_BYTES, Endpoint, Facts
+from ._types import Message, RawHeaders, Receive, Scope
+
+_NEGOTIATED: Final = frozenset(name.encode() for name in NEGOTIATED)
+
+
+def place(scope: Scope) -> Hashable:
+    return scope["method"], scope["path"], scope.get("raw_path"), scope.get("root_path")
+
+
+def key_of(scope: Scope, headers: dict[bytes, bytes]) -> Hashable:
+    if headers.keys().isdisjoint(_NEGOTIATED):
+        return place(scope)
+    get = headers.get
+    return (
+        place(scope),
+        get(b"accept"),
+        get(b"content-type"),
+        get(b"origin"),
+        get(b"hx-request"),
+        get(b"x-requested-with"),
+        get(b"sec-fetch-dest"),
+    )
+
+
+class Headers:
+    """Looks request headers up; made once for a request that is classified."""
+
+    __slots__ = ("_found", "_raw")
+
+    def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
+        self._raw = pairs = raw if isinstance(raw, (list, tuple)) else list(raw)
+        self._found = dict(pairs)
+        if len(self._found) != len(pairs):
+            joined: dict[bytes, bytes] = {}
+            for name, value in pairs:
+                joined[name] = joined[name] + b"," + value if name in joined else value
+            self._found = joined
+
+    def get(self, name: str, /) -> str | None:
+        value = self._found.get(name.encode())
+        return None if value is None else value.decode("latin-1")
+
+    def all(self, name: bytes) -> Sequence[str]:
+        """Return each value of a header that may be repeated."""
+        if name not in self._found:
+            return ()
+        return [value.decode("latin-1") for found, value in self._raw if found == name]
+
+
+def facts_of(
+    scope: Scope,
+    endpoint: Callable[[Scope], Endpoint | None] | None = None,
+    headers: Headers | None = None,
+) -> Facts:
+    """Return what the gate needs to know about a request, its body left out.
+
+    Args:
+        scope: Of type `http` or `websocket`.
+        endpoint: Tells what the router knows.
+        headers: Its headers, if they were taken in already.
+    """
+    path: str = scope["path"]
+    raw = (scope.get("raw_path") or b"").partition(b"?")[0].decode("latin-1")
+    root: str = scope.get("root_path", "")
+    if root:
+        path, raw = below(path, root), below(raw, root)
+    return Facts(
+        scope.get("method", "GET"),
+        path,
+        raw,
+        scope.get("query_string", b"").decode("latin-1"),
+        headers or Headers(scope["headers"]),
+        scope["type"],
+        endpoint(scope) if endpoint is not None else None,
+    )
+
+
+def below(path: str, root: str) -> str:
+    """Return a path relative to the mount, as Starlette's routing does: servers differ in whether it holds the root."""
+    if not path.startswith(root):
+        return path
+    rest = path[len(root) :]
+    return rest if not rest or rest[0] == "/" else path
+
+
+async def peeked(facts: Facts, receive: Receive) -> Receive:
+    """Read as much of a body as a predicate may see, and return a `receive` that plays it back."""
+    messages: list[Message] = []
+    body = bytearray()
+    complete = False
+    while len(body) <= BODY_LIMIT_BYTES and not complete:
+        message = await receive()
+        messages.append(message)
+        if message["type"] != "http.request":
+            break  # the client has left
+        body += message.get("body", b"")
+        complete = not message.get("more_body", False)
+    facts.body = bytes(body[:BODY_LIMIT_BYTES])
+    facts.body_complete = complete and len(body) <= BODY_LIMIT_BYTES
+    messages.reverse()
+
+    async def replayed() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replayed
+
+
+def stripped(scope: Scope, judged: Judged) -> Scope:
+    """Return the scope without the cookies and tokens that were taken off; a copy, if there are any."""
+    taken = judged.taken
+    if taken.cookies is None and not taken.bearer:
+        return scope
+    kept = None if taken.cookies is None else [cookie.encode("latin-1") for cookie in reversed(taken.cookies)]
+    headers: RawHeaders = []
+    for name, value in scope["headers"]:
+        if name == b"cookie" and kept is not None:
+            if kept:
+                headers.append((name, kept.pop()))
+        elif not (taken.bearer and name == b"authorization" and value[:7].lower() == b"bearer "):
+            headers.append((name, value))
+    return {**scope, "headers": headers}

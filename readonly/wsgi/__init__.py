@@ -1,0 +1,168 @@
+"""The middleware and the status routes for WSGI applications; any framework, or none.
+
+Source: PEP 3333.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from ..exchange import Exchange
+from ..handling import OVERRIDES, Handling
+from ..pages import Page
+from ..policy import Policy
+from ..rules import SAFE_METHODS, Endpoint
+from ..switch import Switch
+from ._requests import NEGOTIATED_NAMES, Environ, facts_of, key_of, peeked, peeked_environ, place, stripped
+from ._responses import (
+    Guarded,
+    Refusal,
+    counted_body,
+    editing_start,
+    late_start,
+    marking_start,
+    respond,
+    status_line,
+)
+from ._status import status_app
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication
+
+__all__ = ["Environ", "ReadOnlyMiddleware", "facts_of", "peeked", "status_app"]
+
+
+def ReadOnlyMiddleware(
+    app: WSGIApplication,
+    switch: Switch,
+    *,
+    policy: Policy = Policy(),
+    page: Page | None = None,
+    endpoint: Callable[[Environ], Endpoint | None] | None = None,
+) -> WSGIApplication:
+    """Return `app` behind the read-only mode. Make it the outermost middleware.
+
+    While the site is writable, a read costs one look at an attribute and a write is counted until its response is
+    closed; nothing is wrapped for a read. While it is read-only, writes and logins are refused without their body
+    being read, sessions are taken off, and every response says so.
+
+    Whether the connection is closed after a body that nobody has read is the server's decision: WSGI leaves hop by
+    hop headers to it.
+
+    Args:
+        app: The application.
+        switch: The process's switch. Start it in a server hook (gunicorn's `post_fork`), so that an idle worker is a
+            member, too.
+        policy: What counts as a write, a login, a session.
+        page: The site's own page for refusals.
+        endpoint: Tells the router's name and marks for an environ. Reads of a writable site are not routed twice for it
+            until some view is marked with `@writes`; an attribute `reads_matter` on it, True or False, says that they
+            always or never are.
+    """
+    handling: Handling[Refusal] = Handling(switch, policy, page, endpoint)
+    sessions = handling.sessions
+    view = switch.view
+    begin, end = switch.inflight.begin, switch.inflight.end
+    clock = switch.monotonic  # what `view.admit_until` is measured by
+    # Nothing below is looked up twice: a name of the closure costs less than an attribute.
+    plain, counted, known = handling.plain, handling.counted, handling.kept
+    cookies_matter, stamping = handling.cookies_matter, sessions.stamping
+    any_read, any_closed_read = handling.any_read, handling.any_closed_read
+    any_write = handling.trivial_unsafe
+    notable = {
+        "HTTP_" + name.upper().replace("-", "_")
+        for name in (
+            *OVERRIDES,
+            *(("cookie",) if cookies_matter else ()),
+            *(("authorization",) if policy.bearer == "end" else ()),
+        )
+    }
+    telling = notable | NEGOTIATED_NAMES
+
+    def middleware(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        method = environ["REQUEST_METHOD"]
+        if view.open:
+            if method in SAFE_METHODS:
+                if (any_read or place(environ) in plain) and (
+                    not (cookies_matter and view.sessions_cut) or not (stamping or "HTTP_COOKIE" in environ)
+                ):
+                    return app(environ, start_response)  # type: ignore[arg-type]  # a dict, as PEP 3333 has it
+            elif (
+                (any_write or place(environ) in counted)
+                and not (cookies_matter and view.sessions_cut)
+                and not switch.guarded
+            ):
+                key = begin()
+                # Count, then look: a change that came before the look is seen by it, one after it sees the count.
+                if clock() < view.admit_until:
+                    if cookies_matter:
+                        start_response = late_start(start_response, environ, handling)
+                    try:
+                        body = app(environ, start_response)  # type: ignore[arg-type]
+                    except BaseException:
+                        end(key)
+                        raise
+                    return counted_body(body, end, key)
+                end(key)
+        else:
+            names = environ.keys()
+            query = environ.get("QUERY_STRING")
+            bare = names.isdisjoint(telling)
+            if (not bare and not names.isdisjoint(notable)) or (query and ("%" in query or "_method" in query.lower())):
+                return handled(environ, start_response)
+            if method not in SAFE_METHODS:
+                kept = known.get(place(environ) if bare else key_of(environ))
+                if kept is not None and kept.ready and kept.state is view.state and monotonic() < kept.until:
+                    kept.count()
+                    status, headers, answer = next(kept.ready)
+                    # Copied, since whoever is outside may edit what is sent.
+                    start_response(status, headers.copy())
+                    return [answer]
+            elif (
+                monotonic() < handling.next_look
+                and view.state.read_only
+                and not switch.guarded
+                and (any_closed_read or place(environ) in plain)
+            ):
+                return app(environ, marking_start(start_response, environ, handling))  # type: ignore[arg-type]
+        return handled(environ, start_response)
+
+    def handled(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        cookie: str = environ.get("HTTP_COOKIE", "")
+        cookies = (cookie,) if cookie else ()
+        safe = environ["REQUEST_METHOD"] in SAFE_METHODS
+        if view.open and any_read and safe and not (stamping or sessions.carried(cookies)):
+            # A cut-off is known, so that sessions matter: but this visitor has none.
+            return app(environ, start_response)  # type: ignore[arg-type]
+        facts = facts_of(environ, endpoint)
+        if handling.wants_body(facts):
+            environ = peeked_environ(facts, environ)
+        exchange = Exchange(
+            handling,
+            facts,
+            cookies=cookies,
+            secure=environ.get("wsgi.url_scheme") == "https",
+            client=environ.get("REMOTE_ADDR"),
+        )
+        answer = exchange.begin()
+        try:
+            handling.remember(exchange.act, place(environ))
+            if answer is not None:
+                if environ.keys().isdisjoint(notable):
+                    refusal = (status_line(answer.status), answer.headers, answer.body)
+                    handling.keep(key_of(environ), exchange.judged, facts, refusal)
+                return respond(start_response, answer)
+            environ = stripped(environ, exchange.judged)
+            if exchange.work is not None:
+                return Guarded(app, environ, start_response, exchange)
+            if exchange.treats_response:
+                start_response = editing_start(start_response, exchange)
+            body = app(environ, start_response)  # type: ignore[arg-type]
+            return body if exchange.key is None else counted_body(body, end, exchange.key)
+        except BaseException:
+            exchange.end()
+            raise
+
+    return middleware
