@@ -94,6 +94,8 @@ class Tally:
         Args:
             clock: Tells when a minute is over; the machine's if None.
         """
+        # A site's own tests want to know of each escape, and not only how many there were.
+        self.on_escape: Callable[[ReadOnlyError], None] | None = None
         self._boottime = (clock or SystemClock()).boottime
         self._lock = threading.Lock()
         self._refused: dict[tuple[str, str], _Events] = {}
@@ -134,6 +136,8 @@ class Tally:
             route: Name of the rule or endpoint, or a `route_group`.
             refusal: What the guard said.
         """
+        if self.on_escape is not None:
+            self.on_escape(refusal)
         route, events = self._events(self._escaped, route, "")
         due = self._count(events)
         if due:

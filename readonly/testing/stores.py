@@ -1,4 +1,4 @@
-"""For tests: contracts that authors of stores inherit.
+"""The contract that authors of stores inherit.
 
 Needs pytest to run, and imports nothing of it.
 """
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from datetime import UTC, timedelta
 from typing import ClassVar
 
-from .stores import Reading, Store
+from ..stores import Reading, Store
 
 # How long a test waits for something that must happen; it is there much sooner, or the test fails.
 PATIENCE_SECONDS = 5.0
