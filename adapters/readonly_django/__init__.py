@@ -1,0 +1,1 @@
+"""Read-only mode for Django. Put `readonly_django` into INSTALLED_APPS and its middleware first into MIDDLEWARE."""
