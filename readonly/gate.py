@@ -13,7 +13,20 @@ from typing import Final
 
 from .policy import Policy, Role
 from .record import Mode
-from .rules import READS, SAFE_METHODS, WEBSOCKET, WRITES, Facts, PathRule, Rule, effective_methods, mark_for
+from .rules import (
+    LOGIN,
+    LOGOUT,
+    READS,
+    SAFE_METHODS,
+    WEBSOCKET,
+    WRITES,
+    Facts,
+    PathRule,
+    Rule,
+    effective_methods,
+    mark_for,
+    signs,
+)
 from .state import State
 
 # Classified requests that are remembered. Past that all are forgotten: paths are the visitor's to choose.
@@ -156,7 +169,10 @@ class Gate:
             return Act(ActKind.WRITE, "@writes", bool(unsafe), True)
         if (found := _any(self._login, views)) is not None:
             return Act(ActKind.LOGIN, found, bool(unsafe), True)
-        if facts.method != WEBSOCKET and (found := _each(self._logout, views)) is not None:
+        if any(signs(view, LOGIN) for view in views):
+            return Act(ActKind.LOGIN, "@login", bool(unsafe), True)
+        found = "@logout" if all(signs(view, LOGOUT) for view in views) else _each(self._logout, views)
+        if facts.method != WEBSOCKET and found is not None:
             return Act(ActKind.LOGOUT, found, bool(unsafe), True)
         if unsafe and (found := _each_read(self._reads, unsafe)) is not None:
             return Act(ActKind.DECLARED_READ, found, True, False)

@@ -46,7 +46,8 @@ class Endpoint:
 
     Attributes:
         name: The route's name, as `name:...` rules spell it.
-        marks: From `marks_of`: `reads` and `writes`, and for one method alone `writes:GET`.
+        marks: From `marks_of`: `reads` and `writes`, and for one method alone `writes:GET`. What an adapter recognises
+            as signing people in or out it marks `login` and `logout`, which mean the unsafe methods, or `login:GET`.
     """
 
     name: str
@@ -387,6 +388,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 READS: Final = "reads"
 WRITES: Final = "writes"
+LOGIN: Final = "login"
+LOGOUT: Final = "logout"
 _MARK = "__readonly__"
 _HANDLERS = ("get", "head", "options", "trace", "query", "post", "put", "patch", "delete")
 
@@ -474,3 +477,15 @@ def mark_for(endpoint: Endpoint | None, method: str) -> str:
         if mark in marks:
             return mark.partition(":")[0]
     return WRITES if WRITES in marks else READS if READS in marks else ""
+
+
+def signs(facts: Facts, mark: str) -> bool:
+    """Return whether the view is recognised as one that signs people in (`LOGIN`) or out (`LOGOUT`) by this method."""
+    endpoint = facts.endpoint
+    if endpoint is None or not endpoint.marks:
+        return False
+    marks, method = endpoint.marks, facts.method
+    # A form for signing in is there to be read.
+    if mark in marks and method not in SAFE_METHODS:
+        return True
+    return f"{mark}:{method}" in marks or (method == "HEAD" and f"{mark}:GET" in marks)
