@@ -52,11 +52,14 @@ class _Group(click.Group):
             formatter.write_text(HELP.format(program=ctx.command_path))
 
 
-def command_group(site: Callable[[], Site] | None = None) -> click.Group:
+def command_group(
+    site: Callable[[], Site] | None = None, *, program: Callable[[click.Context], str] | None = None
+) -> click.Group:
     """Return the command group.
 
     Args:
         site: Makes the site to operate, from a framework's own settings; None: from options and environment.
+        program: Tells how the group was called, for what may be typed next; None: the names of the commands.
     """
 
     @click.group(
@@ -87,7 +90,7 @@ def command_group(site: Callable[[], Site] | None = None) -> click.Group:
         as_json: bool,
     ) -> None:
         context.obj = Options(
-            program=context.command_path,
+            program=context.command_path if program is None else program(context),
             store=store,
             config=config,
             expected_site=expected,
