@@ -1,0 +1,112 @@
+"""What an application's URL map knows about a request, asked before the application sees it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from flask import Flask
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import MapAdapter, RequestRedirect, Rule
+
+from readonly.rules import WRITES, Endpoint, Facts, effective_methods, mark_for, marks_of
+
+logger = logging.getLogger("readonly")
+
+# Where a request may name another method than its own, as the environ spells it.
+_OVERRIDES: Final = frozenset({"HTTP_X_HTTP_METHOD_OVERRIDE", "HTTP_X_HTTP_METHOD", "HTTP_X_METHOD_OVERRIDE"})
+_UNKNOWN: Final = Endpoint("", frozenset({WRITES}))
+
+
+class Routes:
+    """Asks one application's URL map which view a request would reach. Any thread may call it; it runs no view.
+
+    A request that the map redirects (a slash that is missing) is what it is redirected to. One that names another
+    method than its own is only what the views of all its methods agree on.
+    """
+
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+        self._complained = False
+
+    def __call__(self, environ: Mapping[str, Any]) -> Endpoint | None:
+        """Return the view's endpoint and marks; None where no view would run."""
+        try:
+            return self._endpoint(environ)
+        except Exception as error:
+            return self._again(environ, error)
+
+    def _again(self, environ: Mapping[str, Any], error: Exception) -> Endpoint | None:
+        """Ask once more as Flask does, with a context: a site's own converter may need one."""
+        try:
+            with self._app.app_context():
+                return self._endpoint(environ)
+        except Exception:
+            if not self._complained:
+                self._complained = True
+                logger.warning("readonly: the URL map failed, and such a request counts as a write: %r", error)
+            return _UNKNOWN
+
+    def _endpoint(self, environ: Mapping[str, Any]) -> Endpoint | None:
+        # A copy: the request puts itself into the environ that it is given.
+        adapter = self._adapter(dict(environ))
+        if adapter is None:
+            return None
+        method: str = environ["REQUEST_METHOD"]
+        found = self._match(adapter, method)
+        query: str = environ.get("QUERY_STRING", "")
+        if environ.keys().isdisjoint(_OVERRIDES) and not ("%" in query or "_method" in query.lower()):
+            return found
+        methods = effective_methods(Facts(method, "/", query=query, headers=_Headers(environ)))
+        return found if len(methods) == 1 else _agreed({name: self._match(adapter, name) for name in methods})
+
+    def _adapter(self, environ: dict[str, Any]) -> MapAdapter | None:
+        try:
+            return self._app.create_url_adapter(self._app.request_class(environ))
+        except HTTPException:  # a host that is not trusted: Flask answers 400
+            return None
+
+    def _match(self, adapter: MapAdapter, method: str) -> Endpoint | None:
+        try:
+            rule, _ = adapter.match(method=method, return_rule=True)
+        except RequestRedirect as redirect:
+            # No view runs now. But what is refused where it leads need not be sent there first, and what is let
+            # through there must get there.
+            try:
+                rule, _ = adapter.match(_path(adapter, redirect.new_url), method=method, return_rule=True)
+            except HTTPException:
+                return None
+        except HTTPException:  # 404 and 405: no view runs
+            return None
+        return self._known(rule, method)
+
+    def _known(self, rule: Rule, method: str) -> Endpoint:
+        if method == "OPTIONS" and getattr(rule, "provide_automatic_options", False):
+            return Endpoint(rule.endpoint)  # Flask answers itself, a preflight for one
+        return Endpoint(rule.endpoint, marks_of(self._app.view_functions.get(rule.endpoint)))
+
+
+class _Headers:
+    """Looks request headers up in an environ."""
+
+    def __init__(self, environ: Mapping[str, Any]) -> None:
+        self._environ = environ
+
+    def get(self, name: str, /) -> str | None:
+        found: str | None = self._environ.get("HTTP_" + name.upper().replace("-", "_"))
+        return found
+
+
+def _agreed(found: Mapping[str, Endpoint | None]) -> Endpoint:
+    """Return what is true of a request whichever of its methods the application honours: each has its own mark."""
+    names = {"" if endpoint is None else endpoint.name for endpoint in found.values()}
+    marks = {f"{mark}:{method}" for method, endpoint in found.items() if (mark := mark_for(endpoint, method))}
+    return Endpoint(names.pop() if len(names) == 1 else "", frozenset(marks))
+
+
+def _path(adapter: MapAdapter, url: str) -> str:
+    path = unquote(urlsplit(url).path)
+    root = adapter.script_name.rstrip("/")
+    return path.removeprefix(root) if path.startswith(root + "/") else path

@@ -1,0 +1,78 @@
+"""What templates see of the state: a global, a banner, and the site's own page for refusals."""
+
+from __future__ import annotations
+
+import weakref
+from datetime import datetime
+from typing import Final
+
+from flask import Blueprint, Flask
+
+from readonly.errors import ConfigurationError
+from readonly.pages import Page, Refused
+from readonly.state import State
+from readonly.switch import Switch
+
+# Of the Jinja global. Templates of ours are found below a folder of the same name.
+NAME: Final = "readonly"
+_BLUEPRINT: Final = "readonly_flask"
+
+
+class Shown:
+    """What `{{ readonly }}` is: nothing that visitors may not see, read anew each time it is asked."""
+
+    def __init__(self, switch: Switch) -> None:
+        self._switch = switch
+
+    @property
+    def _state(self) -> State:
+        return self._switch.state
+
+    @property
+    def read_only(self) -> bool:
+        """Whether writes are refused now."""
+        return self._state.read_only
+
+    @property
+    def message(self) -> str:
+        """What the operator wrote for visitors, else ""."""
+        return self._state.message
+
+    @property
+    def since(self) -> datetime | None:
+        """When it began, UTC."""
+        return self._state.since
+
+    @property
+    def expected_end(self) -> datetime | None:
+        """When it is expected to be over, UTC."""
+        return self._state.expected_end
+
+
+def install(app: Flask, switch: Switch) -> None:
+    """Give an application's templates the global `readonly`, and the template `readonly/banner.html`."""
+    if _BLUEPRINT in app.blueprints:
+        raise ConfigurationError(f"a blueprint named {_BLUEPRINT!r} is there already: rename it, the name is ours.")
+    app.register_blueprint(Blueprint(_BLUEPRINT, __name__, template_folder="templates"))
+    app.jinja_env.globals[NAME] = Shown(switch)
+
+
+def page(app: Flask, given: str | Page | None) -> Page | None:
+    """Return the site's own page for refusals: a function as it is, a template's name as what renders it.
+
+    A page is kept and shown to everybody, so the template is rendered outside of any request: it is given `refused` (a
+    `readonly.pages.Refused`) and the globals of the environment.
+    """
+    if given is None or callable(given):
+        return given
+    name = given
+    # The switch's side must not keep an application alive.
+    known = weakref.ref(app)
+
+    def render(refused: Refused, /) -> str:
+        found = known()
+        if found is None:  # pragma: no cover - its middleware is gone with it
+            raise RuntimeError("the application is gone")
+        return found.jinja_env.get_template(name).render(refused=refused)
+
+    return render
