@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import os
-import pty
-import select
 import subprocess
 import sys
-import termios
 from pathlib import Path
 
 import pytest
@@ -19,7 +15,7 @@ import readonly
 from readonly.cli import main
 from support import children, processes
 from support.operating import BEN, Member, Shop, json_lines, made
-from support.waiting import eventually
+from support.terminal import Terminal
 
 HOSTILE = "a\x1b[31mred\x1b]0;title\x07\nREAD-ONLY\r\u202egnp\u2066\x9b2Jend [bold]x[/bold]"
 
@@ -206,61 +202,6 @@ def test_nobody_reads_on(served: tuple[Shop, Member]) -> None:
     assert shop.standing() == ["anna"]
 
 
-class Terminal:
-    """A pseudo-terminal on which a command runs."""
-
-    def __init__(self, shop: Shop, *words: str, **environment: str) -> None:
-        self.main, other = pty.openpty()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "readonly", *words],
-            env=children.without_ours(os.environ) | shop.environment | {"TERM": "xterm", "COLUMNS": "80"} | environment,
-            stdin=other,
-            stdout=other,
-            stderr=other,
-            start_new_session=True,
-            # Its controlling terminal: only then does Ctrl-C mean anything.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )
-        os.close(other)
-        self.shown = ""
-
-    def until(self, text: str) -> None:
-        """Read until a text was shown."""
-        while text not in self.shown:
-            assert select.select([self.main], [], [], 20)[0], f"{text!r} was not shown: {self.shown!r}"
-            self.shown += os.read(self.main, 4096).decode()
-
-    def types(self, text: str) -> None:
-        """Type something."""
-        os.write(self.main, text.encode())
-
-    def presses(self, key: str) -> None:
-        """Press a key, as people do: again after a while if nothing happens.
-
-        A signal that arrives just before Python blocks in a read is noticed at the next one only.
-        """
-
-        def ended() -> bool:
-            self.types(key)
-            try:
-                self.process.wait(0.5)
-            except subprocess.TimeoutExpired:
-                return False
-            return True
-
-        eventually(ended)
-
-    def ends(self) -> int:
-        """Read to the end and return the exit code."""
-        try:
-            while data := os.read(self.main, 4096):
-                self.shown += data.decode()
-        except OSError:  # the other end is closed
-            pass
-        os.close(self.main)
-        return self.process.wait(20)
-
-
 @pytest.mark.parametrize(
     ("typed", "code", "said"),
     [
@@ -292,20 +233,6 @@ def test_a_protected_site_without_a_terminal(tmp_path: Path) -> None:
     assert shop.here("--site", "shop", "on", "--no-wait").returncode == 0
     assert shop.here("off", "--timeout", "100ms").returncode == 6
     assert shop.here("--site", "shop", "off").returncode == 0
-
-
-def test_a_terminal_is_shown_who_is_missing(served: tuple[Shop, Member]) -> None:
-    """Live while it waits, plain text afterwards; what a member wrote is no markup."""
-    shop, member = served
-    member.begins()
-    terminal = Terminal(shop, "on", COLUMNS="200")
-    terminal.until("1 write in flight")
-    member.tell("end")
-    assert terminal.ends() == 0
-    assert "SAFE (app only)" in terminal.shown
-    dumb = Terminal(shop, "wait", TERM="dumb")
-    assert dumb.ends() == 0
-    assert "\x1b" not in dumb.shown
 
 
 def test_json_of_what_went_wrong_inside(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -232,12 +233,19 @@ class Shop:
 
     def silent_member(self, seconds: float, **said: Any) -> Report:
         """Have a process on another machine have fallen silent so long ago."""
-        told = {"id": secrets.token_hex(16), "role": "web"} | said
-        report = Report(host="web-2", pid=4711, namespace="elsewhere", **told)
+        told = {"id": secrets.token_hex(16), "role": "web", "pid": 4711} | said
+        report = Report(host="web-2", namespace="elsewhere", **told)
         past = SQLiteStore(self.folder / "shop.db", site=self.name, clock=Past(timedelta(seconds=seconds)))
         past.report(report.id, report.dump(), keep_seconds=3600)
         past.close()
         return report
+
+    def reported(self, *reports: Report) -> None:
+        """Have processes on other machines have reported just now; an interval of minutes keeps them there."""
+        registry = self.store.census().reading.registry
+        for report in reports:
+            told = replace(report, registry=registry)
+            self.store.report(told.id, told.dump(), keep_seconds=3600)
 
     def look(self) -> Look:
         """Read the store."""
