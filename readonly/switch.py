@@ -477,6 +477,11 @@ class Switch:
         self._guards = (*self._guards, guard)
         self.guarded = True
 
+    @property
+    def guards(self) -> tuple[Guard, ...]:
+        """The database guards that were added."""
+        return self._guards
+
     def remove_guard(self, guard: Guard) -> None:
         """Forget a guard that was closed."""
         self._guards = tuple(g for g in self._guards if g is not guard)
