@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from .gate import ActKind, Outcome, Verdict
-from .pages import CONTENT_SECURITY_POLICY, Page, Refused, render
+from .pages import CONTENT_SECURITY_POLICY, ENGLISH, Catalog, Page, Refused, render
 from .policy import RETRY_AFTER_SECONDS
 from .rules import Facts
 from .state import State
@@ -29,6 +29,8 @@ _EXPOSED = "Retry-After, X-Read-Only, X-Read-Only-Until"
 logger = logging.getLogger("readonly")
 
 HeaderList = list[tuple[str, str]]
+# Which language a request is answered in, as HTML spells it, and what translates to it. Never raises; does no I/O.
+Languages = Callable[[Facts], tuple[str, Catalog]]
 
 
 class Answer(NamedTuple):
@@ -164,30 +166,32 @@ def cors_headers(origin: str | None, *, exposed: str = _EXPOSED) -> HeaderList:
 # --- Bodies -------------------------------------------------------------------------------------------------
 
 
-def _detail(verdict: Verdict, state: State) -> str:
+def _detail(verdict: Verdict, state: State, catalog: Catalog) -> str:
+    _ = catalog.gettext
     if verdict.outcome is Outcome.SESSION_ENDED:
-        return "Your session ended when the site became read-only. Nothing was saved; sign in again."
+        return _("Your session ended when the site became read-only. Nothing was saved; sign in again.")
     if state.message:
         return state.message
     if verdict.act.kind is ActKind.LOGIN:
-        return "The site is read-only at the moment: signing in is not possible. Please try again later."
-    return "The site is read-only at the moment. Nothing was saved; please try again later."
+        return _("The site is read-only at the moment: signing in is not possible. Please try again later.")
+    return _("The site is read-only at the moment. Nothing was saved; please try again later.")
 
 
-def problem(verdict: Verdict, state: State, *, retry_after: int | None) -> bytes:
+def problem(verdict: Verdict, state: State, *, retry_after: int | None, catalog: Catalog = ENGLISH) -> bytes:
     """Return problem details (RFC 9457); `code` is what a client should look at.
 
     Args:
         verdict: The refusal.
         state: The state it was decided by.
         retry_after: As in the header, None where there is none.
+        catalog: Translates `detail`, the one member that people read.
     """
     ended = verdict.outcome is Outcome.SESSION_ENDED
     document: dict[str, object] = {
         "type": "about:blank",
         "title": "Forbidden" if ended else "Service Unavailable",
         "status": 403 if ended else 503,
-        "detail": _detail(verdict, state),
+        "detail": _detail(verdict, state, catalog),
         "code": str(verdict.outcome),
         "expected_end": rfc3339(state.expected_end) if state.expected_end is not None else None,
     }
@@ -208,6 +212,7 @@ class Rejection:
         page: Page | None = None,
         retry_after_seconds: float = RETRY_AFTER_SECONDS,
         jitter: Callable[[], float] = random.random,
+        languages: Languages | None = None,
     ) -> None:
         """Prepare.
 
@@ -215,10 +220,12 @@ class Rejection:
             page: The site's own page; the built-in one if it fails.
             retry_after_seconds: What to advertise when no end was announced (`Policy.retry_after_seconds`).
             jitter: Returns a number from 0 to 1.
+            languages: Says which language a request is answered in, and translates to it; None: always English.
         """
         self._page = page
         self._default_seconds = retry_after_seconds
         self._jitter = jitter
+        self._languages = languages
         self._kept: tuple[State | None, dict[tuple[object, ...], tuple[bytes, HeaderList]]] = (None, {})
 
     def __call__(
@@ -247,16 +254,17 @@ class Rejection:
             kept = {}
             self._kept = (state, kept)
         operator = operator and bool(state.unknown_because)
+        language, catalog = ("en", ENGLISH) if self._languages is None else self._languages(facts)
         key: tuple[object, ...]
         if form is Format.PAGE:
-            key = (ended, login, operator, now.timestamp() // 60)
+            key = (language, ended, login, operator, now.timestamp() // 60)
         else:
-            key = (form, ended, login, retry_after)
+            key = (language, form, ended, login, retry_after)
         made = kept.get(key)
         if made is None:
             if len(kept) >= _KEPT_LIMIT:
                 kept.clear()
-            made = kept[key] = self._make(form, verdict, state, retry_after, now, operator)
+            made = kept[key] = self._make(form, verdict, state, retry_after, now, operator, language, catalog)
         body, prepared = made
         headers = prepared.copy()
         if retry_after is not None:
@@ -278,6 +286,8 @@ class Rejection:
         retry_after: int | None,
         now: datetime,
         operator: bool,
+        language: str,
+        catalog: Catalog,
     ) -> tuple[bytes, HeaderList]:
         headers: HeaderList
         if form is Format.GRPC:
@@ -286,19 +296,22 @@ class Rejection:
             # 14 UNAVAILABLE, which clients try again; 16 UNAUTHENTICATED.
             headers = [("grpc-status", "16" if ended else "14"), ("grpc-message", str(verdict.outcome))]
         elif form is Format.PROBLEM:
-            body = problem(verdict, state, retry_after=retry_after)
+            body = problem(verdict, state, retry_after=retry_after, catalog=catalog)
             headers = [("Content-Type", "application/problem+json")]
         else:
-            body, headers = self._render(verdict, state, now.replace(second=0, microsecond=0), operator)
-        headers += [
-            ("Content-Length", str(len(body))),
-            ("Cache-Control", "no-store"),
-            ("Vary", "Accept, Origin"),
-            *state_headers(state),
-        ]
+            minute = now.replace(second=0, microsecond=0)
+            body, headers = self._render(verdict, state, minute, operator, language, catalog)
+        headers += [("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
+        if self._languages is None:
+            headers.append(("Vary", "Accept, Origin"))
+        else:
+            headers += [("Vary", "Accept, Accept-Language, Origin"), ("Content-Language", language)]
+        headers += state_headers(state)
         return body, headers
 
-    def _render(self, verdict: Verdict, state: State, minute: datetime, operator: bool) -> tuple[bytes, HeaderList]:
+    def _render(
+        self, verdict: Verdict, state: State, minute: datetime, operator: bool, language: str, catalog: Catalog
+    ) -> tuple[bytes, HeaderList]:
         ended = verdict.outcome is Outcome.SESSION_ENDED
         refused = Refused(
             status=403 if ended else 503,
@@ -309,6 +322,7 @@ class Rejection:
             expected_end=state.expected_end,
             now=minute,
             operator=state.unknown_because if operator else "",
+            language=language,
         )
         headers = [("Content-Type", "text/html; charset=utf-8")]
         if self._page is not None:
@@ -323,7 +337,11 @@ class Rejection:
             ("X-Content-Type-Options", "nosniff"),
             ("Referrer-Policy", "same-origin"),
         ]
-        return render(refused), headers
+        try:
+            return render(refused, catalog), headers
+        except (IndexError, KeyError, ValueError):
+            logger.exception("the page's translation to %r failed; it is shown in English instead", language)
+            return render(refused), headers
 
 
 # Each wait that jitter can lead to, in each form, and some minutes of pages.

@@ -8,6 +8,7 @@ import html.parser
 import json
 import re
 from datetime import UTC, datetime, timedelta, timezone
+from gettext import NullTranslations
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from readonly.gate import Gate, Verdict
-from readonly.pages import CONTENT_SECURITY_POLICY, Refused, about, render
+from readonly.pages import CONTENT_SECURITY_POLICY, Catalog, Refused, about, render
 from readonly.policy import Policy
 from readonly.record import OPERATOR, Cause, Record
 from readonly.rejection import (
@@ -530,3 +531,69 @@ def test_answers_do_not_share_their_headers() -> None:
     rejection, state = Rejection(jitter=lambda: 0.0), read_only()
     refuse(post(), state, rejection=rejection).headers.append(("Set-Cookie", "a=b"))
     assert "Set-Cookie" not in dict(refuse(post(), state, rejection=rejection).headers)
+
+
+class Shouting(NullTranslations):
+    """A language in which everything is said aloud."""
+
+    def gettext(self, message: str) -> str:
+        """Return it in capitals, but for what is filled in."""
+        return re.sub(r"[a-z]+(?![a-z]*\})", lambda found: found[0].upper(), message)
+
+    def ngettext(self, msgid1: str, msgid2: str, n: int) -> str:
+        """Return the same, for several."""
+        return self.gettext(msgid1 if n == 1 else msgid2)
+
+
+class Broken(NullTranslations):
+    """One that fills in what is not there."""
+
+    def gettext(self, message: str) -> str:
+        """Return nonsense."""
+        return "{nothing}"
+
+
+def spoken(facts: Facts) -> tuple[str, Catalog]:
+    """Say which language a request is answered in."""
+    language = facts.headers.get("accept-language") or "en"
+    return language, {"loud": Shouting(), "odd": Broken()}.get(language, NullTranslations())
+
+
+def test_everybody_is_answered_in_their_language() -> None:
+    """One answer is kept for each language; it says which, and that others get others."""
+    rejection = Rejection(languages=spoken)
+    state = read_only()
+    for _ in range(2):
+        for language, said in (("loud", "NO CHANGES RIGHT NOW"), ("en", "No changes right now")):
+            answer = refuse(post(accept=BROWSER, accept_language=language), state, rejection=rejection)
+            text = answer.body.decode()
+            assert said in text
+            assert f'<html lang="{language}">' in text
+            assert '<time datetime="2026-03-01T14:30:00Z">14:30 UTC</time>' in text
+            assert dict(answer.headers)["Content-Language"] == language
+            assert "Accept-Language" in dict(answer.headers)["Vary"]
+            told = refuse(post(accept="application/json", accept_language=language), state, rejection=rejection)
+            assert json.loads(told.body)["detail"].isupper() == (language == "loud")
+
+
+def test_a_translation_that_fails_is_replaced_by_english(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever stands in a catalog, a refusal never becomes a 500 for it."""
+    answer = refuse(post(accept=BROWSER, accept_language="odd"), rejection=Rejection(languages=spoken))
+    assert b"No changes right now" in answer.body
+    assert "'odd'" in caplog.text
+
+
+def test_the_sites_own_page_is_told_the_language() -> None:
+    """It is asked once for each."""
+    asked: list[str] = []
+
+    def own(refused: Refused) -> str:
+        asked.append(refused.language)
+        return refused.language
+
+    rejection = Rejection(page=own, languages=spoken)
+    state = read_only()
+    for language in ("loud", "en", "loud"):
+        answer = refuse(post(accept=BROWSER, accept_language=language), state, rejection=rejection)
+        assert answer.body == language.encode()
+    assert asked == ["loud", "en"]

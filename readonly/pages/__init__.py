@@ -11,14 +11,28 @@ import hashlib
 import html
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from gettext import NullTranslations
 from importlib.resources import files
 from string import Template
-from typing import Protocol
+from typing import Final, Protocol
+
+
+class Catalog(Protocol):
+    """Says in another language what visitors read, as GNU gettext does it; English is the language of the source."""
+
+    def gettext(self, message: str, /) -> str:
+        """Return the translation."""
+
+    def ngettext(self, msgid1: str, msgid2: str, n: int, /) -> str:
+        """Return the translation for so many of something."""
+
+
+ENGLISH: Final[Catalog] = NullTranslations()
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """What a page may say about a refused request. The same for every visitor, so that a page can be kept.
+    """What a page may say about a refused request. The same for all who read its language, so that it can be kept.
 
     Attributes:
         status: 503, or 403 for a session that ended.
@@ -29,6 +43,7 @@ class Refused:
         expected_end: When it is expected to be over, timezone-aware, or None.
         now: The current minute, timezone-aware.
         operator: What to tell whoever runs the site, else "". Plain text: escape it.
+        language: Which language the visitor reads, as HTML spells it.
     """
 
     status: int
@@ -39,6 +54,7 @@ class Refused:
     expected_end: datetime | None
     now: datetime
     operator: str = ""
+    language: str = "en"
 
 
 class Page(Protocol):
@@ -66,73 +82,91 @@ CONTENT_SECURITY_POLICY = (
 )
 
 
-def render(refused: Refused) -> bytes:
+def render(refused: Refused, catalog: Catalog = ENGLISH) -> bytes:
     """Return the built-in page, UTF-8."""
-    title, lead, lost, hint = _words(refused)
+    title, lead, lost, hint = (html.escape(text, quote=False) for text in _words(refused, catalog))
     message = f"<blockquote>{html.escape(refused.message)}</blockquote>\n" if refused.message else ""
     return _TEMPLATE.substitute(
+        language=html.escape(refused.language),
         title=title,
         lead=lead,
         message=message,
         lost=lost,
         hint=hint,
-        when=_when(refused),
+        when=_when(refused, catalog),
         operator=_operator(refused.operator),
+        back=html.escape(catalog.gettext("Back to where you were")),
         style=_STYLE,
         script=_SCRIPT,
     ).encode("utf-8", "replace")  # a message from JSON may hold half a surrogate pair
 
 
-def _words(refused: Refused) -> tuple[str, str, str, str]:
+def _words(refused: Refused, catalog: Catalog) -> tuple[str, str, str, str]:
+    _ = catalog.gettext
     if refused.status == 403:
-        again = "when it can be changed again" if refused.read_only else "now"
         return (
-            "You have been signed out",
-            "The site was made read-only for some work on it, and everybody’s session ended with that.",  # noqa: RUF001
-            "What you just sent was not saved.",
-            f"Go back and keep a copy of what you typed; sign in {again}, and send it once more.",
+            _("You have been signed out"),
+            _("The site was made read-only for some work on it, and everybody’s session ended with that."),  # noqa: RUF001
+            _("What you just sent was not saved."),
+            _("Go back and keep a copy of what you typed; sign in when it can be changed again, and send it once more.")
+            if refused.read_only
+            else _("Go back and keep a copy of what you typed; sign in now, and send it once more."),
         )
     if refused.login:
         return (
-            "Signing in is paused",
-            "The site is read-only while we work on it. You can read everything without signing in.",
-            "You were not signed in, and nothing was saved.",
-            "Please try again later.",
+            _("Signing in is paused"),
+            _("The site is read-only while we work on it. You can read everything without signing in."),
+            _("You were not signed in, and nothing was saved."),
+            _("Please try again later."),
         )
     return (
-        "No changes right now",
-        "The site is read-only while we work on it. You can go on reading everything.",
-        "What you just did was not saved.",
-        "If you filled in a form, go back and keep a copy of what you typed; then send it again later.",
+        _("No changes right now"),
+        _("The site is read-only while we work on it. You can go on reading everything."),
+        _("What you just did was not saved."),
+        _("If you filled in a form, go back and keep a copy of what you typed; then send it again later."),
     )
 
 
-def _when(refused: Refused) -> str:
+def _when(refused: Refused, catalog: Catalog) -> str:
+    _ = catalog.gettext
     if not refused.read_only:
-        return "The site takes changes again."
+        return html.escape(_("The site takes changes again."))
     end = refused.expected_end
     if end is None:
-        return "We can’t say yet how long it takes. Please try again in a few minutes."  # noqa: RUF001
+        return html.escape(_("We can’t say yet how long it takes. Please try again in a few minutes."))  # noqa: RUF001
     end = end.astimezone(UTC)
-    day = "" if end.date() == refused.now.astimezone(UTC).date() else f"{end:%A}, {end.day} {end:%B}, "
-    shown = f'<time datetime="{end:%Y-%m-%dT%H:%M:%SZ}">{day}{end:%H:%M} UTC</time>'
+    shown = f'<time datetime="{end:%Y-%m-%dT%H:%M:%SZ}">{html.escape(_moment(end, refused.now, catalog))}</time>'
     left = (end - refused.now).total_seconds()
     if left <= 0:
-        return f"We expected to be done by {shown}. It takes a little longer."
-    return f'We expect to be done at {shown}, <span id="left">{about(left)}</span>.'
+        return html.escape(_("We expected to be done by {end}. It takes a little longer.")).format(end=shown)
+    soon = html.escape(_("any moment now"))
+    about_left = f'<span id="left" data-soon="{soon}">{html.escape(about(left, catalog))}</span>'
+    return html.escape(_("We expect to be done at {end}, {left}.")).format(end=shown, left=about_left)
 
 
-def about(seconds: float) -> str:
+def _moment(end: datetime, now: datetime, catalog: Catalog) -> str:
+    _ = catalog.gettext
+    if end.date() == now.astimezone(UTC).date():
+        return _("{time} UTC").format(time=f"{end:%H:%M}")
+    # The names of days and months are in every framework's own catalog, and in none of ours.
+    return _("{weekday}, {day} {month}, {time} UTC").format(
+        weekday=catalog.gettext(f"{end:%A}"), day=end.day, month=catalog.gettext(f"{end:%B}"), time=f"{end:%H:%M}"
+    )
+
+
+def about(seconds: float, catalog: Catalog = ENGLISH) -> str:
     """Return a time to come as people say it: `in about 40 minutes`."""
+    ngettext = catalog.ngettext
     minutes = round(seconds / 60)
     if minutes <= 1:
-        return "in about a minute"
+        return catalog.gettext("in about a minute")
     if minutes < 90:
-        return f"in about {minutes} minutes"
+        return ngettext("in about {n} minute", "in about {n} minutes", minutes).format(n=minutes)
     hours = round(seconds / 3600)
     if hours < 36:
-        return f"in about {hours} hours"
-    return f"in about {round(seconds / 86400)} days"
+        return ngettext("in about {n} hour", "in about {n} hours", hours).format(n=hours)
+    days = round(seconds / 86400)
+    return ngettext("in about {n} day", "in about {n} days", days).format(n=days)
 
 
 def _operator(text: str) -> str:

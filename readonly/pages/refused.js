@@ -9,10 +9,12 @@
     }
     time.title = time.textContent;
     time.textContent = end.toLocaleString([], shape);
+    // The browser knows how many minutes are said in the page's language.
+    var say = new Intl.RelativeTimeFormat(document.documentElement.lang);
     var tick = function () {
       var minutes = Math.round((end - Date.now()) / 60000);
-      if (minutes < 1) { left.textContent = "any moment now"; }
-      else if (minutes < 90) { left.textContent = "in about " + (minutes === 1 ? "a minute" : minutes + " minutes"); }
+      if (minutes < 1) { left.textContent = left.dataset.soon; }
+      else if (minutes < 90) { left.textContent = say.format(minutes, "minute"); }
     };
     if (left) { tick(); setInterval(tick, 15000); }
   }
