@@ -24,11 +24,11 @@ from .clock import Clock
 from .errors import Error, StoreUnreachable
 from .hostfile import HostFile
 from .inflight import InFlight
-from .members import Guarded, Report, is_gone, overdue_seconds
+from .members import Guarded, Others, Report, is_gone, overdue_seconds
 from .record import LOCAL, TOMBSTONE_AGE, Cause, Mode
 from .state import UNKNOWN, State
 from .stores import Reading, Store, redacted
-from .transitions import Knowledge, lapsed, learn, recalled
+from .transitions import Knowledge, lacks_whole, lapsed, learn, recalled
 
 T = TypeVar("T")
 logger = logging.getLogger("readonly")
@@ -39,8 +39,6 @@ logger = logging.getLogger("readonly")
 REPORTS_PER_SECOND = 30.0
 # The roster of a week, so that `on` can say who was there yesterday.
 KEEP_SECONDS = 7 * 24 * 3600.0
-# Members of a lost registry that one process keeps asking after.
-KNEW_AT_MOST = 64
 # How often a member looks whether others of its host are over; all of them together so many times a second (to look
 # costs the store as much as a report, and one of a host's members is enough); and for how long after its last report
 # that is worth knowing.
@@ -49,6 +47,8 @@ FUNERALS_PER_SECOND = 5.0
 ASKED_AFTER_SECONDS = 24 * 3600.0
 # Rounds of read, join and write back within one heartbeat before it waits for the next one.
 ROUNDS = 8
+# Last words to a registry that is a new one are said again.
+GOODBYES = 2
 BACKOFF_FIRST_SECONDS, BACKOFF_CAP_SECONDS = 0.1, 2.0
 # Clocks drift; a lease ends here earlier than others may believe (rule 10).
 LEASE_SLACK = 0.05
@@ -180,9 +180,7 @@ class Follower:
         self._reached = False
         self._counter = 0
         self._members = 1
-        self._registry = ""
-        self._neighbours: tuple[str, ...] = ()
-        self._knew: tuple[str, ...] = ()
+        self._others = Others()
         self._knew_until = float("inf")
         self._offset = timedelta(0)
         self._lease_until = float("inf")
@@ -414,10 +412,17 @@ class Follower:
 
     def _say_goodbye(self) -> None:
         try:
-            report = replace(self._report(), gone=True)
-            # What is still in flight may commit after the store has lost this report: then others must ask after it.
-            leaves = not report.in_flight
-            self.store.report(self.member, report.dump(), keep_seconds=KEEP_SECONDS, announce=True, leaves=leaves)
+            for _ in range(GOODBYES):
+                report = replace(self._report(), gone=True)
+                # What is in flight may commit after the store has lost this report: then others must ask after it.
+                leaves = not report.in_flight
+                reading = self.store.report(
+                    self.member, report.dump(), keep_seconds=KEEP_SECONDS, announce=True, leaves=leaves
+                )
+                if reading.registry == report.registry:
+                    break
+                # Whom it knew in a registry that was lost is asked after only if it says so.
+                self._remember_members(reading)
         except StoreUnreachable as error:
             logger.info("readonly: could not say goodbye to the store: %s", error)
         except Exception:
@@ -457,7 +462,8 @@ class Follower:
                 causes = [c.id for c in self.known.record.causes] if self.known.record is not None else []
                 self._store_answered()
                 self._publish()
-            if back is not None:
+            # Who has not told this registry yet whom it knew in a lost one does so first, in the next round.
+            if back is not None and (reading.registry == report.registry or not lacks_whole(reading.record)):
                 after = store.replace(back, was=reading.record, causes=causes)
                 logger.warning(
                     "readonly: the store lacked what this process knew; %s",
@@ -491,7 +497,7 @@ class Follower:
     def _report(self, *, count: bool = True) -> Report:
         # The order is what makes a report worth something: the view was swapped before, the count is read after,
         # and only then is it sent (protocol.md 1.12).
-        state = self._view.state
+        state, others = self._view.state, self._others
         keys = self._inflight.keys()
         now = self._monotonic()
         self._first_seen = {key: self._first_seen.get(key, now) for key in keys}
@@ -518,7 +524,8 @@ class Follower:
             ),
             local=tuple(c.reason for c in state.causes if c.kind == LOCAL),
             inert=settings.inert,
-            knew=self._knew,
+            registry=others.registry,
+            knew=others.knew,
             **self._describe(),
         )
 
@@ -533,6 +540,8 @@ class Follower:
             # Of a writable process nobody waits for this, and under load it would change with every look.
             report.in_flight == 0 or not report.closed,
             report.guards,
+            # A report to a registry that its sender did not know of proves nothing.
+            report.registry,
         )
 
     def _renew_lease(self, sent: float) -> None:
@@ -562,19 +571,14 @@ class Follower:
         return back
 
     def _remember_members(self, reading: Reading) -> None:
-        """Keep in mind who was there when the store forgets its members (design rule 6).
-
-        Each member remembers a few others, and every member is remembered by a few: none has to know all.
-        """
-        knew = self._knew
-        if self._registry and reading.registry != self._registry:
-            knew = (*knew, *self._neighbours)[-KNEW_AT_MOST:]
-            self._knew_until = self._monotonic() + KEEP_SECONDS
-        elif self._monotonic() > self._knew_until:
+        """Keep in mind who was there when the store forgets its members (design rule 6)."""
+        others, now = self._others, self._monotonic()
+        if others.registry not in ("", reading.registry):
+            self._knew_until = now + KEEP_SECONDS
+        elif now > self._knew_until:
             # A registry forgets the silent by then, too; who has come back and left since is in none any more.
-            knew = ()
-        self._registry, self._neighbours = reading.registry, reading.neighbours
-        self._knew = tuple(dict.fromkeys(member for member in knew if member not in reading.neighbours))
+            others = replace(others, knew=())
+        self._others = others.after(reading.registry, reading.neighbours)
 
     def _unknown_because(self) -> str:
         known, shown = self.known, redacted(self.store.url)

@@ -33,6 +33,8 @@ SLACK_SECONDS = 1.0
 LEASE_DRIFT = 0.05
 # A member that has been gone for longer than any transaction may last has nothing left that could commit.
 LONGEST_TRANSACTION_SECONDS = 600.0
+# Members of lost registries that one process keeps asking after: a few of them for each loss that it lives through.
+KNEW_AT_MOST = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ class Report:
         inert: READONLY_DISABLED is set: it refuses nothing.
         gone: Its last words.
         found_gone: Not its own words: a member of the same host found that its process is over.
+        registry: The registry that it had reported to when it built this: whom it knew in that one, `knew` does not
+            say. "" before its first report was answered.
         knew: Ids of members that it knew of before the store lost its registry, and has not seen there since.
         tally: Counters since it started.
     """
@@ -105,6 +109,7 @@ class Report:
     inert: bool = False
     gone: bool = False
     found_gone: bool = False
+    registry: str = ""
     knew: tuple[str, ...] = ()
     tally: Mapping[str, Any] = field(default_factory=dict)
 
@@ -157,6 +162,32 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"expected text, found {value!r}")
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """Whom one process has in mind, so that a store that forgets its members is found out (design rule 6).
+
+    Each member remembers a few others, and every member is remembered by a few: none has to know all. It is one value,
+    and swapped whole: what a report says of it must not be half old and half new.
+
+    Attributes:
+        registry: What the last answer named the registry, "" before the first one.
+        neighbours: Whom that answer named.
+        knew: Whom earlier registries named before they were lost, and no answer has named since.
+    """
+
+    registry: str = ""
+    neighbours: tuple[str, ...] = ()
+    knew: tuple[str, ...] = ()
+
+    def after(self, registry: str, neighbours: tuple[str, ...]) -> Others:
+        """Return what a process has in mind after the next answer."""
+        knew = self.knew
+        if self.registry not in ("", registry):
+            knew = (*knew, *self.neighbours)
+        missing = tuple(dict.fromkeys(member for member in knew if member not in neighbours))
+        return Others(registry, neighbours, missing[-KNEW_AT_MOST:])
 
 
 class Condition(StrEnum):
@@ -256,7 +287,8 @@ def accepting_leases(found: Confirmation) -> Confirmation:
     if not found.closing:
         return found
     over = (Condition.EXPIRED, Condition.GONE)
-    return replace(found, members=tuple(replace(m, accepted=m.condition in over and bool(m.why)) for m in found.members))
+    members = (replace(m, accepted=True) if m.why and m.condition in over else m for m in found.members)
+    return replace(found, members=tuple(members))
 
 
 def overdue_seconds(interval: float) -> float:
@@ -278,6 +310,7 @@ def confirm(
     at: datetime,
     expect: Mapping[str, Expected] | None = None,
     here_since: Mapping[str, datetime] | None = None,
+    registry: str = "",
     incarnation_seconds: float = float("inf"),
     forgotten: Collection[str] = (),
     longest_transaction: float = LONGEST_TRANSACTION_SECONDS,
@@ -292,6 +325,7 @@ def confirm(
         at: Store's clock, UTC.
         expect: How many of each role must be there.
         here_since: For each cause, when it came into this store.
+        registry: What names the registry, as it does in reports of members that know it; "" asks nobody.
         incarnation_seconds: How long this store has been known; a registry younger than a member's silence may be
             missing somebody who is still at work (design rule 6).
         forgotten: Ids of members that a person vouched for.
@@ -320,7 +354,9 @@ def confirm(
     for report, s in loaded:
         ago = max(0.0, (at - s.at).total_seconds())
         roster[report.role] = min(roster.get(report.role, ago), ago)
-    found = [_judge(report, s, wanted, closing, at, here_since or {}, longest_transaction) for report, s in loaded]
+    found = [
+        _judge(report, s, wanted, closing, at, here_since or {}, registry, longest_transaction) for report, s in loaded
+    ]
     members = tuple(sorted((m for m in found if m is not None), key=lambda m: (m.report.role, m.report.name)))
     alive = [m for m in members if m.condition not in (Condition.LOST, Condition.EXPIRED, Condition.GONE)]
     if closing and not alive:
@@ -362,6 +398,7 @@ def _judge(
     closing: bool,
     at: datetime,
     here_since: Mapping[str, datetime],
+    registry: str,
     longest_transaction: float,
 ) -> Member | None:
     silent = max(0.0, (at - seen.at).total_seconds())
@@ -394,7 +431,7 @@ def _judge(
     if report.inert:
         return member(Condition.INERT, "inert (READONLY_DISABLED is set there): it refuses nothing" if closing else "")
     if closing:
-        return _judge_closing(report, causes, member)
+        return _judge_closing(report, causes, registry, member)
     held = sorted(set(causes) & set(report.causes))
     if held:
         return member(Condition.LATE, f"still holds {', '.join(held)}")
@@ -409,7 +446,16 @@ def _writes(report: Report) -> str:
     return "1 write" if report.in_flight == 1 else f"{report.in_flight} writes"
 
 
-def _judge_closing(report: Report, causes: Sequence[str], member: Any) -> Member:
+def _forgetful(report: Report) -> str:
+    if report.registry:
+        return "has not said yet whom it knew before the store lost its list of members"
+    return (
+        "does not say which list of members it reports to: it has only just begun, or runs a version of readonly-mode "
+        f"that can't ({report.library or 'unknown'}): start it again with this one"
+    )
+
+
+def _judge_closing(report: Report, causes: Sequence[str], registry: str, member: Any) -> Member:
     found: Member
     missing = sorted(set(causes) - set(report.causes))
     if not report.closed or missing:
@@ -422,6 +468,10 @@ def _judge_closing(report: Report, causes: Sequence[str], member: Any) -> Member
     elif any(g.proof for g in report.guards):
         what = "; ".join(f"{g.name}: {g.proof}" for g in report.guards if g.proof)
         found = member(Condition.UNPROVEN, f"its database guard has not proven itself ({what})")
+    elif registry and report.registry != registry:
+        # Nobody asks this of the silent: what they said of their own writes is as true as before, and for those who
+        # can't say any more whom they knew, every member is known to several.
+        found = member(Condition.LATE, _forgetful(report))
     else:
         found = member(Condition.OBEYS)
     return found

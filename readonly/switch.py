@@ -684,6 +684,7 @@ class Switch:
                 closing=closing[0],
                 at=census.reading.at,
                 here_since=census.reading.here_since,
+                registry=census.reading.registry,
                 incarnation_seconds=census.reading.incarnation_seconds,
                 forgotten=census.forgotten,
             )

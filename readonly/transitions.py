@@ -320,6 +320,15 @@ def learn(
     return Knowledge(joined, raw, settled, fresh), raw
 
 
+def lacks_whole(stored: bytes | None) -> bool:
+    """Return whether a store holds no whole record, so that what is written back may make it whole.
+
+    Then the store was emptied, and its members with it: a whole record says that they are accounted for. So only a
+    member writes it back that has told the new registry whom it knew in the old one (design rule 6).
+    """
+    return stored is None or load(stored).partial
+
+
 def _worth(known: Knowledge, theirs: Record | None) -> Record | None:
     """Return the record that this process may join with `theirs`: what is not settled makes nothing whole.
 

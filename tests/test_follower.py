@@ -458,6 +458,62 @@ def test_members_of_a_lost_registry_are_asked_after(process: Process, store: Wat
     assert process.beat().beat().last.knew == ()
 
 
+def test_a_lost_registry_is_told_at_once_whom_a_process_knew(process: Process, store: Watched) -> None:
+    """The first report was built before the loss was known; the second one follows in the same heartbeat."""
+    store.report("zzz", b"{}", keep_seconds=KEEP_SECONDS)
+    process.beat()
+    store.lose()
+    sent = len(process.link.reports_sent)
+    process.beat()
+    told = process.link.reports_sent[sent:]
+    assert [report.knew for report, _ in told] == [(), ("zzz",)]
+    assert [announced for _, announced in told] == [False, True]
+    assert told[0][0].registry != told[1][0].registry == store.census().reading.registry
+
+
+@pytest.mark.parametrize("partial", [True, False])
+def test_the_record_is_whole_only_when_the_registry_knows(process: Process, store: Watched, partial: bool) -> None:
+    """Who writes it back says first whom it knew: a whole record tells everybody that nobody is missing."""
+    store.report("zzz", b"{}", keep_seconds=KEEP_SECONDS)
+    process.beat()
+    store.lose()
+    if partial:
+        turn_on(store, ANN)
+    knew: list[Any] = []
+    process.link.before["replace"] = lambda: knew.append(process.last.knew)
+    process.beat()
+    assert knew == [("zzz",)]
+    assert store.stored is not None
+    assert not store.stored.partial
+
+
+def test_a_cause_goes_back_into_a_whole_record_at_once(process: Process, store: Watched) -> None:
+    """A failover that lost it: who boots in that moment must find it."""
+    before = store.read().record
+    turn_on(store, ANN)
+    process.beat()
+    store.lose()
+    store.holds(before)
+    sent = len(process.link.reports_sent)
+    rounds: list[int] = []
+    process.link.before["replace"] = lambda: rounds.append(len(process.link.reports_sent) - sent)
+    process.beat()
+    assert rounds == [1]
+
+
+def test_last_words_to_a_new_registry_are_said_again(process: Process, store: Watched) -> None:
+    """With whom the process knew in the lost one: it will not be there to ask after them."""
+    store.report("zzz", b"{}", keep_seconds=KEEP_SECONDS)
+    process.beat()
+    process.follower._say_goodbye()
+    assert [report.gone for report, _ in process.link.reports_sent[-2:]] == [False, True]
+    store.lose()
+    process.follower._say_goodbye()
+    first, last = (report for report, _ in process.link.reports_sent[-2:])
+    assert (first.gone, first.knew, last.gone, last.knew) == (True, (), True, ("zzz",))
+    assert last.registry == store.census().reading.registry
+
+
 # --- what can't be read ---------------------------------------------------------------------------------------------
 
 

@@ -18,11 +18,13 @@ from hypothesis import strategies as st
 from readonly import members
 from readonly.errors import ConfigurationError, NotConfirmed
 from readonly.members import (
+    KNEW_AT_MOST,
     LONGEST_TRANSACTION_SECONDS,
     Condition,
     Confirmation,
     Expected,
     Guarded,
+    Others,
     Report,
     confirm,
     is_gone,
@@ -334,6 +336,42 @@ def test_who_was_known_before_the_registry_was_lost_is_missing() -> None:
     assert judged(replace(asking, causes=(), closed=False), closing=False).safe
 
 
+@pytest.mark.parametrize("before", ["r1", ""])
+def test_a_report_counts_only_if_it_was_built_with_the_present_registry(before: str) -> None:
+    """Its sender did not know yet whom to ask after; an older version, which names no registry, never says it."""
+    here = replace(OBEYING, registry="r2")
+    assert judged(here, registry="r2").safe
+    for stale in (replace(OBEYING, registry=before), replace(OBEYING, registry=before, id="m2")):
+        found = judged(here, stale, registry="r2")
+        assert [m.condition for m in found.members if m.blocks] == [Condition.LATE]
+        assert "list of members" in found.missing[0]
+    assert judged(replace(FOLLOWING, registry=before), closing=False, registry="r2").safe
+
+
+def test_what_the_silent_said_of_themselves_outlives_the_registry() -> None:
+    """A restart keeps their last words: nobody has to vouch for who ended properly days before it."""
+    here, last = replace(OBEYING, registry="r2"), replace(OBEYING, id="m2", registry="r1")
+    assert judged(here, replace(last, gone=True), registry="r2").safe
+    assert judged(here, replace(last, found_gone=True), registry="r2").safe
+    assert judged(here, seen(replace(last, lease=1.0), silent=60), registry="r2", **HERE_LONG).safe
+    # Also whom they asked after.
+    asking = replace(last, gone=True, knew=("m7",))
+    assert "m7" in judged(here, asking, registry="r2").missing[0]
+
+
+def test_what_one_process_has_in_mind() -> None:
+    """Its neighbours; those of a registry that was lost until they are back; and no more than fits into a report."""
+    first = Others().after("r1", ("a", "b"))
+    assert (first.registry, first.neighbours, first.knew) == ("r1", ("a", "b"), ())
+    assert first.after("r1", ("c",)).knew == ()
+    lost = first.after("r2", ("c",))
+    assert (lost.registry, lost.neighbours, lost.knew) == ("r2", ("c",), ("a", "b"))
+    assert lost.after("r2", ("b",)).knew == ("a",)
+    assert lost.after("r3", ("a",)).knew == ("b", "c")
+    many = Others("r1", tuple(f"m{n}" for n in range(KNEW_AT_MOST + 1)))
+    assert many.after("r2", ()).knew == many.neighbours[1:]
+
+
 def test_a_record_that_nobody_made_whole_is_not_safe() -> None:
     """Nobody who reports knows of before, so nobody knows who had begun to write."""
     assert not judged(OBEYING, found=record(cause("c1"), lineage="")).safe
@@ -386,6 +424,8 @@ def test_a_report_survives_the_registry() -> None:
         runs="shop 1",
         guards=(Guarded("main", "pending", {"server": "db1", "port": 5432}),),
         local=("the primary is read-only",),
+        registry="r1",
+        knew=("m7",),
         tally={"refused": 3, "by_route": {"/cart": 3}},
     )
     assert Report.load("m1", report.dump()) == report

@@ -47,8 +47,8 @@ class Reading:
             grow with their number.)
         here_since: For each standing cause, when it came into this store and has not left it since, by the
             store's clock. Filled in a census only.
-        registry: In the answer to a report: what tells this incarnation of the registry from an earlier one, which
-            was lost or has gone back.
+        registry: In the answer to a report, and in a census: what tells this incarnation of the registry from an
+            earlier one, which was lost or has gone back.
         neighbours: In the answer to a report: ids of the next few members after this one, in a ring by id, that have
             reported lately. So each member remembers some others, and is remembered by some (design rule 6).
     """
@@ -136,7 +136,7 @@ class Store(Protocol):
         ...
 
     def census(self) -> Census:
-        """Read record and registry in one atomic step, `here_since` included."""
+        """Read record and registry in one atomic step, `here_since` and the registry's name included."""
         ...
 
     def silent(self, *, longer_than: float, shorter_than: float) -> tuple[Seen, ...]:

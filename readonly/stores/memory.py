@@ -47,6 +47,11 @@ class _Memory:
         self.announced = 0
         self.handles: weakref.WeakSet[MemoryStore] = weakref.WeakSet()
 
+    @property
+    def name(self) -> str:
+        """What tells this registry from those that were lost."""
+        return str(self.registry)
+
 
 @dataclass(slots=True)
 class _Link:
@@ -135,15 +140,15 @@ class MemoryStore:
                 self._ring()
             lately = now - timedelta(seconds=NEIGHBOUR_SECONDS)
             others = (key for key, seen in memory.members.items() if seen.at >= lately and key not in memory.left)
-            return replace(self._reading(), registry=str(memory.registry), neighbours=neighbours_of(member, others))
+            return replace(self._reading(), registry=memory.name, neighbours=neighbours_of(member, others))
 
     def census(self) -> Census:
         """Read record and registry at one moment."""
         self._check()
         with self._memory.lock:
-            return Census(
-                self._reading(since=True), tuple(self._memory.members.values()), frozenset(self._memory.forgotten)
-            )
+            memory = self._memory
+            reading = replace(self._reading(since=True), registry=memory.name)
+            return Census(reading, tuple(memory.members.values()), frozenset(memory.forgotten))
 
     def silent(self, *, longer_than: float, shorter_than: float) -> tuple[Seen, ...]:
         """Return members that have been silent for so long, and have not said goodbye."""

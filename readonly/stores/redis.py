@@ -360,12 +360,8 @@ class RedisStore:
         keep = round(keep_seconds * 1000)
         channel = self._reports if announce else ""
         *reading, near = self._run(REPORT, member, report, keep, channel, "1" if leaves else "0")
-        run_id = self._commands.run_id if self._commands is not None else ""
-        return replace(
-            self._reading(reading),
-            registry=f"{run_id}-{int(reading[3])}",
-            neighbours=tuple(other.decode() for other in near),
-        )
+        neighbours = tuple(other.decode() for other in near)
+        return replace(self._reading(reading), registry=self._registry(reading), neighbours=neighbours)
 
     def census(self) -> Census:
         """Read record and registry in one step."""
@@ -379,7 +375,8 @@ class RedisStore:
             Seen(member.decode(), reports.get(member, b""), _instant(times.get(member, b"0")))
             for member in sorted({*reports, *times})
         )
-        return Census(self._reading(reading, since), tuple(found), frozenset(m.decode() for m in forgotten))
+        known = replace(self._reading(reading, since), registry=self._registry(reading))
+        return Census(known, tuple(found), frozenset(m.decode() for m in forgotten))
 
     def silent(self, *, longer_than: float, shorter_than: float) -> tuple[Seen, ...]:
         """Return members that have been silent for so long, and have not said goodbye."""
@@ -643,6 +640,12 @@ class RedisStore:
             members=self._members,
             here_since=since or {},
         )
+
+    def _registry(self, answer: Sequence[Any]) -> str:
+        """Return what names the registry that an answer came from: no member knows one that nobody has met yet."""
+        run_id = self._commands.run_id if self._commands is not None else ""
+        born = answer[3]
+        return f"{run_id}-{'unmet' if born is None else int(born)}"
 
     def _give_up(self, error: Exception) -> NoReturn:
         raise StoreUnreachable(f"store {redacted(self.url)}: {explain(error, self.timeout)}") from error

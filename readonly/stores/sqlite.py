@@ -177,7 +177,7 @@ class SQLiteStore:
         """Read record and registry at one moment: the record can't change while the registry is read."""
         with self._files.transaction() as db:
             since = {cause: _instant(at) for cause, at in db.execute("SELECT cause, at FROM readonly_since")}
-            reading = self._reading(db, since)
+            reading = replace(self._reading(db, since), registry=self._files.registry_id)
             rows = db.execute("SELECT member, report, at FROM readonly_member ORDER BY member")
             reports = tuple(Seen(member, report, _instant(at)) for member, report, at in rows)
             self._told_reports = self._counted[1]

@@ -190,6 +190,8 @@ class StoreContract:
             names = {store.report(name, b"{}", keep_seconds=60).registry for name in ("a", "b", "a")}
             assert len(names) == 1
             assert names != {""}
+            # What members name in their reports is held against what a census says.
+            assert store.census().reading.registry in names
             assert store.reopened().report("c", b"{}", keep_seconds=60).registry in names
 
     def test_members_that_report_no_more_are_dropped_after_a_while(self) -> None:

@@ -87,6 +87,20 @@ class MemoryAlone(Model):
         return super().judged(record, census, cause, known)
 
 
+class RegistryUnasked(Model):
+    """Rule 6: a report counts, whatever registry its sender knew when it was built."""
+
+    def judged(self, record: Record | None, census: Census, cause: str, known: Record) -> Confirmation:
+        return super().judged(record, replace(census, reading=replace(census.reading, registry="")), cause, known)
+
+
+class WholeTooEarly(Model):
+    """Rule 6: who makes the record whole has told nobody yet whom it knew when the registry was lost."""
+
+    def told_others(self, process: Process, server: Server) -> bool:
+        return True
+
+
 class LeaversForgotten(Model):
     """Rule 6: who has left, or was found over, is remembered by nobody, whatever it had begun."""
 

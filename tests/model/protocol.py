@@ -27,11 +27,11 @@ from unittest.mock import patch
 from readonly import changes, members, transitions
 from readonly.changes import Operator
 from readonly.errors import NoRecord, NotYours
-from readonly.members import Condition, Confirmation, Report, confirm
+from readonly.members import Condition, Confirmation, Others, Report, confirm
 from readonly.record import LOCAL, Record, dump, load
 from readonly.state import State
 from readonly.stores import Census, Reading, Seen, Store, neighbours_of
-from readonly.transitions import Knowledge, first_record, lapsed, learn
+from readonly.transitions import Knowledge, first_record, lacks_whole, lapsed, learn
 
 from . import words
 from .search import Broken, Event, Point, Step
@@ -117,6 +117,7 @@ class Shelf:
             at=T0,
             incarnation_seconds=server.seconds,
             here_since={cause: T0 - timedelta(seconds=TICK_SECONDS * age) for cause, age in server.here},
+            registry=server.name,
         )
         seen = (
             Seen(member, model.reports[report], T0 - timedelta(seconds=TICK_SECONDS * age))
@@ -228,8 +229,13 @@ class Model:
             closing=True,
             at=census.reading.at,
             here_since=census.reading.here_since,
+            registry=census.reading.registry,
             incarnation_seconds=census.reading.incarnation_seconds,
         )
+
+    def told_others(self, process: Process, server: Server) -> bool:
+        """Say whether a process has told a registry whom it knew in a lost one (rule 6)."""
+        return process.others.registry == server.name
 
     def left(self, report: Report) -> bool:
         """Say whether a member is nobody's neighbour any more (rule 6)."""
@@ -307,9 +313,12 @@ class Model:
         """Return the number of the report that a process makes of itself now."""
         in_flight = process.write in (COUNTED, ADMITTED)
         over = self.config.leases and process.lease_over
-        return cast(int, self._reported[process.name(slot), process.known, over, in_flight, process.knew])
+        others = process.others.registry, process.others.knew
+        return cast(int, self._reported[process.name(slot), process.known, over, in_flight, *others])
 
-    def _report(self, name: str, known: int, lease_over: bool, in_flight: bool, knew: tuple[str, ...]) -> int:
+    def _report(
+        self, name: str, known: int, lease_over: bool, in_flight: bool, registry: str, knew: tuple[str, ...]
+    ) -> int:
         state = cast(State, self._views[known, lease_over])
         made = Report(
             id=name,
@@ -324,6 +333,7 @@ class Model:
             synced=state.synced,
             interval=INTERVAL_SECONDS,
             lease=LEASE_SECONDS if self.config.leases else None,
+            registry=registry,
             knew=knew,
         )
         return self.reports.number(made.dump())
@@ -358,16 +368,14 @@ class Model:
         """Report, register, read and take in: one script at the store, and then the write-back."""
         before, name = process.known, process.name(slot)
         sent = process.packed[0] if process.packed[0] >= 0 else self.reported(slot, process)
-        entries = sorted((*(e for e in server.registry if e[0] != name), (name, sent, 0)))
-        server = server._replace(registry=tuple(entries), age=max(server.age, 0))
-        near = neighbours_of(name, [member for member, report, _ in entries if not self._left[report,]])
+        server = self._heard(server, name, sent)
+        told = self.told_others(process, server)
         known, lease = self.renewed(process, heartbeat=True)
-        process = process._replace(lease=lease, packed=(-1, 0))
-        process = self._remembering(process, server.generation, near)
+        process = process._replace(lease=lease, packed=(-1, 0), others=self._met(name, process, server))
         known, back = self._learnt[known, server.record, self.young(server, heartbeat=True)]
         self._never_undone(self._knowledge[before].record, self._knowledge[known].record)
-        process = process._replace(known=known, beaten=back < 0)
-        if back >= 0:
+        process = process._replace(known=known, beaten=told and back < 0)
+        if back >= 0 and (told or not lacks_whole(self.records[server.record])):
             process = process._replace(back=(back, server.record))
             if not self.config.races:
                 return self._restore(slot, process, server)
@@ -387,7 +395,9 @@ class Model:
         return self._taken_in(process._replace(lease=lease), known, server), server
 
     def _leave(self, slot: int, process: Process, server: Server) -> tuple[Process, Server]:
-        """Say goodbye; a write that is in flight may still commit."""
+        """Say goodbye, once more to a registry that was not known; a write that is in flight may still commit."""
+        if not self.told_others(process, server):
+            process = process._replace(others=self._met(process.name(slot), process, server))
         server = self._heard(server, process.name(slot), self._last_words[self.reported(slot, process), "gone"])
         orphan = process.orphan or process.write == ADMITTED
         return Process(status=DEAD, birth=process.birth, known=self._nothing, orphan=orphan), server
@@ -416,14 +426,10 @@ class Model:
         self._never_undone(self._knowledge[process.known].record, self._knowledge[known].record)
         return process._replace(known=known)
 
-    @staticmethod
-    def _remembering(process: Process, generation: int, near: tuple[str, ...]) -> Process:
-        # The follower's `_remember_members`; the replay holds the two together.
-        knew = process.knew
-        if process.registry and generation != process.registry:
-            knew = (*knew, *process.neighbours)
-        knew = tuple(dict.fromkeys(member for member in knew if member not in near))
-        return process._replace(knew=knew, registry=generation, neighbours=near)
+    def _met(self, name: str, process: Process, server: Server) -> Others:
+        """Return whom a process has in mind after an answer of a server."""
+        there = [member for member, report, _ in server.registry if not self._left[report,]]
+        return process.others.after(server.name, neighbours_of(name, there))
 
     # --- one process by itself -------------------------------------------------------------------------------------
 
@@ -610,11 +616,14 @@ class Model:
         for _ in range(3):  # each is registered, knows the others, and has reported that it is open
             for slot in range(config.up):
                 ps[slot], server = self._beat(slot, ps[slot], server)
-        s = self.servers.number(server)
+        s = r = self.servers.number(server)
+        if config.unheard:
+            known = tuple(entry for entry in server.registry if entry[0] != ps[0].name(0))
+            r = self.servers.number(server._replace(registry=known))
         desks = self.desks.number((Desk(),) * config.operators)
         budget = self.budgets.number(tuple(sorted(config.faults.items())))
         numbers = [self.processes.number(process._replace(beaten=False)) for process in ps]
-        return [(s, s if config.lags else 0, 0, desks, budget, 0, *numbers)]
+        return [(s, r if config.lags else 0, 0, desks, budget, 0, *numbers)]
 
     def promised(self, point: Point) -> str:
         """Return what operators were told and may rely on."""

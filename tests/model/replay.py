@@ -87,6 +87,7 @@ class Replay:
         self.clock = HandedClock()
         self.store = MemoryStore(site=SITE, clock=self.clock)
         self.memory = self.store._memory
+        self.memory.registry = model.server(model.initial()[0][0]).generation
         self.desk = self.store.peer()
         self.lives: dict[int, Life] = {}
         self.known: dict[int, Record] = {}
@@ -98,6 +99,8 @@ class Replay:
                     self._boot(slot, f"p{slot}")
                 self._beat(self.lives[slot])
         self.replica = self._copied()
+        if model.config.unheard:
+            del self.replica[2]["p0"]
         self.check()
 
     # --- steps -----------------------------------------------------------------------------------------------------
@@ -258,6 +261,7 @@ class Replay:
             closing=True,
             at=census.reading.at,
             here_since=census.reading.here_since,
+            registry=census.reading.registry,
             incarnation_seconds=census.reading.incarnation_seconds,
         )
 
@@ -290,7 +294,7 @@ class Replay:
         heart.republish()
         same(f"{name}: view", _view(life.switch.view.state), _view(self.model.view(process)))
         same(f"{name}: in flight", life.write is not None, process.write >= COUNTED)
-        same(f"{name}: members", (heart._neighbours, heart._knew), (process.neighbours, process.knew))
+        same(f"{name}: members", heart._others, process.others)
 
 
 def same(what: str, found: object, expected: object) -> None:
@@ -309,7 +313,8 @@ def _meaning(raw: bytes | None) -> object:
 def _said(raw: bytes) -> object:
     report = Report.load("", raw)
     ended = report.gone, report.found_gone
-    return sorted(report.causes), report.closed, report.in_flight, report.synced, report.knew, report.lease, ended
+    others = report.registry, report.knew
+    return sorted(report.causes), report.closed, report.in_flight, report.synced, report.lease, others, ended
 
 
 def _verdict(found: Confirmation) -> object:

@@ -17,6 +17,17 @@ SEARCHED = (
     Config("replayed: leases", {"cut": 1, "drift": 1}, writers=1, offs=False, counts=True, leases=True),
     Config("replayed: a flush, a kill", {"flush": 1, "kill": 1, "boot": 1}, 1, 1, counts=True, limit=5_000),
     Config("replayed: a goodbye", {"leave": 1, "boot": 1}, writers=1, offs=False, counts=True, limit=5_000),
+    Config(
+        "replayed: a failover of a replica that has not heard of one",
+        {"failover": 1, "stop": 1},
+        writers=1,
+        offs=False,
+        lags=True,
+        counts=True,
+        unheard=True,
+        durable=True,
+        limit=20_000,
+    ),
     Config("replayed: a failover", {"failover": 1}, 1, 1, operators=2, counts=True, lags=True, limit=5_000),
 )
 # Too large to be searched, and walked at random.
@@ -26,7 +37,7 @@ WALKED = (
     Config("walked with leases", {**FAULTS, "drift": 1}, counts=True, leases=True, peeks=True),
     Config("walked with a failover", {"failover": 1, "boot": 2, "kill": 1}, up=1, operators=2, counts=True, lags=True),
 )
-WALKS, STEPS = 8, 50
+WALKS, STEPS = 20, 50
 
 
 def walks(model: Model) -> set[Pair]:

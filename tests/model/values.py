@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from readonly.members import Others
+
 T = TypeVar("T", bound=Hashable)
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -47,7 +49,7 @@ class Process(NamedTuple):
         lease: Ticks since it last sent a heartbeat that was accepted, -1 before the first.
         link: LINKED to the store, CUT from it, or BEHIND: still with the old primary.
         beaten: It has sent its heartbeat since the last tick.
-        registry, neighbours, knew: Its memory of other members.
+        others: Its memory of other members.
         back: The record that it is about to write back and the one that it must replace.
         packed: A report that was built and not sent yet, and for how many ticks.
         orphan: A write of an earlier life that may still commit at the database.
@@ -60,9 +62,7 @@ class Process(NamedTuple):
     lease: int = -1
     link: int = LINKED
     beaten: bool = False
-    registry: int = 0
-    neighbours: tuple[str, ...] = ()
-    knew: tuple[str, ...] = ()
+    others: Others = Others()
     back: tuple[int, int] = (-1, -1)
     packed: tuple[int, int] = (-1, 0)
     orphan: bool = False
@@ -95,6 +95,11 @@ class Server(NamedTuple):
     here: tuple[tuple[str, int], ...] = ()
 
     @property
+    def name(self) -> str:
+        """What members call this incarnation of the registry."""
+        return str(self.generation)
+
+    @property
     def seconds(self) -> float:
         """How long this incarnation has been known, as the library would be told."""
         return float("inf") if self.age >= OLD_STORE else TICK_SECONDS * max(self.age, 0)
@@ -123,6 +128,7 @@ class Config:
         fence: Operators may raise a fence at the database, and are told SAFE when it stands.
         proven: A killed process is proven to be over, as where members share a host.
         lags: There is a replica, which lags behind its primary by any time.
+        unheard: At first the replica has not heard of the first process.
         durable: SAFE waits until the replica holds the cause (`WAIT`).
         peeks: Processes also read without reporting, as for a change that they make.
         counts: Counting and looking are two steps.
@@ -142,6 +148,7 @@ class Config:
     fence: bool = False
     proven: bool = True
     lags: bool = False
+    unheard: bool = False
     durable: bool = False
     peeks: bool = False
     counts: bool = False

@@ -92,6 +92,6 @@ def _process(model: Model, slot: int, p: int) -> str:
     said.append(status)
     said.append(("", "cut off", "with the old primary")[process.link])
     said.append(("", "counted", "looked", "ADMITTED", "counted late")[process.write])
-    said.append(f"asks after {' '.join(process.knew)}" if process.knew else "")
+    said.append(f"asks after {' '.join(process.others.knew)}" if process.others.knew else "")
     said.append("a COMMIT of its last life is on its way" if process.orphan else "")
     return f"{name} " + ", ".join(filter(None, said))
