@@ -1,0 +1,119 @@
+"""Whether a transaction may write: counted first, decided then, and taken into the drain. For guards of any kind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+from readonly.context import Work, current
+from readonly.errors import ReadOnlyError
+from readonly.switch import Switch
+
+R = TypeVar("R", bound=ReadOnlyError)
+
+# While read-only, a look costs a lock: one in so many seconds speaks for all.
+REFUSED_SECONDS = 0.05
+
+# Inside a proof the guard refuses, whatever the switch says.
+_proving: ContextVar[bool] = ContextVar("readonly_admission_proving", default=False)
+
+
+@contextmanager
+def proving() -> Iterator[None]:
+    """Make the guards refuse inside this block, in this thread or task, as if the site were read-only."""
+    token = _proving.set(True)
+    try:
+        yield
+    finally:
+        _proving.reset(token)
+
+
+class Admission:
+    """Admits the transactions of one guarded database, or of one of its replicas.
+
+    Attributes:
+        name: The database's name in errors.
+        switch: The process's switch.
+
+    Args:
+        switch: The process's switch.
+        name: The database's name in errors.
+        never: Nothing there may ever write: it is a replica.
+    """
+
+    def __init__(self, switch: Switch, name: str, *, never: bool = False) -> None:
+        self.name = name
+        self.switch = switch
+        self._never = never
+        self._refused_until = float("-inf")
+
+    def begin(self) -> object | None:
+        """Count a transaction that begins now, look, and return its key; None if it may not write, uncounted again.
+
+        What only a bypass lets write has a key that counts for nothing: nobody waits for it.
+        """
+        if self._never:
+            return None
+        inflight = self.switch.inflight
+        work = current(self.switch)
+        # Part of work that was admitted: it may begin though the process is closed, and is drained as well.
+        key = inflight.begin(part=work is not None and work.admitted)
+        try:
+            admitted = self._admitted(work)
+        except BaseException:
+            inflight.end(key)
+            raise
+        if admitted:
+            return key
+        inflight.end(key)
+        return key if work is not None and work.bypass and not _proving.get() else None
+
+    def again(self) -> object:
+        """Count a transaction that was admitted before, and was not counted for a while."""
+        return self.switch.inflight.begin(part=True)
+
+    def end(self, key: object | None) -> None:
+        """Uncount a transaction whose end is decided; None, and ending twice, do no harm."""
+        if key is not None:
+            self.switch.inflight.end(key)
+
+    def may_write(self) -> bool:
+        """Tell whether what begins now may write. It is a hint: whoever begins something counts it, with `begin`."""
+        if self._never:
+            return False
+        work = current(self.switch)
+        return self._admitted(work) or (work is not None and work.bypass and not _proving.get())
+
+    def _admitted(self, work: Work | None) -> bool:
+        if _proving.get():
+            return False
+        if work is not None and work.admitted:
+            return True
+        switch = self.switch
+        now = time.monotonic()
+        if not switch.view.open and now < self._refused_until:
+            return False
+        if switch.admit() is None:
+            return True
+        self._refused_until = now + REFUSED_SECONDS
+        return False
+
+    def refusal(self, reason: str, *, kind: type[R], table: str | None = None) -> R:
+        """Return the error for a refused write, and mark the work that it was refused in.
+
+        Args:
+            reason: What was refused, and by whom.
+            kind: Its class: an adapter's errors are its framework's, too.
+            table: The table, where it is known.
+        """
+        state = self.switch.state
+        if state.reason:
+            reason = f"{reason} ({state.reason})"
+        refusal = kind(reason, expected_end=state.expected_end, database=self.name, table=table)
+        work = current(self.switch)
+        if work is not None:
+            work.mark(refusal)
+        return refusal
