@@ -40,13 +40,22 @@ def _fill(path: Path) -> None:
     # Under another name until it is complete: a start that is interrupted leaves no half-filled site behind.
     beginning = path.with_suffix(".beginning")
     beginning.unlink(missing_ok=True)
-    engine = create_engine(f"sqlite:///{beginning}")
+    fill(f"sqlite:///{beginning}")
+    beginning.rename(path)
+
+
+def fill(url: str) -> None:
+    """Make the tables in an empty database and tell the story in them.
+
+    Args:
+        url: As SQLAlchemy takes it, with a driver that is not async.
+    """
+    engine = create_engine(url)
     models.Base.metadata.create_all(engine)
     with Session(engine) as session:
         queries.seed(session)
         session.commit()
     engine.dispose()
-    beginning.rename(path)
 
 
 def refresh_replica(settings: Settings, *, epoch: int) -> None:

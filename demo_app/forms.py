@@ -30,6 +30,35 @@ def comment(text: str) -> str:
     return text
 
 
+def comment_sent(document: object) -> str:
+    """Return the comment that a program has sent as `{"body": "..."}`.
+
+    Raises:
+        ValueError: It is something else; as a `Problem`, if the comment itself can't be taken.
+    """
+    if not isinstance(document, dict) or "body" not in document:
+        raise ValueError("no body")
+    return comment(str(document["body"]))
+
+
+def search_words(text: str) -> str:
+    """Return what to search for."""
+    return text.strip()[:100]
+
+
+def new_account(name: str, shown: str, secret: str) -> dict[str, str]:
+    """Return the fields of a new account, under the names of its columns.
+
+    Raises:
+        Problem: If one of them can't be taken.
+    """
+    return {
+        "name": account_name(name),
+        "display_name": display_name(shown or name),
+        "password": password(secret),
+    }
+
+
 def display_name(text: str) -> str:
     """Return the name to be shown, with single spaces.
 

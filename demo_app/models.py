@@ -13,16 +13,18 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 class Instant(TypeDecorator[datetime]):
     """A timezone-aware instant; SQLite keeps no zone, so UTC is put back on the way out."""
 
-    impl = DateTime
+    impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
-        """Store UTC without its zone."""
-        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+        """Store UTC, on SQLite without saying so."""
+        if value is None:
+            return None
+        return value.astimezone(UTC).replace(tzinfo=None) if dialect.name == "sqlite" else value
 
     def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
         """Give the zone back."""
-        return None if value is None else value.replace(tzinfo=UTC)
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
 
 def now() -> datetime:

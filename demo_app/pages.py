@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +15,10 @@ from demo_app import story
 HERE: Final = Path(__file__).parent
 TEMPLATES: Final = HERE / "templates"
 STATIC: Final = HERE / "static"
+
+SCORES_HEADERS: Final = {"cache-control": "max-age=2"}
+NOT_SWITCHABLE: Final = {"read_only": False, "message": "", "since": None, "expected_end": None}
+"""What templates are told of `readonly` where there is no switch: what an adapter says of a site that is writable."""
 
 
 def ago(instant: datetime, *, now: datetime | None = None) -> str:
@@ -52,4 +58,18 @@ def environment() -> jinja2.Environment:
 
 def common(**values: Any) -> dict[str, Any]:
     """Return what every page needs, with defaults for a page that has nothing special to say."""
-    return {"account": None, "here": "", "notice": "", "problem": "", **values}
+    return {"account": None, "here": "", "messages": (), "notice": "", "problem": "", **values}
+
+
+def plain(shown: Any) -> dict[str, Any]:
+    """Return what a template would be given, as JSON takes it."""
+    return {key: value if isinstance(value, int | str | None) else _text(value) for key, value in asdict(shown).items()}
+
+
+def scores_document(matches: list[Any]) -> Mapping[str, Any]:
+    """Return the match day as JSON."""
+    return {"matches": [asdict(match) for match in matches]}
+
+
+def _text(value: Any) -> Any:
+    return value.isoformat() if hasattr(value, "isoformat") else list(value)

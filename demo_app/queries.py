@@ -11,12 +11,13 @@ from datetime import timedelta
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Select, func, insert, or_, select, update
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from demo_app import matchday, passwords, story
 from demo_app.models import Account, Article, Comment, Goal, Match, PageView, now
 from demo_app.shown import ShownAccount, ShownArticle, ShownCard, ShownComment, ShownGoal, ShownMatch
+from demo_app.trouble import no_article, no_section
 
 LATEST_COMMENTS: Final = 40
 """How many comments an article's page shows: under load there are hundreds."""
@@ -120,10 +121,11 @@ def comments(session: Session, article_id: int, *, limit: int = LATEST_COMMENTS)
 
 def count_view(session: Session, article_id: int) -> None:
     """Count one more reader of an article. Its result is not looked at: while read-only the statement is dropped."""
+    upsert: Any = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert(PageView)
     session.execute(
-        sqlite_insert(PageView)
-        .values(article_id=article_id, views=1)
-        .on_conflict_do_update(index_elements=[PageView.article_id], set_={"views": PageView.views + 1})
+        upsert.values(article_id=article_id, views=1).on_conflict_do_update(
+            index_elements=[PageView.article_id], set_={"views": PageView.views + 1}
+        )
     )
 
 
@@ -152,6 +154,38 @@ def scores(session: Session, *, at: float) -> list[ShownMatch]:
         )
         for id, league, home, away, head_start in rows
     ]
+
+
+# --- what pages show -------------------------------------------------------------------------------------------------
+
+
+def front_page(session: Session, *, at: float) -> dict[str, Any]:
+    """Return what the front page shows at a moment (Unix time in seconds)."""
+    return {"articles": latest(session), "most_read": most_read(session), "matches": scores(session, at=at)}
+
+
+def section_page(session: Session, section: str) -> dict[str, Any]:
+    """Return what a section's page shows.
+
+    Raises:
+        Trouble: There is no such section.
+    """
+    if section not in {known.slug for known in story.SECTIONS}:
+        raise no_section()
+    return {"section": section, "articles": latest(session, section=section)}
+
+
+def article_page(session: Session, slug: str) -> dict[str, Any]:
+    """Return what an article's page shows.
+
+    Raises:
+        Trouble: There is no such article.
+    """
+    article = article_by_slug(session, slug)
+    if article is None:
+        raise no_article()
+    more = [card for card in latest(session, section=article.section) if card.id != article.id]
+    return {"article": article, "comments": comments(session, article.id), "more": more[:3]}
 
 
 # --- accounts --------------------------------------------------------------------------------------------------------

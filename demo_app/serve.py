@@ -17,7 +17,7 @@ from demo_app.data import make_folder, prepare
 from demo_app.settings import Settings
 
 PROJECT = Path(__file__).resolve().parent.parent
-DEFAULT_APP = "demo_app.site_starlette:app"
+DEFAULT_APP = "demo_app.on_starlette.app:app"
 
 
 def secret_in(folder: Path) -> str:

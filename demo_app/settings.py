@@ -22,12 +22,14 @@ class Settings:
         replica: The SQLite file that is its copy.
         store: URL of the read-only switch.
         secret: Signs the session cookies.
+        server: URL of a PostgreSQL database (`postgresql://…`) that is used in place of the two files, if not empty.
     """
 
     database: Path
     replica: Path
     store: str
     secret: str
+    server: str = ""
 
     @classmethod
     def in_folder(cls, folder: Path, *, secret: str) -> Self:
@@ -60,6 +62,7 @@ class Settings:
             replica=Path(environ["DEMO_REPLICA"]),
             store=environ["READONLY_STORE"],
             secret=environ["SECRET"],
+            server=environ.get("DEMO_SERVER", ""),
         )
 
     def as_env(self) -> dict[str, str]:
@@ -67,6 +70,7 @@ class Settings:
         return {
             "DEMO_DATABASE": str(self.database),
             "DEMO_REPLICA": str(self.replica),
+            "DEMO_SERVER": self.server,
             "READONLY_STORE": self.store,
             # What this host remembers of the switch goes with the folder: a site made anew was never closed.
             "READONLY_STATE_DIR": str(self.database.parent),

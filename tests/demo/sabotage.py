@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import async_sessionmaker
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from demo_app.on_starlette.app import assemble, create_app, engine, policy
 from demo_app.settings import Settings
-from demo_app.site_starlette import assemble, create_app, engine, policy
 from readonly import Switch
 from readonly_starlette import status_app
 
@@ -20,7 +20,7 @@ def without_gate() -> Starlette:
     """The processes report that they obey, and nobody looks at a request."""
     settings = Settings.from_env()
     switch = Switch.from_url(settings.store)
-    primary = engine(settings.database)
+    primary = engine(settings)
     site = assemble(
         settings,
         sessions=async_sessionmaker(primary, expire_on_commit=False, autoflush=False),

@@ -14,8 +14,8 @@ import pytest
 from starlette.applications import Starlette
 
 from demo_app.data import prepare, refresh_replica
+from demo_app.on_starlette.app import create_app, plain_app
 from demo_app.settings import Settings
-from demo_app.site_starlette import create_app, plain_app
 from readonly import Switch
 from support.waiting import eventually_async
 

@@ -1,14 +1,12 @@
-"""The site on Starlette and SQLAlchemy. `create_app` is where `readonly` comes in; the rest is an ordinary site."""
+"""The site on Starlette, put together. `create_app` is where `readonly` comes in; the rest is an ordinary site."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
-from itsdangerous import URLSafeTimedSerializer
-from sqlalchemy import event
+from sqlalchemy import event, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session
 from starlette.applications import Starlette
@@ -20,13 +18,18 @@ from starlette.routing import BaseRoute, Mount
 from starlette.templating import Jinja2Templates
 
 from demo_app import forms, pages
+from demo_app.on_starlette import accounts, api, news
+from demo_app.on_starlette.parts import trouble
 from demo_app.settings import Settings
-from demo_app.starlette_pages import mistyped, routes, trouble
+from demo_app.tokens import REMEMBER_COOKIE, Tokens
+from demo_app.trouble import Trouble
 from readonly import Policy, Switch
 from readonly.databases.sqlalchemy import Database
 from readonly_starlette import ReadOnlyMiddleware, status_app, template_context
 
 COOKIE = "session"
+DISCARD = ("page_view", "account.last_login_at")
+"""Writes that come along with a page: who has looked, and who has come back. While read-only they are dropped."""
 
 
 # --- the site becomes switchable --------------------------------------------------------------------------------------
@@ -39,7 +42,7 @@ def policy(settings: Settings) -> Policy:
         login=["/login", "/register", "GET /oauth/{provider}/callback"],
         logout=["/logout"],
         reads=["POST /search"],
-        session_cookies=[COOKIE],
+        session_cookies=[COOKIE, REMEMBER_COOKIE],
         secret=settings.secret,
     )
 
@@ -53,8 +56,8 @@ def create_app(settings: Settings, *, switch: Switch | None = None, rules: Polic
         rules: Another policy than the site's own.
     """
     switch = Switch.from_url(settings.store) if switch is None else switch
-    primary, replica = engine(settings.database), engine(settings.replica)
-    database = Database(primary, switch, replicas=[replica], discard=["page_view"])
+    primary, replicas = engine(settings), [] if settings.server else [engine(settings, copy=True)]
+    database = Database(primary, switch, replicas=replicas, discard=DISCARD)
     return assemble(
         settings,
         sessions=async_sessionmaker(
@@ -66,39 +69,42 @@ def create_app(settings: Settings, *, switch: Switch | None = None, rules: Polic
         ],
         more_routes=[Mount("/-/readonly", status_app(switch))],
         context_processors=[template_context(switch)],
-        engines=[primary, replica],
+        engines=[primary, *replicas],
         at_end=[database.close],
     )
 
 
 def plain_app(settings: Settings) -> Starlette:
     """Return the same site without `readonly`: what a measurement is compared with."""
-    primary = engine(settings.database)
+    primary = engine(settings)
     sessions = async_sessionmaker(primary, expire_on_commit=False, autoflush=False)
     return assemble(settings, sessions=sessions, engines=[primary])
 
 
 def app() -> Starlette:
-    """Return the site as the environment describes it: `uvicorn --factory demo_app.site_starlette:app`."""
+    """Return the site as the environment describes it: `uvicorn --factory demo_app.on_starlette.app:app`."""
     return create_app(Settings.from_env())
 
 
 # --- an ordinary site -------------------------------------------------------------------------------------------------
 
 
-def engine(path: Path) -> AsyncEngine:
-    """Return an engine for an SQLite file that several processes read and write."""
+def engine(settings: Settings, *, copy: bool = False) -> AsyncEngine:
+    """Return an engine for the database, or for its copy; several processes read and write an SQLite file."""
+    if settings.server:
+        return create_async_engine(make_url(settings.server).set(drivername="postgresql+psycopg"))
+    path = settings.replica if copy else settings.database
     created = create_async_engine(f"sqlite+aiosqlite:///{path}", pool_size=8, max_overflow=8)
-
-    @event.listens_for(created.sync_engine, "connect")
-    def prepare(connection: Any, _record: Any) -> None:
-        cursor = connection.cursor()
-        # WAL lets readers go on while somebody writes; a writer waits for its turn instead of failing at once.
-        for setting in ("journal_mode=WAL", "busy_timeout=10000", "synchronous=NORMAL", "foreign_keys=ON"):
-            cursor.execute(f"PRAGMA {setting}")
-        cursor.close()
-
+    event.listen(created.sync_engine, "connect", prepare)
     return created
+
+
+def prepare(connection: Any, _record: Any) -> None:
+    """Set up a connection to an SQLite file: readers go on while somebody writes, and a writer waits for its turn."""
+    cursor = connection.cursor()
+    for setting in ("journal_mode=WAL", "busy_timeout=10000", "synchronous=NORMAL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {setting}")
+    cursor.close()
 
 
 def assemble(
@@ -122,16 +128,16 @@ def assemble(
             call()
 
     application = Starlette(
-        routes=[*routes(), *more_routes],
+        routes=[*news.routes(), *accounts.routes(), *api.routes(), *more_routes],
         middleware=[
             *middleware,
             Middleware(SessionMiddleware, secret_key=settings.secret, session_cookie=COOKIE),
         ],
-        exception_handlers={HTTPException: trouble, forms.Problem: mistyped},
+        exception_handlers={HTTPException: trouble, Trouble: trouble, forms.Problem: trouble},
         lifespan=lifespan,
     )
     application.state.sessions = sessions
-    application.state.codes = URLSafeTimedSerializer(settings.secret, salt="sign-in-code")
+    application.state.tokens = Tokens(settings.secret)
     application.state.templates = Jinja2Templates(
         env=pages.environment(), context_processors=[_not_switchable, *context_processors]
     )
@@ -139,5 +145,5 @@ def assemble(
 
 
 def _not_switchable(_request: Request) -> dict[str, Any]:
-    # What `template_context` says of a site that is writable: the templates need not know that there may be no switch.
-    return {"readonly": {"read_only": False, "message": "", "since": None, "expected_end": None}}
+    # The templates need not know that there may be no switch.
+    return {"readonly": pages.NOT_SWITCHABLE}
