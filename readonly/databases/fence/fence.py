@@ -1,0 +1,108 @@
+"""Fence: what every kind of server offers, and which kind a URL names."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from ...errors import ConfigurationError
+from .values import Fenced, Holdup, Lifted, Pass, Preflight, Strategy, Waiting
+
+KINDS = ("postgresql", "mysql", "sqlite")
+
+
+class Fence(ABC):
+    """One database that can be made to refuse every client, but the migration.
+
+    Not thread-safe; each call opens the connections that it needs and closes them.
+
+    Attributes:
+        name: Its name in the configuration.
+    """
+
+    name: str
+
+    @classmethod
+    def from_url(
+        cls, url: str, *, writers: Sequence[str] = (), migrators: Sequence[str] = (), name: str = "main"
+    ) -> Fence:
+        """Return the fence of the database that a URL names; no connection is made.
+
+        Args:
+            url: `postgresql://fencer@host/database`, `mysql://fencer@host/database` or `sqlite:////absolute/path`: the
+                primary itself, with the privileges of who raises the fence.
+            writers: The roles that the application connects as.
+            migrators: The roles that must go on writing.
+            name: Its name in the configuration.
+
+        Raises:
+            ConfigurationError: The URL names no kind of server that can be fenced, or the driver is missing.
+        """
+        scheme = urlsplit(url).scheme.partition("+")[0]
+        rest = url.partition("://")[2]
+        if scheme in {"postgresql", "postgres"}:
+            try:
+                from .postgresql import PostgresFence
+            except ModuleNotFoundError as error:
+                if error.name != "psycopg":
+                    raise
+                raise ConfigurationError(
+                    f"fence.{name} needs psycopg: pip install 'readonly-mode[postgresql]'"
+                ) from error
+            _require_writers(name, writers)
+            return PostgresFence(f"postgresql://{rest}", writers=writers, migrators=migrators, name=name)
+        if scheme == "sqlite":
+            from .sqlite import SQLiteFence
+
+            return SQLiteFence(url, name=name)
+        raise ConfigurationError(
+            f"fence.{name}: a URL that begins with {scheme!r} names no server that can be fenced: "
+            f"write one of {', '.join(KINDS)}"
+        )
+
+    @abstractmethod
+    def preflight(self, *, strategy: Strategy | None = None) -> Preflight:
+        """Return what a fence could do here; nothing is changed."""
+
+    @abstractmethod
+    def status(self) -> Fenced | None:
+        """Return the fence that stands, whoever raised it; None if there is none."""
+
+    @abstractmethod
+    def open_tables(self) -> tuple[str, ...]:
+        """Return what the standing fence does not cover: tables that were made, swapped or granted since."""
+
+    @abstractmethod
+    def put_up(
+        self,
+        *,
+        site: str,
+        cause: str,
+        by: str,
+        timeout: float,
+        end_after: float | None = None,
+        run: Pass | None = None,
+        strategy: Strategy | None = None,
+        waiting: Waiting | None = None,
+    ) -> Fenced:
+        """Raise the fence, or go on raising it, and return when no earlier write is under way any more."""
+
+    @abstractmethod
+    def look_again(self, *, site: str, timeout: float, waiting: Waiting | None = None) -> Fenced:
+        """Fence what was made, swapped or granted since the fence went up, and wait as `put_up` does."""
+
+    @abstractmethod
+    def lift(self, *, site: str, cause: str | None = None, orphan: bool = False) -> Lifted:
+        """Let go of the fence for a cause (None: for all), and take it down when nobody else holds it."""
+
+    @abstractmethod
+    def sessions_of(self, run: str) -> tuple[Holdup, ...]:
+        """Return the sessions of a run that are still there."""
+
+
+def _require_writers(name: str, writers: Sequence[str]) -> None:
+    if isinstance(writers, str) or not writers:
+        raise ConfigurationError(
+            f'fence.{name}: writers={writers!r} must list the roles that the application connects as: ["shop_app"]'
+        )
