@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from flask import Flask
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import MapAdapter, RequestRedirect, Rule
+from werkzeug.routing import MapAdapter, RequestRedirect
+from werkzeug.routing.map import Map
 
 from readonly.rules import WRITES, Endpoint, Facts, effective_methods, mark_for, marks_of
 
@@ -18,6 +19,21 @@ logger = logging.getLogger("readonly")
 # Where a request may name another method than its own, as the environ spells it.
 _OVERRIDES: Final = frozenset({"HTTP_X_HTTP_METHOD_OVERRIDE", "HTTP_X_HTTP_METHOD", "HTTP_X_METHOD_OVERRIDE"})
 _UNKNOWN: Final = Endpoint("", frozenset({WRITES}))
+# Answers of the map that are remembered: asking it takes as long as a small view. Past that all are forgotten: paths
+# are the visitor's to choose.
+REMEMBERED: Final = 1024
+
+
+class _Match(NamedTuple):
+    """What the map says.
+
+    Attributes:
+        endpoint: The view's name.
+        automatic: Flask answers OPTIONS itself, a preflight for one, and no view runs.
+    """
+
+    endpoint: str
+    automatic: bool
 
 
 class Routes:
@@ -30,6 +46,11 @@ class Routes:
     def __init__(self, app: Flask) -> None:
         self._app = app
         self._complained = False
+        self._known: dict[tuple[str | None, ...], _Match | None] = {}
+        # A site's own way to make an adapter, or its own converters, may look at anything.
+        self._remembers = type(app).create_url_adapter is Flask.create_url_adapter and dict(
+            app.url_map.converters
+        ) == dict(Map.default_converters)
 
     def __call__(self, environ: Mapping[str, Any]) -> Endpoint | None:
         """Return the view's endpoint and marks; None where no view would run."""
@@ -50,25 +71,52 @@ class Routes:
             return _UNKNOWN
 
     def _endpoint(self, environ: Mapping[str, Any]) -> Endpoint | None:
-        # A copy: the request puts itself into the environ that it is given.
-        adapter = self._adapter(dict(environ))
-        if adapter is None:
-            return None
         method: str = environ["REQUEST_METHOD"]
-        found = self._match(adapter, method)
-        query: str = environ.get("QUERY_STRING", "")
+        query: str = environ.get("QUERY_STRING") or ""
         if environ.keys().isdisjoint(_OVERRIDES) and not ("%" in query or "_method" in query.lower()):
-            return found
+            return self._marked(self._match(environ, method), method)
         methods = effective_methods(Facts(method, "/", query=query, headers=_Headers(environ)))
-        return found if len(methods) == 1 else _agreed({name: self._match(adapter, name) for name in methods})
+        found = {name: self._marked(self._match(environ, name), name) for name in methods}
+        return found[method] if len(found) == 1 else _agreed(found)
 
-    def _adapter(self, environ: dict[str, Any]) -> MapAdapter | None:
+    def _marked(self, match: _Match | None, method: str) -> Endpoint | None:
+        if match is None:
+            return None
+        if method == "OPTIONS" and match.automatic:
+            return Endpoint(match.endpoint)
+        # Looked up anew: a view may be marked late, or wrapped by an extension.
+        return Endpoint(match.endpoint, marks_of(self._app.view_functions.get(match.endpoint)))
+
+    def _match(self, environ: Mapping[str, Any], method: str) -> _Match | None:
+        if not self._remembers or "HTTP_UPGRADE" in environ:
+            return self._ask(environ, method)
+        get = environ.get
+        key = (
+            method,
+            get("PATH_INFO"),
+            get("HTTP_HOST"),
+            get("SCRIPT_NAME"),
+            get("wsgi.url_scheme"),
+            get("SERVER_NAME"),
+            get("SERVER_PORT"),
+        )
+        known = self._known
+        # Flask adds no route once it has served a request; but somebody may, and only the map itself can tell.
+        if self._app.url_map._remap or len(known) >= REMEMBERED:
+            known.clear()
+        elif key in known:
+            return known[key]
+        match = known[key] = self._ask(environ, method)
+        return match
+
+    def _ask(self, environ: Mapping[str, Any], method: str) -> _Match | None:
         try:
-            return self._app.create_url_adapter(self._app.request_class(environ))
+            # A copy: the request puts itself into the environ that it is given.
+            adapter = self._app.create_url_adapter(self._app.request_class(dict(environ)))
         except HTTPException:  # a host that is not trusted: Flask answers 400
             return None
-
-    def _match(self, adapter: MapAdapter, method: str) -> Endpoint | None:
+        if adapter is None:
+            return None
         try:
             rule, _ = adapter.match(method=method, return_rule=True)
         except RequestRedirect as redirect:
@@ -80,12 +128,7 @@ class Routes:
                 return None
         except HTTPException:  # 404 and 405: no view runs
             return None
-        return self._known(rule, method)
-
-    def _known(self, rule: Rule, method: str) -> Endpoint:
-        if method == "OPTIONS" and getattr(rule, "provide_automatic_options", False):
-            return Endpoint(rule.endpoint)  # Flask answers itself, a preflight for one
-        return Endpoint(rule.endpoint, marks_of(self._app.view_functions.get(rule.endpoint)))
+        return _Match(rule.endpoint, bool(getattr(rule, "provide_automatic_options", False)))
 
 
 class _Headers:

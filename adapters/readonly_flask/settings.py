@@ -395,8 +395,10 @@ def _refuse_unknown(config: Mapping[str, Any]) -> None:
         raise ConfigurationError(
             f"{unknown[0]} is for the environment of whoever types commands; take it out of the application's config."
         )
-    near = difflib.get_close_matches(unknown[0], known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"the settings are {', '.join(known)}."
+    near = difflib.get_close_matches(
+        unknown[0].removeprefix(PREFIX), [name.removeprefix(PREFIX) for name in known], n=1
+    )
+    hint = f"did you mean {PREFIX}{near[0]}?" if near else f"the settings are {', '.join(known)}."
     raise ConfigurationError(f"{', '.join(unknown)}: no setting has that name; {hint}")
 
 
