@@ -16,7 +16,7 @@ from .init import init
 from .job import job
 from .options import Text
 from .show import members, status
-from .terminal import INTERRUPTED, usage_error
+from .terminal import GROUP, INTERRUPTED, usage_error
 
 HELP = """Make a running site read-only while you do something irreversible, and know when it is safe.
 
@@ -63,7 +63,7 @@ def command_group(
     """
 
     @click.group(
-        name="readonly",
+        name=GROUP,
         cls=_Group,
         help="Make the site read-only, know when it is safe, and open it again.",
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},

@@ -101,7 +101,16 @@ def on(
                 progress=progress.show,
                 trouble=progress.trouble,
             )
-        conclude_closed(found, timeout, options, output, seconds=time.monotonic() - started, warnings=list(warnings))
+        conclude_closed(
+            found,
+            State.at(found.at, change.record),
+            timeout,
+            options,
+            output,
+            seconds=time.monotonic() - started,
+            cause=change.causes[0],
+            warnings=list(warnings),
+        )
 
     run(body, output)
 
@@ -187,7 +196,8 @@ def wait(
                 trouble=progress.trouble,
             )
         if found.closing:
-            conclude_closed(found, timeout, options, output, seconds=time.monotonic() - started)
+            seconds = time.monotonic() - started
+            conclude_closed(found, site.look().state, timeout, options, output, seconds=seconds)
         conclude_open(found, site, options, output)
 
     run(body, output)
@@ -264,7 +274,7 @@ def _refused(refused: NotYours, look: Look, operator: Operator, options: common.
 def _say_lifted(change: Change, look: Look, output: Output) -> None:
     if not change.changed:
         return
-    output.event("lifted", causes=list(change.causes), epoch=change.record.epoch)
+    output.event("lifted", lifted=list(change.causes), epoch=change.record.epoch)
     for cause_id in change.causes:
         cause = look.record.cause(cause_id) if look.record is not None else None
         what = cause_line(cause, change.reading.at) if cause is not None else cause_id

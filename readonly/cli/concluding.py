@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 
 from ..changes import Change
 from ..members import Condition, Confirmation, accepting_leases
-from ..record import Mode
 from ..site import APP_ONLY, LEASE, Site, level_of
+from ..state import State
 from . import common
 from .groups import SILENT, holding_up, role_lines, shortened
 from .terminal import NOT_PROVEN, OK, Output
@@ -25,13 +25,20 @@ HOSTS_NAMED = 3
 
 
 def conclude_closed(
-    found: Confirmation, timeout: timedelta, options: common.Options, output: Output, *, seconds: float, **said: Any
+    found: Confirmation,
+    state: State,
+    timeout: timedelta,
+    options: common.Options,
+    output: Output,
+    *,
+    seconds: float,
+    **said: Any,
 ) -> NoReturn:
     """Say whether writes have stopped, and end with 0 or 3: who is missing, what that means, what to type."""
     for line in role_lines(found):
         output.line("  " + line)
     level = level_of(found)
-    fields = {"mode": str(Mode.READ_ONLY), **confirmation_fields(found), "seconds": round(seconds, 3), **said}
+    fields = {**state_fields(state), **confirmation_fields(found), "seconds": round(seconds, 3), **said}
     if found.safe:
         who = counted(len(found.members), "member")
         what = (

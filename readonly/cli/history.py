@@ -37,7 +37,7 @@ def history(context: click.Context, last: int, as_json: bool) -> None:
         for entry in found:
             output.line(_line(entry))
             output.event("entry", **_fields(entry))
-        output.result(OK, entries=len(found))
+        output.result(OK, count=len(found))
 
     run(body, output)
 
@@ -154,6 +154,6 @@ def forget(options: common.Options, member: str, reason: str, as_json: bool) -> 
         reports = site.forget(member, reason=reason)
         name = ", ".join(printable(r.name) for r in reports) or f"{printable(member)} (not registered)"
         output.line(f"Forgotten: {name}. On your word; it is in the history.")
-        output.result(OK, members=[r.id for r in reports] or [member], registered=bool(reports))
+        output.result(OK, forgotten=[r.id for r in reports] or [member], registered=bool(reports))
 
     run(body, output)

@@ -31,6 +31,8 @@ OK, FAILED, USAGE, NOT_PROVEN, NO_STORE, LOST, REFUSED = 0, 1, 2, 3, 4, 5, 6
 INTERRUPTED, TERMINATED = 130, 143
 # Rises when a field of the JSON output changes its meaning or goes away; new fields may come at any time.
 SCHEMA = 1
+# The command group's own name, whatever it is called by.
+GROUP = "readonly"
 
 _CODES: tuple[tuple[type[Error], int], ...] = (
     (ConfigurationError, USAGE),
@@ -84,11 +86,13 @@ class Output:
     Args:
         as_json: One JSON object a line on stdout, and nothing else there.
         site: The site's name, in each object.
+        command: What was typed; None: what click is running.
     """
 
-    def __init__(self, *, as_json: bool, site: str = "") -> None:
+    def __init__(self, *, as_json: bool, site: str = "", command: str | None = None) -> None:
         self.as_json = as_json
         self.site = site
+        self.command = command or _typed(click.get_current_context(silent=True))
         # Says what stands, and returns it for the result, when the command is interrupted, the store fails or a race
         # is lost. A command that has begun to change something puts its own here.
         self.standing: Callable[[BaseException], dict[str, Any]] = self._nothing_changed
@@ -112,7 +116,7 @@ class Output:
     def event(self, event: str, **fields: Any) -> None:
         """Print one object, if JSON was asked for."""
         if self.as_json:
-            document = {"schema": SCHEMA, "event": event, "site": self.site, **fields}
+            document = {"schema": SCHEMA, "event": event, "command": self.command, "site": self.site, **fields}
             # Only ASCII: whoever looks at it on a terminal is safe from what operators and members wrote.
             _print(json.dumps(document, default=_plain), sys.stdout)
 
@@ -124,6 +128,15 @@ class Output:
     def _nothing_changed(self, _why: BaseException) -> dict[str, Any]:
         self.note("Nothing was changed.")
         return {"changed": False}
+
+
+def _typed(context: click.Context | None) -> str | None:
+    """Return a command's name below the group (`members forget`), or None if it is not known."""
+    names: list[str] = []
+    while context is not None and context.command.name != GROUP:
+        names.insert(0, context.command.name or "")
+        context = context.parent
+    return " ".join(names) if names and context is not None else None
 
 
 def _print(text: str, stream: IO[str]) -> None:
@@ -219,7 +232,8 @@ def say_error(message: str) -> None:
 def usage_error(error: click.ClickException, words: Sequence[str]) -> NoReturn:
     """End a command that was never begun, since it was typed wrongly."""
     if "--json" in words:
-        output = Output(as_json=True)
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        output = Output(as_json=True, command=_typed(context))
         output.event("error", error=type(error).__name__, message=error.format_message())
         output.event("result", exit=error.exit_code, changed=False)
     error.show()

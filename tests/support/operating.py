@@ -28,7 +28,7 @@ from readonly.site import Look, Site
 from readonly.stores import store_from_url
 from readonly.stores.sqlite import SQLiteStore
 from readonly.switch import Switch
-from support import children, processes
+from support import children, output_schema, processes
 from support.waiting import NeverHappened, eventually
 
 ANNA, BEN = Operator("anna", "bastion"), Operator("ben", "desk")
@@ -233,7 +233,7 @@ class Shop:
 
     def silent_member(self, seconds: float, **said: Any) -> Report:
         """Have a process on another machine have fallen silent so long ago."""
-        told = {"id": secrets.token_hex(16), "role": "web", "pid": 4711} | said
+        told: dict[str, Any] = {"id": secrets.token_hex(16), "role": "web", "pid": 4711} | said
         report = Report(host="web-2", namespace="elsewhere", **told)
         past = SQLiteStore(self.folder / "shop.db", site=self.name, clock=Past(timedelta(seconds=seconds)))
         past.report(report.id, report.dump(), keep_seconds=3600)
@@ -290,7 +290,8 @@ def members(shop: Shop, roles: Sequence[str] = ("web",)) -> Iterator[list[Member
 
 
 def json_lines(text: str) -> list[dict[str, Any]]:
-    """Read JSON output; everything in it must be an object on one line."""
+    """Read JSON output; everything in it must be an object on one line, and as the schema says."""
     found = [json.loads(line) for line in text.splitlines()]
-    assert all(isinstance(one, dict) for one in found)
+    for one in found:
+        output_schema.check(one)
     return found

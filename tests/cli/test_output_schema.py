@@ -1,0 +1,92 @@
+"""What `--json` prints is what the schema says, and the page says the same; every other test's JSON is held to it, too.
+
+With READONLY_TEST_REWRITE=1 the page's tables are written anew.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from readonly.members import Guarded
+from support import output_schema
+from support.operating import Member, Shop, json_lines, made
+
+PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
+_TABLES = re.compile(r"(<!-- fields: begin -->\n).*?(<!-- fields: end -->)", re.DOTALL)
+COMMANDS = (
+    ["init", "shop"],
+    ["on", "--timeout", "5s"],
+    ["off", "--timeout", "5s"],
+    ["wait", "--timeout", "5s"],
+    ["job", "true"],
+    ["status"],
+    ["members"],
+    ["members", "forget", "nobody", "--reason", "x"],
+    ["history"],
+    ["history", "show", "1"],
+)
+
+
+def test_the_schema_is_one() -> None:
+    """It is valid by its own draft, and takes a field that it does not know: programs are to let new ones pass."""
+    jsonschema.Draft202012Validator.check_schema(output_schema.schema())
+    newer = {"schema": 1, "event": "error", "command": None, "site": "", "error": "X", "message": "y", "new": 1}
+    jsonschema.Draft202012Validator(output_schema.schema()).validate(newer)
+    for wrong in (newer, {**newer, "event": "waiting"}, {k: v for k, v in newer.items() if k not in ("new", "error")}):
+        with pytest.raises(AssertionError, match=r"new|error"):
+            output_schema.check(wrong)
+
+
+def test_the_page_has_every_field() -> None:
+    """Its tables are made from the schema: a field that is not there is missing from the page."""
+    page = PAGE.read_text(encoding="utf-8")
+    told = _TABLES.sub(lambda found: found[1] + output_schema.tables() + "\n" + found[2], page)
+    if os.environ.get("READONLY_TEST_REWRITE"):
+        PAGE.write_text(told, encoding="utf-8")
+    assert told == page
+    assert output_schema.tables() in page
+
+
+def test_every_field_is_shown_by_a_real_command(served: tuple[Shop, Member], tmp_path: Path) -> None:
+    """Each command as it does well, as it is refused, and on a store that is away: nothing in the schema is made up."""
+    shop, member = served
+    seen: set[tuple[str, str]] = set()
+
+    def typed(*words: str, where: Shop = shop) -> None:
+        for document in json_lines(where.here(*words, "--json").stdout):
+            seen.update(output_schema.fields_in(document))
+
+    shop.silent_member(75, guards=(Guarded("main", "pending", {"user": "shop"}),))
+    member.begins()
+    typed("on", "--timeout", "300ms")
+    typed("members", "forget", "web-2", "--reason", "powered off")
+    member.tell("end")
+    for words in COMMANDS:
+        typed(*words)
+    typed("on", "--no-wait")
+    typed("wait", "--timeout", "5s")
+    typed("members", "forget", "nobody-" + secrets.token_hex(8), "--reason", "never was")
+    record = shop.look().record
+    assert record is not None
+    typed("history", "show", str(record.epoch))
+    typed("off", "--timeout", "1s")
+    typed("init", "new", where=Shop(f"sqlite:///{tmp_path}/new.db?site=new", tmp_path))
+    typed("off", "--timeout", "100ms", where=made(tmp_path / "empty.db", initialised=False))
+    for words in COMMANDS:
+        typed("--site", "blog", *words)
+        if words[0] != "job":  # which waits for the store to come up
+            typed("--store", f"sqlite:///{tmp_path}/none/away.db?site=shop", *words)
+    typed("onn")
+    defined = {
+        (name, field)
+        for name, definition in output_schema.schema()["$defs"].items()
+        if "properties" in definition
+        for field in definition["properties"]
+    }
+    assert defined - seen == set()
