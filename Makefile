@@ -18,7 +18,7 @@ export PIP_ROOT_USER_ACTION = ignore
 help:
 	@echo "make test        lint, types, import contracts, all tests with coverage, benchmarks, the built wheel"
 	@echo "make demo        the demo site is switched under load; prints what the clients saw"
-	@echo "make serve       the demo site with two worker processes"
+	@echo "make serve       the demo site with two worker processes; both take FRAMEWORK=flask or django"
 	@echo "make lint        ruff, mypy, import contracts        make format   let ruff rewrite"
 	@echo "make bench       the tables of costs                 make wheel-test   the built wheel alone"
 	@echo "make faults      servers and processes are killed, stopped and cut off for ten minutes, and a checker reads"
@@ -82,12 +82,12 @@ wheel-test: install
 
 ifneq ($(wildcard demo_app/demo.py),)
 demo: install
-	$(PY) -m demo_app.demo
+	$(PY) -m demo_app.demo $(if $(FRAMEWORK),--framework $(FRAMEWORK))
 endif
 
 ifneq ($(wildcard demo_app/serve.py),)
 serve: install
-	$(PY) -m demo_app.serve
+	$(PY) -m demo_app.serve $(if $(FRAMEWORK),--framework $(FRAMEWORK))
 endif
 
 clean:

@@ -23,6 +23,7 @@ from rich.table import Table
 
 from demo_app import migration, serve, snapshot, verdict
 from demo_app.data import prepare, refresh_replica
+from demo_app.dresses import DRESSES
 from demo_app.seen import Seen, from_lines
 from demo_app.settings import Settings
 from demo_app.verdict import Evidence, Moments, Verdict
@@ -65,11 +66,20 @@ class Stage:
     """The site, the load and the commands of one run."""
 
     def __init__(
-        self, folder: Path, *, app: str, seconds: float, patience: float, on_options: Sequence[str], console: Console
+        self,
+        folder: Path,
+        *,
+        framework: str,
+        app: str | None,
+        seconds: float,
+        patience: float,
+        on_options: Sequence[str],
+        console: Console,
     ) -> None:
         self.settings: Settings = serve.settings_in(folder)
         self.folder = folder
-        self.app = app
+        self.framework = framework
+        self.served = ["--framework", framework, *(["--app", app] if app is not None else [])]
         self.seconds = seconds
         self.patience = patience
         self.on_options = on_options
@@ -90,7 +100,10 @@ class Stage:
         """
         prepare(self.settings)
         with self.site() as url:
-            self.say(f"The site is at {url}, with {WORKERS} worker processes. {self.seconds:g} s of load begin.")
+            self.say(
+                f"The site is at {url}, on {self.framework} with {WORKERS} worker processes."
+                f" {self.seconds:g} s of load begin."
+            )
             with self.load(url) as (load, watched):
                 return self.acts(load, watched)
 
@@ -188,7 +201,7 @@ class Stage:
             process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "demo_app.serve", "--quiet", "--port", "0"),
-                    *("--data", str(self.folder), "--workers", str(WORKERS), "--app", self.app),
+                    *("--data", str(self.folder), "--workers", str(WORKERS), *self.served),
                 ],
                 env=self.environment,
                 cwd=serve.PROJECT,
@@ -346,7 +359,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m demo_app.demo", description=__doc__)
     parser.add_argument("--seconds", type=float, default=20.0, help="how long the load lasts")
     parser.add_argument("--patience", type=float, default=PATIENCE_SECONDS, help="how much longer on a slow machine")
-    parser.add_argument("--app", default=serve.DEFAULT_APP, metavar="MODULE:FACTORY")
+    parser.add_argument("--framework", choices=list(DRESSES), default=os.environ.get("FRAMEWORK") or "starlette")
+    parser.add_argument("--app", metavar="MODULE:FACTORY", help="another factory than the framework's own")
     parser.add_argument("--on-option", action="append", default=[], metavar="OPTION", help="one more for `on`")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave everything there to be looked at")
     options = parser.parse_args(arguments)
@@ -358,6 +372,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         stage = Stage(
             folder,
+            framework=options.framework,
             app=options.app,
             seconds=options.seconds,
             patience=options.patience,

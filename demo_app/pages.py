@@ -16,6 +16,14 @@ HERE: Final = Path(__file__).parent
 TEMPLATES: Final = HERE / "templates"
 STATIC: Final = HERE / "static"
 
+OPTIONS: Final[dict[str, Any]] = {
+    "autoescape": True,
+    "undefined": jinja2.StrictUndefined,
+    "trim_blocks": True,
+    "lstrip_blocks": True,
+}
+"""Escaping on, undefined names an error."""
+
 SCORES_HEADERS: Final = {"cache-control": "max-age=2"}
 NOT_SWITCHABLE: Final = {"read_only": False, "message": "", "since": None, "expected_end": None}
 """What templates are told of `readonly` where there is no switch: what an adapter says of a site that is writable."""
@@ -39,15 +47,18 @@ def initials(name: str) -> str:
     return "".join((letters[0], letters[-1]) if len(letters) > 1 else letters).upper() or "?"
 
 
-def environment() -> jinja2.Environment:
-    """Return the environment: escaping on, undefined names an error, the site's own names at hand."""
-    env = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+def environment(**options: Any) -> jinja2.Environment:
+    """Return an environment with the site's templates, for a framework that has none of its own.
+
+    Args:
+        options: More of Jinja's own; a framework that makes the environment may have some.
+    """
+    options = {"loader": jinja2.FileSystemLoader(TEMPLATES), **options, **OPTIONS}
+    return furnish(jinja2.Environment(**options))  # noqa: S701  OPTIONS turns escaping on
+
+
+def furnish(env: jinja2.Environment) -> jinja2.Environment:
+    """Put the site's own names at hand."""
     env.filters["ago"] = ago
     env.filters["initials"] = initials
     env.globals["site_name"] = story.SITE_NAME

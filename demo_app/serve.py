@@ -9,15 +9,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import uvicorn
-from uvicorn.supervisors import Multiprocess
-
 from demo_app import story
 from demo_app.data import make_folder, prepare
+from demo_app.dresses import DRESSES, Dress, dress_named
+from demo_app.servers import listening
 from demo_app.settings import Settings
 
 PROJECT = Path(__file__).resolve().parent.parent
-DEFAULT_APP = "demo_app.on_starlette.app:app"
 
 
 def secret_in(folder: Path) -> str:
@@ -36,16 +34,18 @@ def settings_in(folder: Path) -> Settings:
     return Settings.in_folder(folder, secret=secret_in(folder))
 
 
-def instructions(settings: Settings) -> str:
+def instructions(settings: Settings, dress: Dress) -> str:
     """Return what a second terminal types to operate this site."""
     names = " ".join(f"{name}='{value}'" for name, value in settings.as_env().items() if name != "SECRET")
     python = sys.executable
     control = Path(python).with_name("readonlyctl")
     ctl = control if control.exists() else f"{python} -m readonly"
+    own = f"  {python} {dress.command} status    # the framework's own command does the same\n" if dress.command else ""
     return (
         "In a second terminal:\n\n"
         f"  cd {PROJECT} && export {names}\n"
         f"  {ctl} status\n"
+        f"{own}"
         f'  {ctl} on --reason "trying it out" --for 10m --expect web=2\n'
         f"  {python} -m demo_app.replica    # readers move to a copy of the database\n"
         f"  {ctl} off\n"
@@ -59,30 +59,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=int(os.environ.get("PORT", "8000")), help="0: any free one")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--app", default=DEFAULT_APP, metavar="MODULE:FACTORY")
+    parser.add_argument("--framework", choices=list(DRESSES), default=os.environ.get("FRAMEWORK") or "starlette")
+    parser.add_argument("--app", metavar="MODULE:FACTORY", help="another factory than the framework's own")
     parser.add_argument("--quiet", action="store_true", help="print the address and nothing else")
     options = parser.parse_args(arguments)
 
+    dress = dress_named(options.framework)
     settings = settings_in(options.data)
     prepare(settings)
     # Worker processes are started afresh and read their settings from here.
     os.environ.update(settings.as_env())
     os.environ.setdefault("READONLY_ROLE", "web")
-    config = uvicorn.Config(
-        options.app,
-        factory=True,
-        host=options.host,
-        port=options.port,
-        workers=options.workers,
-        log_level="warning" if options.quiet else "info",
-        access_log=False,
-    )
-    socket = config.bind_socket()
-    port = socket.getsockname()[1]
-    print(f"{story.SITE_NAME} is at http://{options.host}:{port}", flush=True)
+    dress.prepare(settings)
+    listener = listening(options.host, options.port)
+    print(f"{story.SITE_NAME} is at http://{options.host}:{listener.getsockname()[1]}", flush=True)
     if not options.quiet:
-        print(instructions(settings), flush=True)
-    Multiprocess(config, sockets=[socket]).run()
+        print(instructions(settings, dress), flush=True)
+    dress.serve(options.app or dress.app, listener, workers=options.workers, quiet=options.quiet)
     return 0
 
 

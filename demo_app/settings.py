@@ -12,6 +12,9 @@ from urllib.parse import quote
 SITE = "touchline"
 """The name of the site in the store's URL: what `readonlyctl` shows on its first line."""
 
+DISCARD = ("page_view", "account.last_login_at")
+"""Writes that come along with a page: who has looked, and who has come back. While read-only they are dropped."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:

@@ -20,7 +20,8 @@ from starlette.templating import Jinja2Templates
 from demo_app import forms, pages
 from demo_app.on_starlette import accounts, api, news
 from demo_app.on_starlette.parts import trouble
-from demo_app.settings import Settings
+from demo_app.settings import DISCARD, Settings
+from demo_app.sqlite_setup import on_connect
 from demo_app.tokens import REMEMBER_COOKIE, Tokens
 from demo_app.trouble import Trouble
 from readonly import Policy, Switch
@@ -28,8 +29,6 @@ from readonly.databases.sqlalchemy import Database
 from readonly_starlette import ReadOnlyMiddleware, status_app, template_context
 
 COOKIE = "session"
-DISCARD = ("page_view", "account.last_login_at")
-"""Writes that come along with a page: who has looked, and who has come back. While read-only they are dropped."""
 
 
 # --- the site becomes switchable --------------------------------------------------------------------------------------
@@ -86,6 +85,11 @@ def app() -> Starlette:
     return create_app(Settings.from_env())
 
 
+def plain() -> Starlette:
+    """Return the site without `readonly`, as the environment describes it."""
+    return plain_app(Settings.from_env())
+
+
 # --- an ordinary site -------------------------------------------------------------------------------------------------
 
 
@@ -95,16 +99,8 @@ def engine(settings: Settings, *, copy: bool = False) -> AsyncEngine:
         return create_async_engine(make_url(settings.server).set(drivername="postgresql+psycopg"))
     path = settings.replica if copy else settings.database
     created = create_async_engine(f"sqlite+aiosqlite:///{path}", pool_size=8, max_overflow=8)
-    event.listen(created.sync_engine, "connect", prepare)
+    event.listen(created.sync_engine, "connect", on_connect)
     return created
-
-
-def prepare(connection: Any, _record: Any) -> None:
-    """Set up a connection to an SQLite file: readers go on while somebody writes, and a writer waits for its turn."""
-    cursor = connection.cursor()
-    for setting in ("journal_mode=WAL", "busy_timeout=10000", "synchronous=NORMAL", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {setting}")
-    cursor.close()
 
 
 def assemble(

@@ -1,0 +1,1 @@
+"""The site on Flask, with Flask-SQLAlchemy and Flask-Login; `app` is where `readonly` comes in."""
