@@ -13,7 +13,7 @@ export PIP_ROOT_USER_ACTION = ignore
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install format lint test pytest bench faults model wheel-test demo serve clean
+.PHONY: help install format lint test pytest bench faults model torture wheel-test demo serve clean
 
 help:
 	@echo "make test        lint, types, import contracts, all tests with coverage, benchmarks, the built wheel"
@@ -23,6 +23,7 @@ help:
 	@echo "make bench       the tables of costs                 make wheel-test   the built wheel alone"
 	@echo "make faults      servers and processes are killed, stopped and cut off for ten minutes, and a checker reads"
 	@echo "make model       every reachable state of the protocol's model"
+	@echo "make torture     writers of every kind against every kind of fence, fifty rounds each, judged by the server's log"
 	@echo "make clean       remove the environment, builds and caches"
 
 # A wish for another interpreter is looked at on every run; without one, only a changed pyproject.toml installs again.
@@ -75,6 +76,9 @@ faults: install
 
 model: install
 	$(PY) -m tests.model
+
+torture: install
+	$(PY) -m tests.torture --rounds $(or $(ROUNDS),50)
 
 # A part of `make test` as well: builds the wheel, installs it beside no framework at all, runs what can run there.
 wheel-test: install

@@ -1,0 +1,203 @@
+"""One process of writers: `python writers.py`, told on its first line what to do, and ended by closing its input.
+
+Each writer inserts numbered rows in a style of its own, for as long as it is let, and goes on after every error. What
+the server acknowledged is printed at the end, as JSON: whatever is in there must be in the table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+import threading
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+# A refused writer does not spin: eight that do would starve the server they are to torture.
+REFUSED_SECONDS = 0.002
+SLOW_SECONDS = 0.15
+# Between a snapshot and the write that goes by it.
+SNAPSHOT_SECONDS = 0.02
+TABLES = ("torture_1", "torture_2", "torture_3")
+
+
+class Acknowledged:
+    """What the server said it committed: [writer, number] each."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, int]] = []
+        self.refused: dict[str, int] = {}
+
+    def refusal(self, error: BaseException) -> None:
+        """Count an error by its code."""
+        code = getattr(error, "sqlstate", None)
+        if code is None:
+            # PyMySQL has a number; a connection that was cut has no code at all.
+            first = error.args[0] if error.args else None
+            code = str(first) if isinstance(first, int) else "08006"
+        self.refused[code] = self.refused.get(code, 0) + 1
+
+
+def psycopg_writer(url: str, style: str, writer: int, stop: threading.Event, said: Acknowledged) -> None:
+    """Write through psycopg, over one pooled connection or, in the style `churn`, one each time."""
+    import psycopg
+
+    numbers = count(1)
+    chance = random.Random(writer)
+    connection: Any = None
+    while not stop.is_set():
+        try:
+            if connection is None or connection.closed or style == "churn":
+                if connection is not None:
+                    connection.close()
+                connection = psycopg.connect(url, autocommit=style in {"autocommit", "churn", "set_role", "procedure"})
+                if style == "rw":
+                    connection.read_only = False
+                if style in {"repeatable read", "serializable"}:
+                    connection.isolation_level = psycopg.IsolationLevel[style.upper().replace(" ", "_")]
+            _psycopg_write(connection, style, writer, numbers, chance, stop, said)
+        except psycopg.Error as error:
+            said.refusal(error)
+            try:
+                if connection is not None and not connection.closed:
+                    connection.rollback()
+            except psycopg.Error:  # ended by the server between the two
+                connection = None
+            stop.wait(REFUSED_SECONDS)
+    if connection is not None:
+        connection.close()
+
+
+def _psycopg_write(
+    connection: Any, style: str, writer: int, numbers: Any, chance: random.Random, stop: threading.Event,
+    said: Acknowledged,
+) -> None:  # fmt: skip
+    row = (writer, next(numbers))
+    rows = [row]
+    insert = f"INSERT INTO {chance.choice(TABLES)} (writer, number) VALUES (%s, %s)"
+    if style == "procedure":
+        rows = [row, (writer, next(numbers))]
+        # It commits after each row, inside one statement of the client's.
+        connection.execute("CALL torture_procedure(%s, %s, %s)", [writer, rows[0][1], rows[1][1]])
+    elif style == "set_role":
+        connection.execute("SET ROLE app_rw")
+        connection.execute(insert, row)
+    elif style == "view":
+        connection.execute("INSERT INTO torture_view (writer, number) VALUES (%s, %s)", row)
+    elif style == "several":
+        rows = []
+        for table in chance.sample(TABLES, len(TABLES)):
+            rows.append((writer, next(numbers)))
+            connection.execute(f"INSERT INTO {table} (writer, number) VALUES (%s, %s)", rows[-1])
+    elif style in {"repeatable read", "serializable"}:
+        connection.execute("SELECT count(*) FROM torture_1 WHERE writer = 0")
+        stop.wait(SNAPSHOT_SECONDS)
+        connection.execute(insert, row)
+    else:
+        connection.execute(insert, row)
+    if style == "slow":
+        stop.wait(SLOW_SECONDS)
+    connection.commit()
+    said.rows += rows
+
+
+async def asyncpg_writer(url: str, style: str, writer: int, stop: threading.Event, said: Acknowledged) -> None:
+    """Write through asyncpg."""
+    import asyncpg
+
+    numbers = count(1)
+    chance = random.Random(writer)
+    connection: Any = None
+    while not stop.is_set():
+        try:
+            if connection is None or connection.is_closed():
+                connection = await asyncpg.connect(url)
+            row = (writer, next(numbers))
+            insert = f"INSERT INTO {chance.choice(TABLES)} (writer, number) VALUES ($1, $2)"
+            if style == "autocommit":
+                await connection.execute(insert, *row)
+            else:
+                isolation = style if style in {"repeatable_read", "serializable"} else "read_committed"
+                async with connection.transaction(isolation=isolation, readonly=False):
+                    if isolation != "read_committed":
+                        await connection.fetchval("SELECT count(*) FROM torture_1 WHERE writer = 0")
+                    await connection.execute(insert, *row)
+            said.rows.append(row)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            said.refusal(error)
+            await asyncio.sleep(REFUSED_SECONDS)
+    if connection is not None:
+        await connection.close()
+
+
+def pymysql_writer(url: str, style: str, writer: int, stop: threading.Event, said: Acknowledged) -> None:
+    """Write through PyMySQL."""
+    from urllib.parse import urlsplit
+
+    import pymysql
+
+    where = urlsplit(url)
+    numbers = count(1)
+    chance = random.Random(writer)
+    connection: Any = None
+    while not stop.is_set():
+        try:
+            if connection is None or not connection.open or style == "churn":
+                if connection is not None and connection.open:
+                    connection.close()
+                connection = pymysql.connect(
+                    host=where.hostname, port=where.port or 3306, user=where.username or "",
+                    password=where.password or "", database=where.path[1:], autocommit=style in {"autocommit", "churn"},
+                )  # fmt: skip
+            row = (writer, next(numbers))
+            with connection.cursor() as cursor:
+                if style == "rw":
+                    cursor.execute("START TRANSACTION READ WRITE")
+                cursor.execute(f"INSERT INTO {chance.choice(TABLES)} (writer, number) VALUES (%s, %s)", row)
+                if style == "slow":
+                    stop.wait(SLOW_SECONDS)
+                connection.commit()
+            said.rows.append(row)
+        except (pymysql.Error, OSError) as error:
+            said.refusal(error)
+            try:
+                if connection is not None and connection.open:
+                    connection.rollback()
+            except (pymysql.Error, OSError):
+                connection = None
+            stop.wait(REFUSED_SECONDS)
+    if connection is not None and connection.open:
+        connection.close()
+
+
+def main() -> None:
+    """Run the writers that the first line names until the input ends, then print what was acknowledged."""
+    told = json.loads(sys.stdin.readline())
+    stop, said = threading.Event(), Acknowledged()
+    kinds: dict[str, Callable[..., Any]] = {"psycopg": psycopg_writer, "pymysql": pymysql_writer}
+
+    async def together(some: list[list[Any]]) -> None:
+        await asyncio.gather(*(asyncpg_writer(told["url"], style, writer, stop, said) for _, style, writer in some))
+
+    threads = [
+        threading.Thread(target=kinds[kind], args=(told["url"], style, writer, stop, said))
+        for kind, style, writer in told["writers"]
+        if kind in kinds
+    ]
+    coroutines = [entry for entry in told["writers"] if entry[0] == "asyncpg"]
+    if coroutines:
+        threads.append(threading.Thread(target=lambda: asyncio.run(together(coroutines))))
+    for thread in threads:
+        thread.start()
+    print("started", flush=True)
+    sys.stdin.read()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    print(json.dumps({"rows": said.rows, "refused": said.refused}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
