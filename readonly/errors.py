@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 
 class Error(Exception):
@@ -33,6 +33,14 @@ class ReadOnlyError(Error):
         self.expected_end = expected_end
         self.database = database
         self.table = table
+
+    @property
+    def extensions(self) -> dict[str, object]:
+        """What GraphQL servers put beside the message when a resolver raises this."""
+        found: dict[str, object] = {"code": "READ_ONLY"}
+        if self.expected_end is not None:
+            found["expected_end"] = f"{self.expected_end.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        return found
 
 
 class ConfigurationError(Error, ValueError):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from .answers import Answering
 from .policy import Policy, Role
 from .record import Mode
 from .rules import (
@@ -117,6 +118,11 @@ class Gate:
         self._with_body = tuple(
             (rule, role in _UNSAFE_ONLY) for role in _ROLES for rule in policy.rules(role) if rule.needs_body
         )
+        self._answering = tuple(
+            (rule, unsafe_only, rule.when)
+            for rule, unsafe_only in self._with_body
+            if isinstance(rule, PathRule) and isinstance(rule.when, Answering)
+        )
         self._names = any(isinstance(rule, PathRule) and rule.route is not None for rule in everything)
         self._cacheable = not self._names and all(
             isinstance(rule, PathRule) and rule.when is None for rule in everything
@@ -141,6 +147,13 @@ class Gate:
             rule.concerns(facts, unsafe_only=unsafe_only) if isinstance(rule, PathRule) else True
             for rule, unsafe_only in self._with_body
         )
+
+    def answering(self, facts: Facts) -> Answering | None:
+        """Return what words a refusal of this request, if some rule for its path and method knows better than we do."""
+        for rule, unsafe_only, when in self._answering:
+            if rule.concerns(facts, unsafe_only=unsafe_only):
+                return when
+        return None
 
     def classify(self, facts: Facts) -> Act:
         """Return what a request is. Any thread; the same facts always have the same answer."""

@@ -204,7 +204,8 @@ class Handling(Generic[T]):
         verdict = judged.verdict
         self.switch.tally.refused(self.route(verdict.act, facts), verdict.act.kind if _is_refused(verdict) else "ended")
         operator = bool(judged.state.unknown_because) and is_local(client, facts)
-        answer = self.rejection(verdict, facts, judged.state, now=judged.now, operator=operator)
+        answering = self.gate.answering(facts)
+        answer = self.rejection(verdict, facts, judged.state, now=judged.now, operator=operator, answering=answering)
         if judged.taken.expire:
             headers = self.sessions.answer(answer.headers, judged.taken, judged.now, secure=secure)
             return Answer(answer.status, headers, answer.body)
@@ -215,7 +216,7 @@ class Handling(Generic[T]):
         # By the state of now: it was the reason; if it is over already, the one that the request was judged by.
         state = self.view.state if self.view.state.read_only else judged.state
         verdict = Verdict(Outcome.READ_ONLY, judged.verdict.act)
-        return self.rejection(verdict, facts, state, now=datetime.now(UTC))
+        return self.rejection(verdict, facts, state, now=datetime.now(UTC), answering=self.gate.answering(facts))
 
     def count_escape(self, work: Work, refusal: ReadOnlyError) -> None:
         """Count a guard's refusal: a rule that is missing, or a request that came before the switch."""

@@ -13,6 +13,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from .answers import Answering, Refusal, Worded
 from .gate import ActKind, Outcome, Verdict
 from .pages import CONTENT_SECURITY_POLICY, ENGLISH, Catalog, Page, Refused, render
 from .policy import RETRY_AFTER_SECONDS
@@ -37,7 +38,7 @@ class Answer(NamedTuple):
     """A complete response.
 
     Attributes:
-        status: 503 or 403.
+        status: 503 or 403; or what an endpoint's own protocol wants.
         headers: Name and value pairs, ASCII; Content-Length is the length of the body that a GET would get.
         body: Empty for HEAD and gRPC.
     """
@@ -229,7 +230,14 @@ class Rejection:
         self._kept: tuple[State | None, dict[tuple[object, ...], tuple[bytes, HeaderList]]] = (None, {})
 
     def __call__(
-        self, verdict: Verdict, facts: Facts, state: State, *, now: datetime, operator: bool = False
+        self,
+        verdict: Verdict,
+        facts: Facts,
+        state: State,
+        *,
+        now: datetime,
+        operator: bool = False,
+        answering: Answering | None = None,
     ) -> Answer:
         """Return the answer to a request that did not pass.
 
@@ -239,22 +247,33 @@ class Rejection:
             state: The state that it was decided by.
             now: Current time by the store's clock, timezone-aware.
             operator: Whoever asks may see why the state is unknown, and what to type (a local address, say).
+            answering: Words it, if the endpoint has clients of its own.
         """
         ended = verdict.outcome is Outcome.SESSION_ENDED
         status = 403 if ended else 503
-        form = negotiate(facts)
         retry_after = None
         if not ended:
             retry_after = retry_after_seconds(
                 state.expected_end, now=now, default_seconds=self._default_seconds, jitter=self._jitter()
             )
+        language, catalog = ("en", ENGLISH) if self._languages is None else self._languages(facts)
+        if answering is not None:
+            end = rfc3339(state.expected_end) if state.expected_end is not None else None
+            refusal = Refusal(status, str(verdict.outcome), _detail(verdict, state, catalog), end, retry_after)
+            worded = _worded(answering, facts, refusal)
+            if worded is not None:
+                headers = [("Content-Type", worded.content_type), *self._common(worded.body, state, language)]
+                if retry_after is not None:
+                    headers.append(("Retry-After", str(retry_after)))
+                headers += cors_headers(facts.headers.get("origin"))
+                return Answer(worded.status, headers, b"" if facts.method == "HEAD" else worded.body)
+        form = negotiate(facts)
         login = verdict.act.kind is ActKind.LOGIN
         kept_for, kept = self._kept
         if kept_for is not state:
             kept = {}
             self._kept = (state, kept)
         operator = operator and bool(state.unknown_because)
-        language, catalog = ("en", ENGLISH) if self._languages is None else self._languages(facts)
         key: tuple[object, ...]
         if form is Format.PAGE:
             key = (language, ended, login, operator, now.timestamp() // 60)
@@ -301,13 +320,15 @@ class Rejection:
         else:
             minute = now.replace(second=0, microsecond=0)
             body, headers = self._render(verdict, state, minute, operator, language, catalog)
-        headers += [("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
+        return body, headers + self._common(body, state, language)
+
+    def _common(self, body: bytes, state: State, language: str) -> HeaderList:
+        headers = [("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
         if self._languages is None:
             headers.append(("Vary", "Accept, Origin"))
         else:
             headers += [("Vary", "Accept, Accept-Language, Origin"), ("Content-Language", language)]
-        headers += state_headers(state)
-        return body, headers
+        return headers + state_headers(state)
 
     def _render(
         self, verdict: Verdict, state: State, minute: datetime, operator: bool, language: str, catalog: Catalog
@@ -342,6 +363,14 @@ class Rejection:
         except (IndexError, KeyError, ValueError):
             logger.exception("the page's translation to %r failed; it is shown in English instead", language)
             return render(refused), headers
+
+
+def _worded(answering: Answering, facts: Facts, refusal: Refusal) -> Worded | None:
+    try:
+        return answering.answer(facts, refusal)
+    except Exception:
+        logger.exception("readonly: %r failed to word a refusal; problem details are sent instead", answering)
+        return None
 
 
 # Each wait that jitter can lead to, in each form, and some minutes of pages.

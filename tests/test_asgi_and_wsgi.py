@@ -14,7 +14,7 @@ from itsdangerous import TimestampSigner
 
 from readonly.context import Work
 from readonly.policy import Policy, SessionCookie
-from readonly.rules import Endpoint, Facts, rule
+from readonly.rules import BODY_LIMIT_BYTES, Endpoint, Facts, rule
 from support.apps import SITES, Behaviour, Broken, HandSwitch, Reply, Request, Site, innermost
 
 HTML = ("Accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8")
@@ -185,6 +185,19 @@ def test_a_large_body_is_streamed_to_the_application(make: Callable[..., Site]) 
             reply = site.ask(Request("POST", path, body=body, chunked=chunked))
             assert reply.status == 200
             assert reply.seen[0].body == body
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_so_much_of_a_body_is_shown_and_no_more(make: Callable[..., Site], chunked: bool) -> None:
+    """64 KiB: one byte more is a write, which while writable reaches the application whole."""
+    site = make()
+    for size, status in ((BODY_LIMIT_BYTES, 200), (BODY_LIMIT_BYTES + 1, 503)):
+        body = b"{" + (size - 1) * b"x"
+        site.switch.read_only()
+        assert site.ask(Request("POST", "/graphql", body=body, chunked=chunked)).status == status
+        site.switch.writable()
+        seen = site.ask(Request("POST", "/graphql", body=body, chunked=chunked)).seen[0]
+        assert (seen.body == body, seen.in_flight) == (True, int(status == 503))
 
 
 def test_a_head_of_a_refused_request_has_no_body(make: Callable[..., Site]) -> None:

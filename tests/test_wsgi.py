@@ -317,6 +317,24 @@ def test_a_predicate_reads_no_further_than_the_body() -> None:
     assert shown[1:] == [b""]
 
 
+def test_a_body_that_was_cut_off_is_not_vouched_for() -> None:
+    """The client has left in the middle of it, or the server hands out none of it."""
+    site = WsgiSite(HandSwitch(), Policy(reads=[rule("POST /q", when=lambda facts: True)]))
+    site.switch.read_only()
+    for length, status in (("5", 200), ("500", 503)):
+        environ = wsgi_environ(Request("POST", "/q", body=b"query"))
+        environ["CONTENT_LENGTH"] = length
+        response = Response()
+        list(site.unchecked(environ, cast(Any, response)))
+        assert response.status == status
+    for body, status in ((b"query", 200), (b"", 503)):
+        environ = wsgi_environ(Request("POST", "/q", body=body, chunked=True))
+        del environ["wsgi.input_terminated"]
+        response = Response()
+        list(site.unchecked(environ, cast(Any, response)))
+        assert response.status == status
+
+
 def test_lines_of_a_body_that_was_shown_to_a_predicate() -> None:
     """The stream that the application gets is a whole one."""
     lines: list[bytes] = []

@@ -131,7 +131,10 @@ def peeked_environ(facts: Facts, environ: Environ) -> Environ:
     elif not (environ.get("wsgi.input_terminated") or environ.get("HTTP_TRANSFER_ENCODING")):
         facts.body = b""
         return environ
-    return {**environ, "wsgi.input": peeked(facts, stream, length=length)}
+    replayed = peeked(facts, stream, length=length)
+    if length is None and not environ.get("wsgi.input_terminated") and not facts.body:
+        facts.body_complete = False  # chunked, for a server (uWSGI) that hands such a body out in a way of its own
+    return {**environ, "wsgi.input": replayed}
 
 
 def peeked(facts: Facts, stream: Any, *, length: int | None = None) -> io.BufferedReader:
