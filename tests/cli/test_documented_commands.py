@@ -68,6 +68,8 @@ def test_the_page_shows_what_the_commands_print(tmp_path: Path) -> None:
     old = made(tmp_path / "shop.db", initialised=False)
     page = PAGE.read_text()
     with Member(old.url, "web") as first, Member(old.url, "web") as second:
+        first.starts()
+        second.starts()
         told = "\n".join(_typed(old, [first, second], page)) + "\n"
     old.store.close()
     if os.environ.get("READONLY_TEST_REWRITE"):

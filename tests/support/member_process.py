@@ -1,17 +1,28 @@
 """A process of a site, for tests: it follows the store, and writes when it is told to on its standard input.
 
-Usage: python member_process.py URL ROLE. Commands, one a line: begin, end. Each is answered by one line.
+Usage: python member_process.py URL ROLE [SETTINGS], where SETTINGS are a switch's own, as JSON, and `database`, the URL
+of one that it guards. Commands, one a line: begin, end. Each is answered by one line.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from contextlib import ExitStack
 
 from readonly import ReadOnlyError, Switch
 
-switch = Switch.from_url(sys.argv[1], interval=0.2, role=sys.argv[2])
+settings = {"interval": 0.2, "role": sys.argv[2]} | json.loads("".join(sys.argv[3:4]) or "{}")
+guarded = settings.pop("database", None)
+# The site's own store, never made here.
+switch = Switch.from_url(sys.argv[1], **settings)
+if guarded:
+    from sqlalchemy import create_engine
+
+    from readonly.databases.sqlalchemy import Database
+
+    Database(create_engine(guarded), switch)
 switch.start()
 print(f"started {os.getpid()} {switch.state.mode}", flush=True)
 writes = ExitStack()

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -47,18 +47,30 @@ class Past(SystemClock):
 
 
 class Member:
-    """One process of the site. Use as a context manager."""
+    """One process of the site. Use as a context manager.
 
-    def __init__(self, url: str, role: str = "web") -> None:
+    Args:
+        url: The store's URL.
+        role: Its role.
+        environment: Added to ours.
+        settings: A switch's own, and `database`, the URL of one that it guards.
+    """
+
+    def __init__(
+        self, url: str, role: str = "web", *, environment: Mapping[str, str] | None = None, **settings: Any
+    ) -> None:
         self.role = role
         self.process = subprocess.Popen(
-            [sys.executable, MEMBER, url, role],
+            [sys.executable, MEMBER, url, role, json.dumps(settings)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=children.without_ours(os.environ),
+            env=children.without_ours(os.environ) | dict(environment or {}),
         )
-        self.started = self._answer()
+
+    def starts(self) -> None:
+        """Wait until it has started; what it answers next is an answer to something that it was told."""
+        assert self._answer().startswith("started ")
 
     @property
     def name(self) -> str:
@@ -285,6 +297,8 @@ def members(shop: Shop, roles: Sequence[str] = ("web",)) -> Iterator[list[Member
     """Have processes of the site run, and report."""
     with contextlib.ExitStack() as stack:
         started = [stack.enter_context(Member(shop.url, role)) for role in roles]
+        for member in started:
+            member.starts()
         shop.reports(len(roles))
         yield started
 
