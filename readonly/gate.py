@@ -6,7 +6,7 @@ looked at; `decide` says what becomes of it, with the state. The order of the qu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -118,11 +118,7 @@ class Gate:
         self._with_body = tuple(
             (rule, role in _UNSAFE_ONLY) for role in _ROLES for rule in policy.rules(role) if rule.needs_body
         )
-        self._answering = tuple(
-            (rule, unsafe_only, rule.when)
-            for rule, unsafe_only in self._with_body
-            if isinstance(rule, PathRule) and isinstance(rule.when, Answering)
-        )
+        self._answering = tuple(_answering(self._with_body))
         self._names = any(isinstance(rule, PathRule) and rule.route is not None for rule in everything)
         self._cacheable = not self._names and all(
             isinstance(rule, PathRule) and rule.when is None for rule in everything
@@ -228,6 +224,15 @@ class Gate:
 _ROLES: Final[tuple[Role, ...]] = ("exempt", "login", "logout", "reads", "writes")
 _UNSAFE_ONLY: Final = frozenset({"login", "logout", "reads"})
 _REFUSING: Final = frozenset({"login", "writes"})
+
+
+def _answering(rules: Iterable[tuple[Rule, bool]]) -> Iterator[tuple[PathRule, bool, Answering]]:
+    for rule, unsafe_only in rules:
+        if isinstance(rule, PathRule):
+            when: object = rule.when
+            if isinstance(when, Answering):
+                yield rule, unsafe_only, when
+
 
 Matcher = tuple[str, Callable[[Facts], bool]]
 
