@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from . import history
 from .errors import ConfigurationError, LostRace, NoRecord, NotYours, UnreadableRecord
 from .hostfile import state_folder
 from .members import host_name
-from .record import FENCE, LOCAL, OPERATOR, SESSIONS, WINDOW, Cause, Record, dump, load, new_cause_id
+from .record import FENCE, LOCAL, OPERATOR, SESSIONS, WINDOW, Cause, FenceMark, Record, dump, load, new_cause_id
 from .stores import Census, Reading, Store, redacted
 from .transitions import adds, contradicts, first_record, join, with_cause, without_causes
 
@@ -361,6 +362,35 @@ def _chosen(record: Record, operator: Operator, *, cause: str | None, every: boo
             causes=[c.id for c in record.causes],
         )
     return mine
+
+
+def set_fence(store: Store, operator: Operator, mark: FenceMark) -> Change:
+    """Set the cause of a fence, or say more of the one that stands; before the first step and after the last.
+
+    Set first: whoever dies in the middle leaves a closed site that says why, and not an open one that meets errors.
+    """
+    mine = f"{FENCE}:{mark.name}:{secrets.token_hex(2)}"
+
+    def make(record: Record | None, at: datetime) -> tuple[Record | None, Sequence[str]]:
+        standing = fence_of(record, mark.name)
+        if standing is None:
+            cause = Cause(
+                id=mine, kind=FENCE, by=operator.name, since=at.astimezone(UTC), host=operator.host, fence=mark,
+                sessions="keep",
+            )  # fmt: skip
+        elif standing.fence == mark or not mark.level:
+            return None, [standing.id]
+        else:
+            cause = replace(standing, fence=mark)
+        return with_cause(record, cause, site=store.site, at=at, by=operator.name), [cause.id]
+
+    return _replace(store, make, closes=None, operator=operator, what="fence")
+
+
+def fence_of(record: Record | None, name: str) -> Cause | None:
+    """Return the standing cause of the fence of that name, or None."""
+    causes = record.causes if record is not None else ()
+    return next((c for c in causes if c.kind == FENCE and c.fence is not None and c.fence.name == name), None)
 
 
 def lift_exactly(store: Store, operator: Operator, cause_id: str) -> Change:

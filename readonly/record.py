@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -38,6 +38,25 @@ class Mode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class FenceMark:
+    """Where a fence stands: all that the record holds of it; what was taken away is kept at that very server.
+
+    Attributes:
+        name: Its name in the operator's configuration.
+        server: Host, port and database, for people.
+        system: The identity of the server; positions of two can't be compared.
+        position: The position in its log behind which no earlier write is; "" while it is being raised.
+        level: What it is worth; "" while it is being raised.
+    """
+
+    name: str
+    server: str = ""
+    system: str = ""
+    position: str = ""
+    level: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Cause:
     """One reason to be read-only.
 
@@ -53,6 +72,7 @@ class Cause:
         host: The machine it was typed on.
         epoch: The epoch at which it was added.
         revision: Rises when its owner changes it; a join takes the higher one.
+        fence: For a `fence`, where it stands.
         extra: Fields of newer versions, kept.
     """
 
@@ -67,6 +87,7 @@ class Cause:
     host: str = ""
     epoch: int = 0
     revision: int = 1
+    fence: FenceMark | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -254,6 +275,7 @@ def _cause_out(cause: Cause) -> dict[str, Any]:
         "host": cause.host,
         "epoch": cause.epoch,
         "revision": cause.revision,
+        **({} if cause.fence is None else {"fence": asdict(cause.fence)}),
     }
 
 
@@ -286,7 +308,7 @@ def _window_out(window: Window) -> dict[str, Any]:
 
 
 _ANY = datetime.min.replace(tzinfo=UTC)
-_CAUSE_FIELDS = frozenset(_cause_out(Cause("", "", "", _ANY)))
+_CAUSE_FIELDS = frozenset(_cause_out(Cause("", "", "", _ANY, fence=FenceMark(""))))
 _LIFT_FIELDS = frozenset(_lift_out(Lift("", _ANY, "")))
 _WINDOW_FIELDS = frozenset(_window_out(Window("", _ANY, _ANY, "")))
 _RECORD_FIELDS = frozenset(
@@ -361,6 +383,7 @@ def _load_v1(document: dict[str, Any]) -> Record:
             host=_text(item.get("host", "")),
             epoch=_number(item.get("epoch", 0)),
             revision=_number(item.get("revision", 1)),
+            fence=_fence(item.get("fence")),
             extra=_rest(item, _CAUSE_FIELDS),
         )
         for item in _list(document["causes"])
@@ -433,6 +456,13 @@ def _sessions(value: Any) -> str | None:
     if value is not None and value not in SESSIONS:
         raise ValueError(f"sessions={value!r} is none of {', '.join(SESSIONS)}")
     return None if value is None else _text(value)
+
+
+def _fence(value: Any) -> FenceMark | None:
+    if value is None:
+        return None
+    # A newer version may say more of it; what it says more is lost to nobody, since it stands at the server.
+    return FenceMark(**{name: _text(value.get(name, "")) for name in FenceMark.__dataclass_fields__})
 
 
 def _number(value: Any) -> int:

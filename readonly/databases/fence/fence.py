@@ -19,9 +19,11 @@ class Fence(ABC):
 
     Attributes:
         name: Its name in the configuration.
+        stands: False where nothing stays at the database once `put_up` has returned.
     """
 
     name: str
+    stands = True
 
     @classmethod
     def from_url(

@@ -51,6 +51,8 @@ class SQLiteFence(Fence):
         ConfigurationError: The path is not absolute.
     """
 
+    stands = False
+
     def __init__(self, url: str, *, name: str = "main") -> None:
         path = unquote(urlsplit(url).path)
         # sqlite:////abs is "//abs" here; sqlite:///rel is "/rel", which would be taken for another file.

@@ -1,0 +1,253 @@
+"""The fences of a site: raised after the members were confirmed, lifted before the gate opens, and said in the record.
+
+A fence is held at its database by the causes that want it (design rule 13), and stands in the record as one cause of
+its own, so that the site can't open while its database refuses. The record is told first and last; whoever dies in
+between leaves a closed site that says why.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from . import changes
+from .changes import Operator
+from .databases.fence import (
+    Fence,
+    Fenced,
+    FenceError,
+    FenceRefused,
+    FenceUnreachable,
+    Holdup,
+    Level,
+    Lifted,
+    Pass,
+    StillWriting,
+    Strategy,
+)
+from .record import FENCE, Cause, FenceMark, Record
+from .stores import Store
+
+# Told which fence waits for which transactions, when that changes.
+Waiting = Callable[[str, Sequence[Holdup]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """What raising the fences reached.
+
+    Attributes:
+        fenced: Those that stand with no earlier writer left.
+        problems: What keeps each of the others from it, one sentence each.
+    """
+
+    fenced: tuple[Fenced, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def level(self) -> Level:
+        """The weakest level of all: a site is as safe as its least safe database. `app only` without a fence."""
+        order = (Level.APP_ONLY, Level.COOPERATIVE, Level.HARD)
+        if self.problems or not self.fenced:
+            return Level.APP_ONLY
+        return min((fenced.level for fenced in self.fenced), key=order.index)
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """What lifting the fences reached.
+
+    Attributes:
+        lifted: What each fence's database said.
+        standing: Why fences still stand, so that the site can't open, one sentence each.
+        said: What is worth saying of those that are down: what could not be given back.
+    """
+
+    lifted: tuple[Lifted, ...] = ()
+    standing: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
+
+
+class Fences:
+    """All fences of a site that this machine can reach. Not thread-safe.
+
+    Args:
+        store: Where the record is.
+        fences: As configured on this machine; names are unique.
+        operator: Who raises and lifts.
+    """
+
+    def __init__(self, store: Store, fences: Sequence[Fence], operator: Operator) -> None:
+        self.store = store
+        self.fences = tuple(fences)
+        self.operator = operator
+
+    def __bool__(self) -> bool:
+        """Tell whether this machine knows any."""
+        return bool(self.fences)
+
+    def put_up(
+        self,
+        holder: str,
+        *,
+        timeout: float,
+        end_after: float | None = None,
+        run: Pass | None = None,
+        waiting: Waiting | None = None,
+        only: Iterable[str] = (),
+    ) -> Raised:
+        """Raise every fence for a cause of the record; what can't be raised is a problem and stops none of the others.
+
+        Args:
+            holder: The cause that holds them from now on.
+            timeout: Seconds for all of them together.
+            end_after: Seconds after which transactions that began before are ended; None: never.
+            run: Whose sessions fences of triggers let through.
+            waiting: Told whom is waited for.
+            only: The names of those to raise; empty: all.
+
+        Raises:
+            StoreUnreachable: The store did not answer, so the record does not say what stands.
+        """
+        deadline = time.monotonic() + timeout
+        ending = None if end_after is None else time.monotonic() + end_after
+        names = set(only)
+        fenced: list[Fenced] = []
+        problems: list[str] = []
+        for fence in self.fences:
+            if names and fence.name not in names:
+                continue
+            if fence.stands:
+                changes.set_fence(self.store, self.operator, FenceMark(fence.name))
+            now = time.monotonic()
+            try:
+                up = fence.put_up(
+                    site=self.store.site, cause=holder, by=self.operator.name, timeout=max(0.0, deadline - now),
+                    end_after=None if ending is None else max(0.0, ending - now), run=run,
+                    waiting=None if waiting is None else _named(fence.name, waiting),
+                )  # fmt: skip
+            except FenceRefused as error:
+                self._withdraw(fence)
+                problems.append(str(error))
+            except FenceError as error:
+                problems.append(str(error))
+            else:
+                self._say(up)
+                fenced.append(up)
+        return Raised(tuple(fenced), tuple(problems))
+
+    def look_again(self, *, timeout: float, waiting: Waiting | None = None) -> Raised:
+        """Look at every fence that stands again, and fence what was made, swapped or granted since."""
+        deadline = time.monotonic() + timeout
+        fenced: list[Fenced] = []
+        problems: list[str] = []
+        for fence in self.fences:
+            try:
+                again = fence.look_again(
+                    site=self.store.site, timeout=max(0.0, deadline - time.monotonic()),
+                    waiting=None if waiting is None else _named(fence.name, waiting),
+                )  # fmt: skip
+            except FenceError as error:
+                problems.append(str(error))
+            else:
+                self._say(again)
+                fenced.append(again)
+        return Raised(tuple(fenced), tuple(problems))
+
+    def lift(self, holders: Iterable[str], *, record: Record | None, only: Iterable[str] = ()) -> Lowered:
+        """Let go of every fence for these causes; a fence that nobody holds any more comes down, and its cause ends.
+
+        Holders whose cause no longer stands in the record let go as well: their command did not come that far.
+
+        Args:
+            holders: The causes that let go.
+            record: What stands, so that a fence that this machine does not know is named.
+            only: The names of those to lift; empty: all.
+
+        Raises:
+            StoreUnreachable: The store did not answer; the databases were asked first.
+        """
+        names = set(only)
+        going = set(holders)
+        staying = {cause.id for cause in record.causes} - going if record is not None else set()
+        lifted: list[Lifted] = []
+        standing: list[str] = []
+        said: list[str] = []
+        for fence in reversed(self.fences):
+            if names and fence.name not in names:
+                continue
+            try:
+                down = self._let_go(fence, going, staying)
+            except FenceError as error:
+                standing.append(f"{error}. The fence {fence.name} stands, so the site stays closed")
+                continue
+            lifted.append(down)
+            if down.down:
+                cause = changes.fence_of(record, fence.name)
+                if cause is not None:
+                    changes.lift_exactly(self.store, self.operator, cause.id)
+                said += [f"{fence.name}: {sentence}" for sentence in down.lost]
+            else:
+                held = ", ".join(f"{holder.by} ({holder.cause})" for holder in down.held_by)
+                standing.append(f"the fence {fence.name} is still held by {held}")
+        known = {fence.name for fence in self.fences}
+        for cause in standing_fences(record):
+            if cause.fence is not None and cause.fence.name not in known and not names:
+                standing.append(
+                    f"the fence {cause.fence.name} at {cause.fence.server or 'an unknown server'} stands, and nothing "
+                    f"on this machine says how to reach it: where readonly.toml has [fence.{cause.fence.name}], type "
+                    f"`readonlyctl off` (it was raised by {cause.by} on {cause.host})"
+                )
+        return Lowered(tuple(lifted), tuple(standing), tuple(said))
+
+    def _let_go(self, fence: Fence, going: set[str], staying: set[str]) -> Lifted:
+        down = Lifted(fence.name, down=fence.status() is None)
+        for holder in sorted(going):
+            if not down.down:
+                down = fence.lift(site=self.store.site, cause=holder)
+        for left in down.held_by:
+            if left.cause not in staying and not down.down:
+                down = fence.lift(site=self.store.site, cause=left.cause)
+        if not going and not down.down:
+            up = fence.status()
+            if up is not None and not any(holder.cause in staying for holder in up.holders):
+                down = fence.lift(site=self.store.site)
+            elif up is not None:
+                return Lifted(fence.name, down=False, held_by=up.holders)
+        return down
+
+    def _withdraw(self, fence: Fence) -> None:
+        """Take the cause back that was set before a fence which was refused: at the database nothing was changed."""
+        try:
+            if fence.status() is not None:
+                return
+        except FenceUnreachable:
+            return
+        record = changes.read_in(self.store, self.store.read())
+        cause = changes.fence_of(record, fence.name)
+        if cause is not None:
+            changes.lift_exactly(self.store, self.operator, cause.id)
+
+    def _say(self, up: Fenced) -> None:
+        if up.strategy is Strategy.BARRIER:
+            return  # nothing stands in a file
+        changes.set_fence(
+            self.store, self.operator,
+            FenceMark(
+                up.name, server=up.server, level=up.level, position=str(up.position or ""),
+                system=up.position.server if up.position is not None else "",
+            ),
+        )  # fmt: skip
+
+
+def standing_fences(record: Record | None) -> tuple[Cause, ...]:
+    """Return the fences' causes that stand in a record."""
+    return tuple(c for c in (record.causes if record is not None else ()) if c.kind == FENCE)
+
+
+def _named(name: str, waiting: Waiting) -> Callable[[Sequence[Holdup]], None]:
+    return lambda holdups: waiting(name, holdups)
+
+
+__all__ = ["Fences", "Lowered", "Raised", "StillWriting", "standing_fences"]
