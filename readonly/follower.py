@@ -24,10 +24,10 @@ from .clock import Clock
 from .errors import Error, StoreUnreachable
 from .hostfile import HostFile
 from .inflight import InFlight
-from .members import Guarded, Others, Report, is_gone, overdue_seconds
+from .members import SLACK_SECONDS, Guarded, Others, Report, is_gone, overdue_seconds
 from .record import LOCAL, TOMBSTONE_AGE, Cause, Mode
 from .state import UNKNOWN, State
-from .stores import Reading, Store, redacted
+from .stores import SILENT_AT_MOST, Reading, Store, redacted
 from .transitions import Knowledge, lacks_whole, lapsed, learn, recalled
 
 T = TypeVar("T")
@@ -167,6 +167,7 @@ class Follower:
         self._recalled = False
         # The first one is due when this process has been around for a while: its predecessors may just be ending.
         self._next_funeral = monotonic() + settings.interval
+        self._buried_to: datetime | None = None
         self._lock = threading.RLock()
         self._inline = threading.Lock()
         self._inline_store: Store | None = None
@@ -216,8 +217,13 @@ class Follower:
     @property
     def interval(self) -> float:
         """Seconds between two reports; grows with the number of members."""
-        wanted = max(self._settings.interval, self._members / REPORTS_PER_SECOND)
+        wanted = self._shared_interval
         return wanted if self._settings.lease is None else min(wanted, self._settings.lease / 3)
+
+    @property
+    def _shared_interval(self) -> float:
+        """Seconds between two reports of others: it grows with their number, and a lease shortens only one's own."""
+        return max(self._settings.interval, self._members / REPORTS_PER_SECOND)
 
     def stale(self) -> bool:
         """Return whether nobody has even tried to reach the store for too long."""
@@ -416,9 +422,7 @@ class Follower:
                 report = replace(self._report(), gone=True)
                 # What is in flight may commit after the store has lost this report: then others must ask after it.
                 leaves = not report.in_flight
-                reading = self.store.report(
-                    self.member, report.dump(), keep_seconds=KEEP_SECONDS, announce=True, leaves=leaves
-                )
+                reading = self._send(self.store, report, announce=True, ended=True, leaves=leaves)
                 if reading.registry == report.registry:
                     break
                 # Whom it knew in a registry that was lost is asked after only if it says so.
@@ -454,7 +458,7 @@ class Follower:
             report = self._report()
             announce = self._essence(report) != self._said
             sent = self._monotonic()
-            reading = store.report(self.member, report.dump(), keep_seconds=KEEP_SECONDS, announce=announce)
+            reading = self._send(store, report, announce=announce)
             self._said = self._essence(report)
             with self._lock:
                 self._renew_lease(sent)
@@ -487,12 +491,25 @@ class Follower:
         if now < self._next_funeral:
             return
         self._next_funeral = now + max(SECONDS_BETWEEN_FUNERALS, self._members / FUNERALS_PER_SECOND)
-        for seen in store.silent(longer_than=4 * self.interval + 1.0, shorter_than=ASKED_AFTER_SECONDS):
+        found = store.silent(
+            longer_than=4 * self.interval + 1.0, shorter_than=ASKED_AFTER_SECONDS, before=self._buried_to
+        )
+        # Where more are silent than fit into one answer, those of other hosts for instance, the next look goes on.
+        self._buried_to = found[-1].at if len(found) >= SILENT_AT_MOST else None
+        for seen in found:
             report = Report.load(seen.member, seen.report)
             if seen.member != self.member and not report.found_gone and is_gone(report):
                 # It stays a neighbour: whatever it said last, it may have begun a write since, which still commits.
-                last_words = replace(report, found_gone=True)
-                store.report(seen.member, last_words.dump(), keep_seconds=KEEP_SECONDS, announce=True)
+                self._send(store, replace(report, id=seen.member, found_gone=True), announce=True, ended=True)
+
+    def _send(self, store: Store, report: Report, **rest: bool) -> Reading:
+        return store.report(
+            report.id,
+            report.dump(),
+            keep_seconds=KEEP_SECONDS,
+            alive_seconds=overdue_seconds(self._shared_interval) + SLACK_SECONDS,
+            **rest,
+        )
 
     def _report(self, *, count: bool = True) -> Report:
         # The order is what makes a report worth something: the view was swapped before, the count is read after,
@@ -561,9 +578,7 @@ class Follower:
             self._members = max(1, reading.members)
             self._remember_members(reading)
         # Only a heartbeat makes this process a member; before one was accepted it admits nothing (design rule 7).
-        # Two intervals of the others, which grow with their number; a lease shortens only one's own.
-        others = max(self._settings.interval, self._members / REPORTS_PER_SECOND)
-        young = not heartbeat or reading.incarnation_seconds < 2 * others
+        young = not heartbeat or reading.incarnation_seconds < 2 * self._shared_interval
         before = self.known.problem
         self.known, back = learn(self.known, reading.record, site=self.store.site, young=young, at=reading.at)
         if self.known.problem and self.known.problem != before:

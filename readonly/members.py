@@ -22,7 +22,7 @@ from typing import Any
 from .errors import ConfigurationError, NotConfirmed
 from .record import VERSION, Record
 from .state import State
-from .stores import Seen
+from .stores import ENDED_SECONDS, Seen
 
 # A member that missed so many of its own intervals is silent; one report may be late, two in a row hardly are. Where
 # intervals are long, since members are many, lateness is no longer for that: who fails tries again within seconds.
@@ -371,6 +371,13 @@ def confirm(
             problems.append(
                 f"the store is known for {incarnation_seconds:.1f} s only: who was there before has until "
                 f"{settled_after:.1f} s to report again"
+            )
+        elif incarnation_seconds < longest_transaction - ENDED_SECONDS:
+            # Those that ended so long before the loss were remembered by nobody.
+            problems.append(
+                f"the store is known for {incarnation_seconds:.0f} s only: what processes had begun that ended before "
+                f"may still commit until {longest_transaction - ENDED_SECONDS:.0f} s, since a transaction may last "
+                f"{longest_transaction:.0f} s"
             )
     if closing:
         # Age alone proves nothing: a member that stood still when the store forgot it may wake up at any time.

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from readonly import follower as follower_module
 from readonly.changes import Operator, turn_off, turn_on
 from readonly.errors import StoreUnreachable
 from readonly.follower import KEEP_SECONDS, ROUNDS, Follower, Settings, View
@@ -22,7 +23,7 @@ from readonly.inflight import InFlight
 from readonly.members import Report
 from readonly.record import Mode, Record, dump, load
 from readonly.state import State
-from readonly.stores import Reading
+from readonly.stores import SILENT_AT_MOST, Reading
 from readonly.stores.memory import MemoryStore
 from support.records import cause, minutes, record, window
 from support.waiting import eventually
@@ -499,6 +500,28 @@ def test_a_cause_goes_back_into_a_whole_record_at_once(process: Process, store: 
     process.link.before["replace"] = lambda: rounds.append(len(process.link.reports_sent) - sent)
     process.beat()
     assert rounds == [1]
+
+
+def test_every_silent_member_is_looked_at_in_turn(
+    process: Process, store: Watched, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds on other hosts, whose death can't be seen from here, do not hide the one that can."""
+    dead = Report(id="dead", host="web-1", pid=7, role="web")
+    monkeypatch.setattr(follower_module, "is_gone", lambda report: report.id == "dead")
+    store.report("dead", dead.dump(), keep_seconds=KEEP_SECONDS)
+    for n in range(2 * SILENT_AT_MOST):
+        clock.seconds += 0.001
+        store.report(f"m{n}", replace(dead, id=f"m{n}").dump(), keep_seconds=KEEP_SECONDS)
+    looks = []
+    for _ in range(4):
+        clock.seconds += 3600.0
+        process.beat()
+        found = {seen.member: Report.load(seen.member, seen.report).found_gone for seen in store.census().reports}
+        looks.append([name for name in found if found[name]])
+    assert looks == [[], [], ["dead"], ["dead"]]
+    # It is over, and may have begun something: known to all, looked for by nobody.
+    assert "dead" not in {seen.member for seen in store.silent(longer_than=0.0, shorter_than=1e9)}
+    assert store._memory.ended == {"dead"}
 
 
 def test_last_words_to_a_new_registry_are_said_again(process: Process, store: Watched) -> None:

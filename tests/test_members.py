@@ -313,6 +313,14 @@ def test_a_dead_member_counts_by_its_last_report(monkeypatch: pytest.MonkeyPatch
     assert judged(seen(last, silent=LONGEST_TRANSACTION_SECONDS + 1)).members == ()
 
 
+def test_a_transaction_may_last_longer_than_the_dead_are_remembered() -> None:
+    """Then a registry that was lost proves nothing until what ended before, and is remembered by nobody, is over."""
+    for young, safe in ((1199.0, False), (1201.0, True)):
+        assert judged(OBEYING, incarnation_seconds=young, longest_transaction=1800.0).safe is safe
+    assert judged(OBEYING, incarnation_seconds=5.0, longest_transaction=LONGEST_TRANSACTION_SECONDS).safe
+    assert judged(FOLLOWING, closing=False, incarnation_seconds=5.0, longest_transaction=1800.0).safe
+
+
 # --- a store that forgot --------------------------------------------------------------------------------------------
 
 
@@ -353,7 +361,9 @@ def test_what_the_silent_said_of_themselves_outlives_the_registry() -> None:
     here, last = replace(OBEYING, registry="r2"), replace(OBEYING, id="m2", registry="r1")
     assert judged(here, replace(last, gone=True), registry="r2").safe
     assert judged(here, replace(last, found_gone=True), registry="r2").safe
-    assert judged(here, seen(replace(last, lease=1.0), silent=60), registry="r2", **HERE_LONG).safe
+    assert judged(
+        here, seen(replace(last, lease=1.0), silent=60), registry="r2", here_since=HERE_LONG["here_since"]
+    ).safe
     # Also whom they asked after.
     asking = replace(last, gone=True, knew=("m7",))
     assert "m7" in judged(here, asking, registry="r2").missing[0]

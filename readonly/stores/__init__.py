@@ -9,7 +9,7 @@ call, and connect again after `close`.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from importlib.metadata import entry_points
@@ -21,12 +21,20 @@ from readonly.record import dump
 from readonly.transitions import first_record
 
 DEFAULT_TIMEOUT_SECONDS = 1.0
-# How many others each member remembers; nobody who has been silent for longer than any transaction is among them.
+# A member that reports each second is silent after so many.
+DEFAULT_ALIVE_SECONDS = 4.0
+# How many members that are alive each member remembers, and with them whoever is silent in between: a member that
+# stands still remembers nobody. A crowd that died at once is remembered up to so many.
 NEIGHBOURS = 3
-NEIGHBOUR_SECONDS = 600.0
-# A person's word about a member is kept as long as members of a lost registry may still be asked after.
+NEIGHBOURS_AT_MOST = 100
+# For so long a process that is over is remembered for what it may have begun. Where a transaction may last longer, a
+# lost registry proves nothing for the rest of that time (`members.confirm`).
+ENDED_SECONDS = 600.0
+# Members that reported within this time are counted: intervals go by how many are there, not by all of this week's.
+LATELY_SECONDS = 600.0
 # Of members that fell silent, so many are looked at in one go.
 SILENT_AT_MOST = 100
+# A person's word about a member is kept as long as members of a lost registry may still be asked after.
 FORGOTTEN_SECONDS = 90 * 24 * 3600.0
 # Below every lineage that a person makes by `init`, and the same in every record that a store made by itself:
 # such records join, so that a file that was deleted and made again never lifts a cause that some process knows.
@@ -49,8 +57,9 @@ class Reading:
             store's clock. Filled in a census only.
         registry: In the answer to a report, and in a census: what tells this incarnation of the registry from an
             earlier one, which was lost or has gone back.
-        neighbours: In the answer to a report: ids of the next few members after this one, in a ring by id, that have
-            reported lately. So each member remembers some others, and is remembered by some (design rule 6).
+        neighbours: In the answer to a report: ids of those that follow this member in a ring by id, up to the third
+            that is alive, without those that left with nothing begun. So each member remembers some others, and each
+            is remembered by some that are alive (design rule 6).
     """
 
     record: bytes | None
@@ -122,7 +131,15 @@ class Store(Protocol):
         ...
 
     def report(
-        self, member: str, report: bytes, *, keep_seconds: float, announce: bool = False, leaves: bool = False
+        self,
+        member: str,
+        report: bytes,
+        *,
+        keep_seconds: float,
+        alive_seconds: float = DEFAULT_ALIVE_SECONDS,
+        announce: bool = False,
+        ended: bool = False,
+        leaves: bool = False,
     ) -> Reading:
         """Register a member and read the record, in one atomic round trip (design rule 7).
 
@@ -130,8 +147,11 @@ class Store(Protocol):
             member: The member's id.
             report: Its report, JSON.
             keep_seconds: After so long without a report a member is dropped from the registry.
-            leaves: These are its last words: from now on it is nobody's neighbour.
+            alive_seconds: Among the neighbours, who has reported within so many seconds is alive.
             announce: Wake those that `wait(for_reports=True)`: this report says something new.
+            ended: The process is over, by its own word or another's: `silent` returns it no more, and it stays a
+                neighbour for `ENDED_SECONDS` only.
+            leaves: It has ended with nothing begun: from now on it is nobody's neighbour.
         """
         ...
 
@@ -139,8 +159,15 @@ class Store(Protocol):
         """Read record and registry in one atomic step, `here_since` and the registry's name included."""
         ...
 
-    def silent(self, *, longer_than: float, shorter_than: float) -> tuple[Seen, ...]:
-        """Return members that have been silent for so many seconds, and have not said goodbye; some, if many have."""
+    def silent(self, *, longer_than: float, shorter_than: float, before: datetime | None = None) -> tuple[Seen, ...]:
+        """Return members that have been silent for so many seconds, and have not ended; the last that spoke first.
+
+        Args:
+            longer_than: Seconds since their last report, at least.
+            shorter_than: Seconds since then, at most.
+            before: Only those that reported before this instant: where there are `SILENT_AT_MOST`, the last one's time
+                asks for the next ones.
+        """
         ...
 
     def forget(self, member: str) -> None:
@@ -300,8 +327,15 @@ def store_from_url(
     )
 
 
-def neighbours_of(member: str, others: Iterable[str]) -> tuple[str, ...]:
-    """Return the next `NEIGHBOURS` ids after `member` in the ring of `others`, by id."""
+def neighbours_of(member: str, others: Iterable[str], alive: Collection[str]) -> tuple[str, ...]:
+    """Return those of `others` that follow `member` in their ring by id, up to the third that is alive."""
     ring = sorted(set(others) - {member})
     start = bisect.bisect(ring, member)
-    return tuple((ring[start:] + ring[:start])[:NEIGHBOURS])
+    found: list[str] = []
+    living = 0
+    for other in ring[start:] + ring[:start]:
+        if living == NEIGHBOURS or len(found) == NEIGHBOURS_AT_MOST:
+            break
+        found.append(other)
+        living += other in alive
+    return tuple(found)

@@ -15,8 +15,10 @@ from readonly.clock import Clock, SystemClock
 from readonly.errors import StoreUnreachable
 
 from . import (
+    DEFAULT_ALIVE_SECONDS,
     DEFAULT_TIMEOUT_SECONDS,
-    NEIGHBOUR_SECONDS,
+    ENDED_SECONDS,
+    LATELY_SECONDS,
     SILENT_AT_MOST,
     Census,
     Reading,
@@ -38,6 +40,8 @@ class _Memory:
         self.since: dict[str, datetime] = {}
         self.members: dict[str, Seen] = {}
         self.logs: dict[str, list[bytes]] = {}
+        # Of the members: those that are over, and of those the ones that had nothing begun.
+        self.ended: set[str] = set()
         self.left: set[str] = set()
         self.forgotten: set[str] = set()
         self.registry = 0
@@ -124,7 +128,15 @@ class MemoryStore:
             return self._reading()
 
     def report(
-        self, member: str, report: bytes, *, keep_seconds: float, announce: bool = False, leaves: bool = False
+        self,
+        member: str,
+        report: bytes,
+        *,
+        keep_seconds: float,
+        alive_seconds: float = DEFAULT_ALIVE_SECONDS,
+        announce: bool = False,
+        ended: bool = False,
+        leaves: bool = False,
     ) -> Reading:
         """Register a member and read the record."""
         self._check()
@@ -134,13 +146,18 @@ class MemoryStore:
             oldest = now - timedelta(seconds=keep_seconds)
             memory.members = {key: seen for key, seen in memory.members.items() if seen.at >= oldest}
             memory.members[member] = Seen(member, bytes(report), now)
-            memory.left = (memory.left | {member} if leaves else memory.left - {member}) & set(memory.members)
+            memory.ended = memory.ended - {member} | ({member} if ended or leaves else set())
+            memory.left = memory.left - {member} | ({member} if leaves else set())
+            memory.ended &= set(memory.members)
+            memory.left &= set(memory.members)
             if announce:
                 memory.announced += 1
                 self._ring()
-            lately = now - timedelta(seconds=NEIGHBOUR_SECONDS)
-            others = (key for key, seen in memory.members.items() if seen.at >= lately and key not in memory.left)
-            return replace(self._reading(), registry=memory.name, neighbours=neighbours_of(member, others))
+            ago = {key: (now - seen.at).total_seconds() for key, seen in memory.members.items()}
+            alive = {key for key in ago if key not in memory.ended and ago[key] <= alive_seconds}
+            over = {key for key in memory.ended if key in memory.left or ago[key] > ENDED_SECONDS}
+            near = neighbours_of(member, ago.keys() - over, alive)
+            return replace(self._reading(), registry=memory.name, neighbours=near)
 
     def census(self) -> Census:
         """Read record and registry at one moment."""
@@ -150,8 +167,8 @@ class MemoryStore:
             reading = replace(self._reading(since=True), registry=memory.name)
             return Census(reading, tuple(memory.members.values()), frozenset(memory.forgotten))
 
-    def silent(self, *, longer_than: float, shorter_than: float) -> tuple[Seen, ...]:
-        """Return members that have been silent for so long, and have not said goodbye."""
+    def silent(self, *, longer_than: float, shorter_than: float, before: datetime | None = None) -> tuple[Seen, ...]:
+        """Return members that have been silent for so long, and have not ended; the last that spoke first."""
         self._check()
         memory = self._memory
         with memory.lock:
@@ -159,9 +176,10 @@ class MemoryStore:
             found = [
                 seen
                 for key, seen in memory.members.items()
-                if key not in memory.left and longer_than < (now - seen.at).total_seconds() < shorter_than
+                if key not in memory.ended and longer_than < (now - seen.at).total_seconds() < shorter_than
             ]
-        return tuple(found[:SILENT_AT_MOST])
+        found.sort(key=lambda seen: seen.at, reverse=True)
+        return tuple([seen for seen in found if before is None or seen.at < before][:SILENT_AT_MOST])
 
     def forget(self, member: str) -> None:
         """Take one member off the registry, and remember that a person vouched for it."""
@@ -234,7 +252,7 @@ class MemoryStore:
         with memory.lock:
             memory.record = None
             memory.since, memory.members, memory.logs = {}, {}, {}
-            memory.left, memory.forgotten = set(), set()
+            memory.ended, memory.left, memory.forgotten = set(), set(), set()
             memory.registry += 1
             memory.emptied = memory.clock.boottime()
 
@@ -289,7 +307,7 @@ class MemoryStore:
     def _reading(self, *, since: bool = False) -> Reading:
         memory = self._memory
         now = memory.clock.now()
-        lately = now - timedelta(seconds=NEIGHBOUR_SECONDS)
+        lately = now - timedelta(seconds=LATELY_SECONDS)
         return Reading(
             record=memory.record,
             at=now,

@@ -21,10 +21,13 @@ from urllib.parse import urlsplit
 from readonly.errors import StoreUnreachable
 
 from . import (
+    DEFAULT_ALIVE_SECONDS,
     DEFAULT_TIMEOUT_SECONDS,
+    ENDED_SECONDS,
     FORGOTTEN_SECONDS,
-    NEIGHBOUR_SECONDS,
+    LATELY_SECONDS,
     NEIGHBOURS,
+    NEIGHBOURS_AT_MOST,
     SILENT_AT_MOST,
     Census,
     Reading,
@@ -79,13 +82,14 @@ class Script:
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-# Every script gets the same six keys, which are all that it touches:
+# Every script gets the same seven keys, which are all that it touches:
 #   KEYS[1] …:state        hash: `record`, and `since:<cause>`, the time in ms at which the store got that cause
 #   KEYS[2] …:members      hash: member -> report
 #   KEYS[3] …:seen         sorted set: member -> time in ms of its last report
 #   KEYS[4] …:incarnation  hash with one field: run id of the server -> time in ms at which a member first met it
 #   KEYS[5] …:ring         sorted set, all scores 0: members that have not left, by id
 #   KEYS[6] …:forgotten    sorted set: member that a person vouched for -> time in ms
+#   KEYS[7] …:living       sorted set: member that has not ended -> time in ms of its last report
 # ARGV[1] is the run id of the server, as learnt when the connection was made. All times are the server's.
 _HEAD = """
 local clock = redis.call('TIME')
@@ -103,7 +107,7 @@ if not born or tonumber(born) > now then
 end
 """
 # Members that have left, or were killed, stay registered for days, and no interval should grow with their number.
-_LATELY = f"string.format('%.0f', now - {NEIGHBOUR_SECONDS:.0f} * 1000)"
+_LATELY = f"string.format('%.0f', now - {LATELY_SECONDS:.0f} * 1000)"
 _READING = (
     f"redis.call('HGET', KEYS[1], 'record'), clock[1], clock[2], born, redis.call('ZCOUNT', KEYS[3], {_LATELY}, '+inf')"
 )
@@ -139,37 +143,46 @@ return {{{_READING}}}
 """)
 
 REPORT = Script(f"""
--- Owns readonly:{{site}}:members, :seen, :ring and :incarnation; reads :state. Publishes on ARGV[5] unless it is empty.
--- ARGV[2] member, ARGV[3] report, ARGV[4] ms after which silent members are dropped, ARGV[6] '1' for last words.
+-- Owns readonly:{{site}}:members, :seen, :ring, :living and :incarnation; reads :state. Publishes on ARGV[5] unless it
+-- is empty. ARGV[2] member, ARGV[3] report, ARGV[4] ms after which silent members are dropped, ARGV[6] for last words
+-- 'ended' or 'left', ARGV[7] ms within which who has reported is alive.
 {_HEAD}
 if ARGV[5] ~= '' then redis.call('PUBLISH', ARGV[5], '') end
 {_STAMP}
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
 redis.call('ZADD', KEYS[3], now_ms, ARGV[2])
-if ARGV[6] == '1' then redis.call('ZREM', KEYS[5], ARGV[2]) else redis.call('ZADD', KEYS[5], 0, ARGV[2]) end
+if ARGV[6] == 'left' then redis.call('ZREM', KEYS[5], ARGV[2]) else redis.call('ZADD', KEYS[5], 0, ARGV[2]) end
+if ARGV[6] == '' then redis.call('ZADD', KEYS[7], now_ms, ARGV[2]) else redis.call('ZREM', KEYS[7], ARGV[2]) end
 local oldest = '(' .. string.format('%.0f', now - tonumber(ARGV[4]))
 local silent = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', oldest, 'LIMIT', 0, 1000)
 if #silent > 0 then
   redis.call('HDEL', KEYS[2], unpack(silent))
   redis.call('ZREM', KEYS[3], unpack(silent))
   redis.call('ZREM', KEYS[5], unpack(silent))
+  redis.call('ZREM', KEYS[7], unpack(silent))
 end
--- The next few in the ring that have reported lately; a few more are looked at only for those that have not.
-local lately, near = now - {NEIGHBOUR_SECONDS:.0f} * 1000, {{}}
-local function look(from, to, most)
-  for _, other in ipairs(redis.call('ZRANGEBYLEX', KEYS[5], from, to, 'LIMIT', 0, most)) do
-    if #near < {NEIGHBOURS} and tonumber(redis.call('ZSCORE', KEYS[3], other) or 0) >= lately then
-      near[#near + 1] = other
+-- Round the ring up to the third that is alive. Who has ended long ago is met once, and leaves it then.
+local alive, ended, near, living = now - tonumber(ARGV[7]), now - {ENDED_SECONDS:.0f} * 1000, {{}}, 0
+local function walk(from, to)
+  local most = {NEIGHBOURS}
+  while true do
+    local found = redis.call('ZRANGEBYLEX', KEYS[5], from, to, 'LIMIT', 0, most)
+    for _, other in ipairs(found) do
+      if living == {NEIGHBOURS} or #near == {NEIGHBOURS_AT_MOST} then return end
+      local heard = redis.call('ZSCORE', KEYS[7], other)
+      if heard or tonumber(redis.call('ZSCORE', KEYS[3], other) or 0) >= ended then
+        near[#near + 1] = other
+        if heard and tonumber(heard) >= alive then living = living + 1 end
+      else
+        redis.call('ZREM', KEYS[5], other)
+      end
     end
+    if #found < most then return end
+    from, most = '(' .. found[#found], 20
   end
 end
-local after = '(' .. ARGV[2]
-look(after, '+', {NEIGHBOURS})
-if #near < {NEIGHBOURS} then
-  near = {{}}
-  look(after, '+', {NEIGHBOURS + 13})
-  look('-', after, {NEIGHBOURS + 13})
-end
+walk('(' .. ARGV[2], '+')
+walk('-', '(' .. ARGV[2])
 return {{{_READING}, near}}
 """)
 
@@ -181,26 +194,27 @@ return {{{_READING}, redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[
 """)
 
 SILENT = Script(f"""
--- Reads readonly:{{site}}:members, :seen and :ring. ARGV[2], ARGV[3]: ms of silence, at least and at most.
+-- Reads readonly:{{site}}:members and :living. ARGV[2], ARGV[3]: ms of silence, at least and at most; ARGV[4]: only
+-- those that reported before this time in ms, '' for all.
 {_HEAD}
 local from, to = now - tonumber(ARGV[3]), now - tonumber(ARGV[2])
+if ARGV[4] ~= '' then to = math.min(to, tonumber(ARGV[4])) end
+local heard = redis.call('ZREVRANGEBYSCORE', KEYS[7], '(' .. string.format('%.0f', to),
+  '(' .. string.format('%.0f', from), 'WITHSCORES', 'LIMIT', 0, {SILENT_AT_MOST})
 local found = {{}}
-for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. string.format('%.0f', from),
-    '(' .. string.format('%.0f', to), 'LIMIT', 0, {SILENT_AT_MOST})) do
-  local report = redis.call('ZSCORE', KEYS[5], member) and redis.call('HGET', KEYS[2], member)
-  if report then
-    found[#found + 1] = {{member, report, redis.call('ZSCORE', KEYS[3], member)}}
-  end
+for i = 1, #heard, 2 do
+  found[#found + 1] = {{heard[i], redis.call('HGET', KEYS[2], heard[i]) or '', heard[i + 1]}}
 end
 return found
 """)
 
 FORGET = Script(f"""
--- Owns readonly:{{site}}:members, :seen, :ring and :forgotten. ARGV[2] the member.
+-- Owns readonly:{{site}}:members, :seen, :ring, :living and :forgotten. ARGV[2] the member.
 {_HEAD}
 redis.call('HDEL', KEYS[2], ARGV[2])
 redis.call('ZREM', KEYS[3], ARGV[2])
 redis.call('ZREM', KEYS[5], ARGV[2])
+redis.call('ZREM', KEYS[7], ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', string.format('%.0f', now - {FORGOTTEN_SECONDS:.0f} * 1000))
 redis.call('ZADD', KEYS[6], now_ms, ARGV[2])
 return {{}}
@@ -305,7 +319,8 @@ class RedisStore:
         self.timeout = timeout
         self._place = place
         self._prefix = f"readonly:{{{site}}}:"
-        self._keys = [self._prefix + name for name in ("state", "members", "seen", "incarnation", "ring", "forgotten")]
+        names = ("state", "members", "seen", "incarnation", "ring", "forgotten", "living")
+        self._keys = [self._prefix + name for name in names]
         self._changes = self._prefix + "changes"
         self._reports = self._prefix + "reports"
         self._pid = os.getpid()
@@ -354,12 +369,21 @@ class RedisStore:
         return self._reading(self._run(REPLACE, *expected, record, self._changes, _NOT_AFTER, *causes))
 
     def report(
-        self, member: str, report: bytes, *, keep_seconds: float, announce: bool = False, leaves: bool = False
+        self,
+        member: str,
+        report: bytes,
+        *,
+        keep_seconds: float,
+        alive_seconds: float = DEFAULT_ALIVE_SECONDS,
+        announce: bool = False,
+        ended: bool = False,
+        leaves: bool = False,
     ) -> Reading:
         """Register a member and read the record, in one round trip."""
         keep = round(keep_seconds * 1000)
         channel = self._reports if announce else ""
-        *reading, near = self._run(REPORT, member, report, keep, channel, "1" if leaves else "0")
+        last = "left" if leaves else "ended" if ended else ""
+        *reading, near = self._run(REPORT, member, report, keep, channel, last, round(alive_seconds * 1000))
         neighbours = tuple(other.decode() for other in near)
         return replace(self._reading(reading), registry=self._registry(reading), neighbours=neighbours)
 
@@ -378,9 +402,10 @@ class RedisStore:
         known = replace(self._reading(reading, since), registry=self._registry(reading))
         return Census(known, tuple(found), frozenset(m.decode() for m in forgotten))
 
-    def silent(self, *, longer_than: float, shorter_than: float) -> tuple[Seen, ...]:
-        """Return members that have been silent for so long, and have not said goodbye."""
-        found = self._run(SILENT, round(longer_than * 1000), round(shorter_than * 1000))
+    def silent(self, *, longer_than: float, shorter_than: float, before: datetime | None = None) -> tuple[Seen, ...]:
+        """Return members that have been silent for so long, and have not ended; the last that spoke first."""
+        asked = "" if before is None else _milliseconds(before)
+        found = self._run(SILENT, round(longer_than * 1000), round(shorter_than * 1000), asked)
         return tuple(Seen(member.decode(), report, _instant(at)) for member, report, at in found)
 
     def forget(self, member: str) -> None:
@@ -653,6 +678,10 @@ class RedisStore:
 
 def _instant(milliseconds: bytes) -> datetime:
     return EPOCH + timedelta(milliseconds=int(milliseconds))
+
+
+def _milliseconds(at: datetime) -> int:
+    return round((at - EPOCH) / timedelta(milliseconds=1))
 
 
 def _pairs(flat: Sequence[bytes]) -> list[tuple[bytes, bytes]]:

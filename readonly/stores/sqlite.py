@@ -17,9 +17,11 @@ from readonly.clock import Clock, SystemClock
 from readonly.errors import ConfigurationError
 
 from . import (
+    DEFAULT_ALIVE_SECONDS,
     DEFAULT_TIMEOUT_SECONDS,
+    ENDED_SECONDS,
     FORGOTTEN_SECONDS,
-    NEIGHBOUR_SECONDS,
+    LATELY_SECONDS,
     SILENT_AT_MOST,
     Census,
     Reading,
@@ -31,6 +33,8 @@ from ._sqlite_files import NOWHERE, Files, is_recent
 # SQLite tells nobody about a commit. So many looks at the file cost about half a percent of a core, most of it for
 # waking up.
 POLL_SECONDS = 0.02
+# What `leaves` says of a member; earlier versions take any but the first for the second.
+LIVING, LEFT, ENDED = 0, 1, 2
 
 
 class SQLiteStore:
@@ -149,13 +153,21 @@ class SQLiteStore:
             return self._reading(db)
 
     def report(
-        self, member: str, report: bytes, *, keep_seconds: float, announce: bool = False, leaves: bool = False
+        self,
+        member: str,
+        report: bytes,
+        *,
+        keep_seconds: float,
+        alive_seconds: float = DEFAULT_ALIVE_SECONDS,
+        announce: bool = False,
+        ended: bool = False,
+        leaves: bool = False,
     ) -> Reading:
         """Register a member and read the record."""
         with self._files.transaction("BEGIN IMMEDIATE") as db:
             now = self._now()
             db.execute("DELETE FROM readonly_member WHERE at < ?", (now - keep_seconds,))
-            row = (member, bytes(report), now, leaves)
+            row = (member, bytes(report), now, LEFT if leaves else ENDED if ended else LIVING)
             db.execute("INSERT OR REPLACE INTO readonly_member VALUES (?, ?, ?, ?)", row)
             if announce:
                 db.execute("UPDATE registry.readonly_meta SET value = value + 1 WHERE key = 'changes'")
@@ -165,13 +177,11 @@ class SQLiteStore:
                 db.execute(older.format("main"), (now, now))
                 db.execute(older.format("registry"), (now, now))
                 self._files.born = now
-            lately = "SELECT member FROM readonly_member WHERE at >= ? AND NOT leaves"
-            others = [other for (other,) in db.execute(lately, (now - NEIGHBOUR_SECONDS,))]
-            return replace(
-                self._reading(db),
-                registry=self._files.registry_id,
-                neighbours=neighbours_of(member, others),
-            )
+            remembered = "SELECT member, leaves, at FROM readonly_member WHERE leaves = ? OR leaves = ? AND at >= ?"
+            others = list(db.execute(remembered, (LIVING, ENDED, now - ENDED_SECONDS)))
+            alive = {other for other, how, at in others if how == LIVING and at >= now - alive_seconds}
+            near = neighbours_of(member, (other for other, _, _ in others), alive)
+            return replace(self._reading(db), registry=self._files.registry_id, neighbours=near)
 
     def census(self) -> Census:
         """Read record and registry at one moment: the record can't change while the registry is read."""
@@ -184,13 +194,15 @@ class SQLiteStore:
             forgotten = frozenset(member for (member,) in db.execute("SELECT member FROM readonly_forgotten"))
             return Census(reading, reports, forgotten)
 
-    def silent(self, *, longer_than: float, shorter_than: float) -> tuple[Seen, ...]:
-        """Return members that have been silent for so long, and have not said goodbye."""
+    def silent(self, *, longer_than: float, shorter_than: float, before: datetime | None = None) -> tuple[Seen, ...]:
+        """Return members that have been silent for so long, and have not ended; the last that spoke first."""
         with self._files.transaction() as db:
             now = self._now()
+            latest = now - longer_than if before is None else min(now - longer_than, before.timestamp())
             rows = db.execute(
-                "SELECT member, report, at FROM readonly_member WHERE NOT leaves AND at < ? AND at > ? LIMIT ?",
-                (now - longer_than, now - shorter_than, SILENT_AT_MOST),
+                "SELECT member, report, at FROM readonly_member WHERE leaves = ? AND at < ? AND at > ? "
+                "ORDER BY at DESC LIMIT ?",
+                (LIVING, latest, now - shorter_than, SILENT_AT_MOST),
             )
             return tuple(Seen(member, report, _instant(at)) for member, report, at in rows)
 
@@ -270,7 +282,7 @@ class SQLiteStore:
         self._count(db)
         self._told_changes = self._counted[0]
         now = self._clock.now()
-        lately = now.timestamp() - NEIGHBOUR_SECONDS
+        lately = now.timestamp() - LATELY_SECONDS
         (members,) = db.execute("SELECT count(*) FROM readonly_member WHERE at >= ?", (lately,)).fetchone()
         return Reading(
             record=_record(db),

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from datetime import UTC, timedelta
 from typing import ClassVar
 
-from ..stores import Reading, Store
+from ..stores import NEIGHBOURS_AT_MOST, SILENT_AT_MOST, Reading, Store
 
 # How long a test waits for something that must happen; it is there much sooner, or the test fails.
 PATIENCE_SECONDS = 5.0
@@ -173,16 +173,60 @@ class StoreContract:
             store.report("e", b"{}", keep_seconds=60)
             assert store.report("d", b"{}", keep_seconds=60).neighbours == ("e", "b", "c")
 
+    def test_no_dead_neighbour_hides_one_that_is_alive(self) -> None:
+        """Who has ended or fallen silent is remembered for what it may have begun, and remembers nobody itself."""
+        with self._opened() as store:
+            for name in ("d", "e", "f", "g"):
+                store.report(name, b"{}", keep_seconds=60, ended=True)
+            for name in ("h", "i", "k", "l", "b"):
+                store.report(name, b"{}", keep_seconds=60)
+            assert store.report("c", b"{}", keep_seconds=60).neighbours == tuple("defghik")
+            # Nobody has spoken within so short a time: all are silent, and all are remembered.
+            tick(store)
+            found = store.report("k", b"{}", keep_seconds=60, alive_seconds=0.001)
+            assert found.neighbours == tuple("lbcdefghi")
+
+    def test_a_crowd_of_the_dead_is_remembered_up_to_a_bound(self) -> None:
+        """An answer does not grow with all that ever died."""
+        with self._opened() as store:
+            names = [f"m{number:03}" for number in range(NEIGHBOURS_AT_MOST + 5)]
+            for name in names:
+                store.report(name, b"{}", keep_seconds=60, ended=True)
+            assert store.report("a", b"{}", keep_seconds=60).neighbours == tuple(names[:NEIGHBOURS_AT_MOST])
+            assert store.report("m100", b"{}", keep_seconds=60).neighbours[:5] == (*names[101:], "a")
+
     def test_who_fell_silent_can_be_asked_for(self) -> None:
-        """Those that have been silent for so long, and not longer; not those that said goodbye."""
+        """Those that have been silent for so long, and not longer; not those that are known to have ended."""
         with self._opened() as store:
             store.report("silent", b"1", keep_seconds=60)
             store.report("left", b"2", keep_seconds=60, leaves=True)
+            store.report("ended", b"2", keep_seconds=60, ended=True)
             tick(store)
             (found,) = store.silent(longer_than=0.0, shorter_than=60.0)
             assert (found.member, found.report) == ("silent", b"1")
             assert found.at.tzinfo == UTC
             assert store.silent(longer_than=50.0, shorter_than=60.0) == ()
+            store.report("ended", b"3", keep_seconds=60)
+            tick(store)
+            assert len(store.silent(longer_than=0.0, shorter_than=60.0)) == 2
+
+    def test_the_last_that_fell_silent_is_asked_for_first(self) -> None:
+        """However many ended before it; and where there are more than fit, who asks on is told the others."""
+        with self._opened() as store:
+            for number in range(SILENT_AT_MOST):
+                store.report(f"m{number}", b"1", keep_seconds=60, ended=True, leaves=number % 2 == 0)
+            for name in ("n0", "n1", "n2"):
+                tick(store)
+                store.report(name, b"1", keep_seconds=60)
+            tick(store)
+            found = store.silent(longer_than=0.0, shorter_than=60.0)
+            assert [seen.member for seen in found] == ["n2", "n1", "n0"]
+            rest = store.silent(longer_than=0.0, shorter_than=60.0, before=found[0].at)
+            assert [seen.member for seen in rest] == ["n1", "n0"]
+            for number in range(SILENT_AT_MOST):
+                store.report(f"m{number}", b"1", keep_seconds=60)
+            tick(store)
+            assert len(store.silent(longer_than=0.0, shorter_than=60.0)) == SILENT_AT_MOST
 
     def test_one_registry_has_one_name(self) -> None:
         """It stays the same for every member for as long as nothing is lost."""

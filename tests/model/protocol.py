@@ -24,7 +24,7 @@ from datetime import timedelta
 from typing import Any, cast
 from unittest.mock import patch
 
-from readonly import changes, members, transitions
+from readonly import changes, members, stores, transitions
 from readonly.changes import Operator
 from readonly.errors import NoRecord, NotYours
 from readonly.members import Condition, Confirmation, Others, Report, confirm
@@ -161,7 +161,7 @@ class Model:
         self._views = Memo(self._view)
         self._reported = Memo(self._report)
         self._left = Memo(lambda report: self.left(Report.load("", self.reports[report])))
-        self._buried = Memo(lambda report: Report.load("", self.reports[report]).found_gone)
+        self._ended_by = Memo(lambda report: self.ended(Report.load("", self.reports[report])))
         self._last_words = Memo(self._ending)
         self._funerals = Memo(lambda *of: tuple(self._bury(*of)))
         self._alone = Memo(lambda *of: tuple(self._alone_steps(*of)))
@@ -186,6 +186,8 @@ class Model:
                 (transitions, "new_id", lambda: ID),
                 (changes, "new_cause_id", lambda: f"c{self._typing}"),
                 (members, "is_gone", lambda report: report.id in self._over),
+                # One is as good as three for as many as there are here, and shows whether it is the right one.
+                (stores, "NEIGHBOURS", 1),
                 *self.swapped,
             ):
                 stack.enter_context(patch.object(module, name, function))
@@ -240,6 +242,11 @@ class Model:
     def left(self, report: Report) -> bool:
         """Say whether a member is nobody's neighbour any more (rule 6)."""
         return report.gone and not report.in_flight
+
+    @staticmethod
+    def ended(report: Report) -> bool:
+        """Say whether a process is over, by its own word or another's."""
+        return report.gone or report.found_gone
 
     def lowered(self, fence: int, operator: int) -> int:
         """Return who holds the fence after one operator has let go (rule 13)."""
@@ -409,7 +416,7 @@ class Model:
             return
         server = self.server(s)
         for member, report, age in server.registry:
-            if member in over and age >= OLD_REPORT and not self._left[report,] and not self._buried[report,]:
+            if member in over and age >= OLD_REPORT and not self._ended_by[report,]:
                 words = self._last_words[report, "found_gone"]
                 yield Event("bury", slot), self.servers.number(self._heard(server, member, words))
 
@@ -429,7 +436,8 @@ class Model:
     def _met(self, name: str, process: Process, server: Server) -> Others:
         """Return whom a process has in mind after an answer of a server."""
         there = [member for member, report, _ in server.registry if not self._left[report,]]
-        return process.others.after(server.name, neighbours_of(name, there))
+        alive = {m for m, report, age in server.registry if age < OLD_REPORT and not self._ended_by[report,]}
+        return process.others.after(server.name, neighbours_of(name, there, alive))
 
     # --- one process by itself -------------------------------------------------------------------------------------
 

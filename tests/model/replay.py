@@ -220,15 +220,16 @@ class Replay:
         self.store.lose()
 
     def _copied(self) -> tuple[Any, ...]:
-        return self.memory.record, dict(self.memory.since), dict(self.memory.members), set(self.memory.left)
+        memory = self.memory
+        return memory.record, dict(memory.since), dict(memory.members), set(memory.ended), set(memory.left)
 
     def _sync(self, before: Point) -> None:
         self.replica = self._copied()
 
     def _failover(self, before: Point) -> None:
         memory = self.memory
-        memory.record, since, there, left = self.replica if before[1] else self._copied()
-        memory.since, memory.members, memory.left = dict(since), dict(there), set(left)
+        memory.record, since, there, ended, left = self.replica if before[1] else self._copied()
+        memory.since, memory.members, memory.ended, memory.left = dict(since), dict(there), set(ended), set(left)
         memory.registry += 1
         memory.emptied = self.clock.boottime()
 
@@ -271,8 +272,9 @@ class Replay:
         server = model.server(self.point[0])
         same("record", _meaning(self.store.read().record), _meaning(model.records[server.record]))
         real = {seen.member: _said(seen.report) for seen in self.memory.members.values()}
-        left = {member for member, report, _ in server.registry if model.left(Report.load("", model.reports[report]))}
-        same("who has left", self.memory.left, left)
+        said = {member: Report.load("", model.reports[report]) for member, report, _ in server.registry}
+        same("who has left", self.memory.left, {member for member in said if model.left(said[member])})
+        same("who is over", self.memory.ended, {member for member in said if model.ended(said[member])})
         same("registry", real, {member: _said(model.reports[report]) for member, report, _ in server.registry})
         for slot in range(model.config.processes):
             process = self._process(slot)

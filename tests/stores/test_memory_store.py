@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from typing import ClassVar
 
 import pytest
 
 from readonly.errors import StoreUnreachable
 from readonly.record import Mode, load
-from readonly.stores import AUTOMATIC_LINEAGE, Store, store_from_url
+from readonly.stores import AUTOMATIC_LINEAGE, ENDED_SECONDS, Store, store_from_url
 from readonly.stores.memory import MemoryStore
 from readonly.testing import StoreContract, Waiter, put, settle
 
@@ -50,6 +52,18 @@ def test_a_lost_memory_is_young_and_empty() -> None:
     assert store.entries("history", last=1) == ()
     assert store.replace(b"2", was=None, causes=["a"]).record == b"2"
     assert store.census().reading.here_since["a"] >= census.reading.at
+
+
+def test_how_long_who_is_silent_is_remembered() -> None:
+    """A process that has ended as long as what it had begun may commit; one that stands still until it is dropped."""
+    store = MemoryStore()
+    store.report("ended", b"{}", keep_seconds=86400.0, ended=True)
+    store.report("still", b"{}", keep_seconds=86400.0)
+    assert store.report("a", b"{}", keep_seconds=86400.0).neighbours == ("ended", "still")
+    there = store._memory.members
+    for name in ("ended", "still"):
+        there[name] = replace(there[name], at=there[name].at - timedelta(seconds=ENDED_SECONDS + 1))
+    assert store.report("a", b"{}", keep_seconds=86400.0).neighbours == ("still",)
 
 
 def test_a_cut_link_fails_every_call_and_ends_waits() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from readonly.errors import ConfigurationError, StoreUnreachable
-from readonly.stores import Store, store_from_url
+from readonly.stores import ENDED_SECONDS, Store, store_from_url
 from readonly.testing import StoreContract, Waiter, put, settle, tick
 from support.redis_server import RedisServer
 from support.waiting import eventually
@@ -73,7 +73,8 @@ def test_the_keys_of_a_site_share_one_slot_and_one_prefix(own_redis: RedisServer
     own_store.append("history", b"x", keep=5)
     names = {word for word in own_redis.command("KEYS", "*").split() if not word.startswith(("$", "*"))}
     assert names == {
-        "readonly:{shop}:" + name for name in ("state", "members", "seen", "ring", "incarnation", "log:history")
+        "readonly:{shop}:" + name
+        for name in ("state", "members", "seen", "ring", "living", "incarnation", "log:history")
     }
 
 
@@ -85,6 +86,20 @@ def test_who_has_been_silent_for_long_is_registered_and_not_counted(own_redis: R
     own_redis.command("ZADD", "readonly:{shop}:seen", long_ago, "old")
     assert own_store.read().members == own_store.report("new", b"{}", keep_seconds=86400.0).members == 1
     assert [seen.member for seen in own_store.census().reports] == ["new", "old"]
+
+
+def test_how_long_who_is_silent_is_remembered(own_redis: RedisServer, own_store: Store) -> None:
+    """A process that has ended as long as what it had begun may commit; one that stands still until it is dropped."""
+    own_store.report("ended", b"{}", keep_seconds=86400.0, ended=True)
+    own_store.report("still", b"{}", keep_seconds=86400.0)
+    assert own_store.report("a", b"{}", keep_seconds=86400.0).neighbours == ("ended", "still")
+    long_ago = f"{(own_store.read().at.timestamp() - ENDED_SECONDS - 1) * 1000:.0f}"
+    own_redis.command("ZADD", "readonly:{shop}:seen", long_ago, "ended", long_ago, "still")
+    own_redis.command("ZADD", "readonly:{shop}:living", long_ago, "still")
+    assert own_store.report("a", b"{}", keep_seconds=86400.0).neighbours == ("still",)
+    # The ring is walked by every report: whoever is not remembered any more is met once.
+    assert "ended" not in own_redis.command("ZRANGE", "readonly:{shop}:ring", "0", "-1").split()
+    assert [seen.member for seen in own_store.silent(longer_than=60.0, shorter_than=86400.0)] == ["still"]
 
 
 def test_two_connections_and_none_after_closing(own_redis: RedisServer, own_store: Store) -> None:
@@ -217,9 +232,16 @@ def test_a_quick_restart_is_noticed_by_the_run_id(own_redis: RedisServer, own_st
     """A process that was not looking meanwhile still learns that this is another server than before."""
     put(own_store, b"1")
     aged(own_store)
+    named = own_store.census().reading.registry
+    assert named == own_store.report("m", b"{}", keep_seconds=60).registry
     own_redis.command("SAVE")
     own_redis.restart()
-    assert own_store.report("m", b"{}", keep_seconds=60).incarnation_seconds < 0.1
+    # Before anybody has reported to it, it is known to nobody.
+    unmet = own_store.census().reading.registry
+    reading = own_store.report("m", b"{}", keep_seconds=60)
+    assert reading.incarnation_seconds < 0.1
+    assert len({named, unmet, reading.registry}) == 3
+    assert own_store.census().reading.registry == reading.registry
 
 
 # --- a connection that is lost ----------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import pytest
 
 from readonly.errors import ConfigurationError, StoreUnreachable
 from readonly.record import Mode, load
-from readonly.stores import AUTOMATIC_LINEAGE, Store, store_from_url
+from readonly.stores import AUTOMATIC_LINEAGE, ENDED_SECONDS, Store, store_from_url
 from readonly.stores.sqlite import SQLiteStore
 from readonly.testing import StoreContract, Waiter, count_up, counted, in_child, put, settle
 from support.waiting import eventually
@@ -396,6 +396,19 @@ def test_who_has_been_silent_for_long_is_registered_and_not_counted(tmp_path: Pa
     clock.step(timedelta(hours=1))
     assert store.report("new", b"{}", keep_seconds=86400.0).members == store.read().members == 1
     assert [seen.member for seen in store.census().reports] == ["new", "old"]
+
+
+def test_how_long_who_is_silent_is_remembered(tmp_path: Path) -> None:
+    """A process that has ended as long as what it had begun may commit; one that stands still until it is dropped."""
+    clock = SteppingClock()
+    store = SQLiteStore(tmp_path / "state.db", site="shop", clock=clock)
+    store.report("ended", b"{}", keep_seconds=86400.0, ended=True)
+    store.report("still", b"{}", keep_seconds=86400.0)
+    clock.step(timedelta(seconds=ENDED_SECONDS - 1))
+    assert store.report("a", b"{}", keep_seconds=86400.0).neighbours == ("ended", "still")
+    clock.step(timedelta(seconds=2))
+    assert store.report("a", b"{}", keep_seconds=86400.0).neighbours == ("still",)
+    assert [seen.member for seen in store.silent(longer_than=60.0, shorter_than=86400.0)] == ["still"]
 
 
 def test_a_clock_that_was_set_back_does_not_keep_a_file_young(tmp_path: Path) -> None:
