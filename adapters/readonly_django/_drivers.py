@@ -129,6 +129,16 @@ def _sqlite_connection(base: type) -> type:
         def cursor(self, factory: Any = sqlite3.Cursor) -> Any:
             return super().cursor(_sqlite_cursor(factory) if isinstance(factory, type) else factory)
 
+        # The driver's own make a cursor past the method above.
+        def execute(self, *args: Any) -> Any:
+            return self.cursor().execute(*args)
+
+        def executemany(self, *args: Any) -> Any:
+            return self.cursor().executemany(*args)
+
+        def executescript(self, *args: Any) -> Any:
+            return self.cursor().executescript(*args)
+
         def commit(self) -> None:
             with _told(self):
                 super().commit()

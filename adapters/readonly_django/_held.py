@@ -29,6 +29,10 @@ class Guarding(Protocol):
         """True once it guards no more."""
         ...
 
+    def present(self) -> Guarding:
+        """Return the guard that is in place now, which may be another than this; itself, if there is none."""
+        ...
+
     def failed(self, error: BaseException, held: Held, *, lost: bool) -> None:
         """Be told of a driver's error, and whether the connection is lost with it."""
         ...
@@ -68,7 +72,7 @@ class Held:
         thread = get_ident()
         if thread in (self._telling, self.quiet_in):
             return
-        guard = self.guard
+        guard = self.guard = self.guard.present()
         if not guard.server.is_idle(connection):
             return  # decided when it began
         if guard.closed:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from .databases import Guard
 
 _HOOKS = "_readonly_hooks"
+# They begin no transaction, or (the last) one in which the backend sets time zone and role of a new connection: there a
+# session's default would be set for nothing, where all that the project does is in transactions.
+_QUIET = ("_set_autocommit", "_commit", "_rollback", "init_connection_state")
 # The four letters that nearly every statement begins with; none of them is transaction control.
 _HARMLESS = frozenset({"SELE", "INSE", "UPDA", "DELE", "WITH"})
 
@@ -32,27 +35,34 @@ def hooks_of(wrapper: Any) -> Hooks | None:
 class Hooks:
     """The guard on one of Django's connection objects, until `remove`.
 
-    Attributes:
+    Args:
+        wrapper: The connection object.
         guard: The guard of its alias.
     """
 
     def __init__(self, wrapper: Any, guard: Guard) -> None:
-        self.guard = guard
+        self._guard = guard
         self._wrapper = wrapper
         own = vars(wrapper)
         own[_HOOKS] = self
         own["get_new_connection"] = self._connecting(wrapper.get_new_connection)
         own["wrap_database_errors"] = Errors(wrapper, self)
-        for name in ("_set_autocommit", "_commit", "_rollback"):
+        for name in _QUIET:
             own[name] = self._quietly(getattr(wrapper, name))
         # First in the list is outermost. A block of `execute_wrapper` takes the last one away when it ends.
         wrapper.execute_wrappers.insert(0, self.execute)
+
+    @property
+    def guard(self) -> Guard:
+        """The guard of its alias that is in place now."""
+        guard = self._guard = self._guard.present()
+        return guard
 
     def remove(self) -> None:
         """Take everything off again, and put the connection back as it was."""
         wrapper = self._wrapper
         own = vars(wrapper)
-        for name in ("get_new_connection", "wrap_database_errors", "_set_autocommit", "_commit", "_rollback", _HOOKS):
+        for name in ("get_new_connection", "wrap_database_errors", *_QUIET, _HOOKS):
             own.pop(name, None)
         if self.execute in wrapper.execute_wrappers:
             wrapper.execute_wrappers.remove(self.execute)
@@ -86,8 +96,6 @@ class Hooks:
         return get_new_connection
 
     def _quietly(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """None of these begins a transaction: a driver need not be told anything for them."""
-
         def quietly(*args: Any) -> Any:
             held = held_of(self._wrapper.connection)
             if held is None:

@@ -94,21 +94,27 @@ class Guard:
     def _prove(self) -> str:
         wrapper = own_wrapper(self.name)
         try:
-            wrapper.ensure_connection()
-            problem = self.server.prove(wrapper.connection)
-            held = held_of(wrapper.connection)
-            if not problem and held is not None:
-                problem = held.memory.get("problem", "")
-            if problem or not wrapper.settings_dict["AUTOCOMMIT"]:
-                return problem
+            # In a transaction first: what is set for autocommit would make that look read-only, too.
             wrapper.set_autocommit(False, force_begin_transaction_with_broken_autocommit=True)
             try:
                 problem = self.server.prove(wrapper.connection)
             finally:
                 wrapper.rollback()
-            return f"in a transaction: {problem}" if problem else ""
+            if problem or not wrapper.settings_dict["AUTOCOMMIT"]:
+                return problem
+            wrapper.set_autocommit(True)
+            problem = self.server.prove(wrapper.connection)
+            held = held_of(wrapper.connection)
+            if not problem and held is not None:
+                problem = str(held.memory.get("problem", ""))
+            return f"in autocommit: {problem}" if problem else ""
         finally:
             wrapper.close()
+
+    def present(self) -> Guard:
+        """Return the guard of this alias that is in place now; itself, if there is none."""
+        guards = _installed if self.closed else None
+        return (guards is not None and guards.guard(self.name)) or self
 
     # --- what connections ask ----------------------------------------------------------------------------------------
 
@@ -216,8 +222,6 @@ class Guards:
                 hooks.remove()
         elif hooks is None:
             Hooks(wrapper, guard)
-        else:
-            hooks.guard = guard
 
     def refuses(self, alias: str) -> Guard | None:
         """Return the guard of an alias if a write to it would be refused here and now, else None.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 REFUSED = "25006"  # read_only_sql_transaction
@@ -110,14 +111,16 @@ class PostgreSQL:
             _set_driver(connection, True)
 
     def _guard_session(self, connection: Any, memory: dict[str, Any]) -> None:
-        if "session" in memory:
+        # The server tells the driver of each change (PostgreSQL 14 and later, psycopg): a DISCARD ALL of the
+        # application's, or of its pool's reset, shows here and costs nothing to see.
+        if "session" in memory and _reported(connection) != "off":
             return
         [(setting, source, _)] = _rows(
             connection,
             f"SELECT setting, source, pg_catalog.set_config(name, 'on', false)"  # noqa: S608  # our own constant
             f" FROM pg_catalog.pg_settings WHERE name = '{_SETTING}'",
         )
-        memory["session"] = (setting, source)
+        memory.setdefault("session", (setting, source))
         [(now,)] = _rows(connection, "SHOW transaction_read_only")
         if now != "on":
             memory["problem"] = (
@@ -150,13 +153,29 @@ def _in_transaction(connection: Any) -> bool:
     return hasattr(driver, "is_in_transaction") and bool(driver.is_in_transaction())  # asyncpg
 
 
+def _reported(connection: Any) -> str | None:
+    """Return the session's default as the server reported it last, where the driver keeps that."""
+    status = getattr(getattr(connection, "info", None), "parameter_status", None)
+    found = status(_SETTING) if callable(status) else None
+    return found if isinstance(found, str) else None
+
+
 def _rows(connection: Any, statement: str) -> list[Any]:
     cursor = connection.cursor()
     try:
-        cursor.execute(statement)
+        with _answered(connection):
+            cursor.execute(statement)
         return list(cursor.fetchall()) if cursor.description else []
     finally:
         cursor.close()
+
+
+def _answered(connection: Any) -> AbstractContextManager[object]:
+    """Wait for the answer at the end of the block, also where the application has a pipeline open (psycopg)."""
+    if getattr(getattr(connection, "info", None), "pipeline_status", 0):
+        pipeline: AbstractContextManager[object] = connection.pipeline()
+        return pipeline
+    return nullcontext()
 
 
 def _sqlstate(error: BaseException) -> str:

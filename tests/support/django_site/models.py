@@ -11,23 +11,14 @@ class Article(models.Model):
     seen_at = models.DateTimeField(null=True)
     tags = models.ManyToManyField("Tag")
 
-    class Meta:
-        app_label = "news"
-
 
 class Comment(models.Model):
     article = models.ForeignKey(Article, on_delete=models.CASCADE, related_name="comments")
     text = models.CharField(max_length=100)
 
-    class Meta:
-        app_label = "news"
-
 
 class Tag(models.Model):
     name = models.CharField(max_length=100, unique=True)
-
-    class Meta:
-        app_label = "news"
 
 
 class PageView(models.Model):
@@ -35,15 +26,9 @@ class PageView(models.Model):
     article = models.ForeignKey(Article, null=True, on_delete=models.CASCADE)
     count = models.IntegerField(default=0)
 
-    class Meta:
-        app_label = "news"
-
 
 class Event(models.Model):
     name = models.CharField(max_length=100)
-
-    class Meta:
-        app_label = "news"
 
 
 class LiveEvent(Event):
@@ -51,13 +36,9 @@ class LiveEvent(Event):
 
     watchers = models.IntegerField(default=0)
 
-    class Meta:
-        app_label = "news"
-
 
 class HeadlinePageView(PageView):
     """Another class for the same table."""
 
-    class Meta:
-        app_label = "news"
+    class Meta:  # noqa: D106 - Django's own
         proxy = True

@@ -1,0 +1,132 @@
+"""Django's databases on two servers: the same tests run over both."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection, connections
+
+from readonly import Switch
+from readonly_django.databases import Guards, install, uninstall
+from support.django_site.aliases import create_tables, databases, settings_of
+from support.django_site.models import Article
+from support.postgres_server import PostgresServer
+
+SQLITE, POSTGRESQL = "sqlite", "postgresql"
+BOTH = (SQLITE, POSTGRESQL)
+
+Entry = dict[str, Any]
+
+
+@pytest.fixture
+def switch() -> Iterator[Switch]:
+    """A writable site of one process."""
+    switch = Switch.from_url("memory://?site=tests")
+    switch.start()
+    assert switch.confirm(timeout=10).safe
+    yield switch
+    switch.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_tables(postgres: PostgresServer) -> Iterator[str]:
+    """One database for this folder, with all tables."""
+    name = postgres.new_database()
+    with databases(default=settings_of(postgres.url(name))):
+        create_tables()
+    yield postgres.url(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def sqlite_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with all tables, to be copied: making them takes longer."""
+    path = tmp_path_factory.mktemp("django") / "site.db"
+    with databases(default=settings_of(f"sqlite:///{path}")):
+        create_tables()
+    return path
+
+
+class Site:
+    """The project's `default` database, on one kind of server; further databases beside it if a test wants them."""
+
+    def __init__(self, vendor: str, url: str) -> None:
+        self.vendor = vendor
+        self.url = url
+        self.on_postgresql = vendor == POSTGRESQL
+
+    def entry(self, **more: Any) -> Entry:
+        """Return its entry of DATABASES."""
+        return settings_of(self.url, **more)
+
+    def count(self) -> int:
+        """Count the articles, as the server itself has them."""
+        return int(Article.objects.using("default").count())
+
+
+@pytest.fixture
+def make_site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Site]]:
+    """Put a database with one article behind `default`: `make_site(vendor, extra={...}, **settings_of_default)`."""
+    blocks: list[Any] = []
+
+    def make(vendor: str, *, extra: dict[str, Entry] | None = None, **more: Any) -> Site:
+        if vendor == SQLITE:
+            path = tmp_path / "site.db"
+            shutil.copy(request.getfixturevalue("sqlite_tables"), path)
+            url = f"sqlite:///{path}"
+        else:
+            url = request.getfixturevalue("postgres_tables")
+        site = Site(vendor, url)
+        block = databases(default=site.entry(**more), **(extra or {}))
+        block.__enter__()
+        blocks.append(block)
+        if vendor == POSTGRESQL:
+            with connection.cursor() as cursor:
+                tables = ", ".join(f'"{t}"' for t in connection.introspection.table_names(cursor))
+                cursor.execute(f"TRUNCATE {tables} RESTART IDENTITY CASCADE")
+        Article.objects.create(title="first")
+        return site
+
+    yield make
+    uninstall()
+    for block in blocks:
+        block.__exit__(None, None, None)
+
+
+@pytest.fixture(params=BOTH)
+def vendor(request: pytest.FixtureRequest) -> str:
+    """Each kind of server in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def site(vendor: str, make_site: Callable[..., Site]) -> Site:
+    """A database of each kind in turn, behind `default`."""
+    return make_site(vendor)
+
+
+@pytest.fixture
+def guards(site: Site, switch: Switch) -> Guards:
+    """That database, guarded."""
+    return install(switch)
+
+
+def fresh() -> None:
+    """Close this thread's connections, as the end of a request does."""
+    for wrapper in connections.all(initialized_only=True):
+        wrapper.close()
+
+
+def raw() -> Any:
+    """Return the driver's connection of `default`."""
+    connection.ensure_connection()
+    return connection.connection
+
+
+def articles(count: int, title: str = "x") -> Sequence[Article]:
+    """Return articles that are not saved yet."""
+    return [Article(title=title) for _ in range(count)]
