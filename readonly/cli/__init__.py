@@ -104,11 +104,22 @@ def command_group(
     return group
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run `readonlyctl`; ends the process with an exit code of the design."""
+def main(
+    arguments: list[str] | None = None,
+    *,
+    site: Callable[[], Site] | None = None,
+    program: str = "readonlyctl",
+) -> None:
+    """Run the command group; ends the process with an exit code of the design.
+
+    Args:
+        arguments: What was typed after its name; None: the command line.
+        site: As for `command_group`.
+        program: How it was called.
+    """
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        code = command_group().main(args=words, prog_name="readonlyctl", standalone_mode=False)
+        code = command_group(site).main(args=words, prog_name=program, standalone_mode=False)
     except click.ClickException as error:
         usage_error(error, words)
     except (click.Abort, KeyboardInterrupt):

@@ -1,0 +1,1 @@
+"""The permission, which Django keeps in the database; there is no table."""

@@ -1,0 +1,27 @@
+"""`{% load readonly %}{% readonly_banner %}`: says to visitors that the site is read-only, while it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import template
+from django.template import Context
+
+from readonly_django.visible import shown
+
+register = template.Library()
+
+
+@register.inclusion_tag("readonly_django/banner.html", takes_context=True)
+def readonly_banner(context: Context) -> dict[str, Any]:
+    """Render the banner, or nothing while the site is writable.
+
+    A page that carries it is not kept by caches: it would go on saying so when it is over.
+    """
+    found = shown()
+    request = context.get("request")
+    if found["read_only"] and request is not None:
+        request._readonly_banner = True
+        # Django's own cache of whole pages asks this.
+        request._cache_update_cache = False
+    return {"readonly": found}

@@ -1,0 +1,18 @@
+"""What visitors may see of the state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import conf
+
+
+def shown() -> dict[str, Any]:
+    """Return the state for templates: instants in UTC, or None."""
+    state = conf.current_switch().state
+    return {
+        "read_only": state.read_only,
+        "message": state.message,
+        "since": state.since,
+        "expected_end": state.expected_end,
+    }
