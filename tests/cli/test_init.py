@@ -17,7 +17,7 @@ def empty(tmp_path: Path) -> Shop:
 
 def test_it_makes_store_and_record(empty: Shop) -> None:
     """Writable, epoch 1, and the line that every machine needs."""
-    done = empty.ctl("init", "shop")
+    done = empty.here("init", "shop")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         f"shop · {empty.url}",
@@ -36,7 +36,7 @@ def test_it_refuses_where_there_is_a_record(shop: Shop) -> None:
     """Exit 6: nothing is wrong with the command, and nothing was changed."""
     shop.on(BEN)
     before = shop.store.read().record
-    done = shop.ctl("init", "shop")
+    done = shop.here("init", "shop")
     assert done.returncode == 6
     assert "has a record already" in done.stderr
     assert "nothing was changed" in done.stderr

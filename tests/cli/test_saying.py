@@ -182,7 +182,7 @@ def test_bytes_that_are_no_text(shop: Shop) -> None:
 
 def test_a_terminal_that_knows_ascii_only(shop: Shop) -> None:
     """No command fails for a character."""
-    done = shop.ctl("status", environment={"PYTHONIOENCODING": "ascii"})
+    done = processes.readonlyctl("status", environment=shop.environment | {"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0
     assert done.stdout.startswith("shop \\xb7 sqlite:////")
 

@@ -13,29 +13,36 @@ from contextlib import ExitStack
 
 from readonly import ReadOnlyError, Switch
 
-settings = {"interval": 0.2, "role": sys.argv[2]} | json.loads("".join(sys.argv[3:4]) or "{}")
-guarded = settings.pop("database", None)
-# The site's own store, never made here.
-switch = Switch.from_url(sys.argv[1], **settings)
-if guarded:
-    from sqlalchemy import create_engine
 
-    from readonly.databases.sqlalchemy import Database
+def main(arguments: list[str]) -> None:
+    """Be such a process, until the input ends."""
+    url, role, *more = arguments
+    settings = {"interval": 0.2, "role": role} | json.loads("".join(more) or "{}")
+    guarded = settings.pop("database", None)
+    switch = Switch.from_url(url, **settings)
+    if guarded:
+        from sqlalchemy import create_engine
 
-    Database(create_engine(guarded), switch)
-switch.start()
-print(f"started {os.getpid()} {switch.state.mode}", flush=True)
-writes = ExitStack()
-for line in sys.stdin:
-    if line.strip() == "begin":
-        try:
-            writes.enter_context(switch.writing())
-        except ReadOnlyError:
-            print("refused", flush=True)
+        from readonly.databases.sqlalchemy import Database
+
+        Database(create_engine(guarded), switch)
+    switch.start()
+    print(f"started {os.getpid()} {switch.state.mode}", flush=True)
+    writes = ExitStack()
+    for line in sys.stdin:
+        if line.strip() == "begin":
+            try:
+                writes.enter_context(switch.writing())
+            except ReadOnlyError:
+                print("refused", flush=True)
+            else:
+                print("begun", flush=True)
         else:
-            print("begun", flush=True)
-    else:
-        writes.close()
-        print("ended", flush=True)
-writes.close()
-switch.close()
+            writes.close()
+            print("ended", flush=True)
+    writes.close()
+    switch.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -28,7 +28,8 @@ from readonly.site import Look, Site
 from readonly.stores import store_from_url
 from readonly.stores.sqlite import SQLiteStore
 from readonly.switch import Switch
-from support import children, output_schema, processes
+from support import children, output_schema
+from support.forked import Forked, forker
 from support.waiting import NeverHappened, eventually
 
 ANNA, BEN = Operator("anna", "bastion"), Operator("ben", "desk")
@@ -60,13 +61,18 @@ class Member:
         self, url: str, role: str = "web", *, environment: Mapping[str, str] | None = None, **settings: Any
     ) -> None:
         self.role = role
-        self.process = subprocess.Popen(
-            [sys.executable, MEMBER, url, role, json.dumps(settings)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=children.without_ours(os.environ) | dict(environment or {}),
-        )
+        given = [url, role, json.dumps(settings)]
+        whole = children.without_ours(os.environ) | dict(environment or {})
+        reading, theirs = os.pipe()
+        mine, writing = os.pipe()
+        self.process: subprocess.Popen[bytes] | Forked
+        if "PYTHONPATH" in whole:  # another copy of the library: nothing of ours may be loaded
+            self.process = subprocess.Popen([sys.executable, MEMBER, *given], stdin=reading, stdout=writing, env=whole)
+        else:
+            self.process = forker().start("member", given, files=(reading, writing, 2), environment=whole)
+        os.close(reading)
+        os.close(writing)
+        self._to, self._from = os.fdopen(theirs, "w"), os.fdopen(mine)
 
     def starts(self) -> None:
         """Wait until it has started; what it answers next is an answer to something that it was told."""
@@ -79,9 +85,8 @@ class Member:
 
     def tell(self, what: str) -> str:
         """Send one command and return the answer."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(what + "\n")
-        self.process.stdin.flush()
+        self._to.write(what + "\n")
+        self._to.flush()
         return self._answer()
 
     def begins(self) -> None:
@@ -89,8 +94,7 @@ class Member:
         eventually(lambda: self.tell("begin") == "begun")
 
     def _answer(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
+        return self._from.readline().strip()
 
     def stop(self) -> None:
         """Stop it, as a machine that hangs does."""
@@ -111,29 +115,33 @@ class Member:
     def __exit__(self, *_exc: object) -> None:
         if self.process.poll() is None:
             self.go_on()
-            assert self.process.stdin is not None
             with contextlib.suppress(BrokenPipeError):
-                self.process.stdin.close()
+                self._to.close()
             try:
                 self.process.wait(10)
             except subprocess.TimeoutExpired:
                 self.kill()
-        for stream in (self.process.stdin, self.process.stdout):
-            assert stream is not None
+        for stream in (self._to, self._from):
             with contextlib.suppress(BrokenPipeError):
                 stream.close()
 
 
 class Running:
-    """A command that has not ended yet; its output is read while it runs."""
+    """A command that has not ended yet; its output is read while it runs.
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    Args:
+        process: It.
+        out: Where its standard output can be read; None: it goes elsewhere.
+        err: Where its standard error can be read.
+    """
+
+    def __init__(self, process: Forked, out: int | None, err: int) -> None:
         self.process = process
         self._texts = {"out": "", "err": ""}
+        self._streams = [os.fdopen(number) for number in (out, err) if number is not None]
         self._readers = [
             threading.Thread(target=self._read, args=(name, stream), daemon=True)
-            for name, stream in (("out", process.stdout), ("err", process.stderr))
-            if stream is not None
+            for name, stream in zip(("out", "err")[-len(self._streams) :], self._streams, strict=True)
         ]
         for reader in self._readers:
             reader.start()
@@ -174,11 +182,9 @@ class Running:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait(10)
-        for stream in (self.process.stdout, self.process.stderr):
-            if stream is not None:
-                for reader in self._readers:
-                    reader.join(10)
-                stream.close()
+        for reader, stream in zip(self._readers, self._streams, strict=True):
+            reader.join(10)
+            stream.close()
 
 
 class Shop:
@@ -202,8 +208,10 @@ class Shop:
         }
 
     def ctl(self, *words: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
-        return processes.readonlyctl(*words, environment=self.environment | (environment or {}), folder=self.folder)
+        """Run a command to its end, as a process of its own."""
+        with self.start(*words, environment=environment) as command:
+            code = command.ends(60)
+        return subprocess.CompletedProcess(words, code, command.out, command.err)
 
     def here(self, *words: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command to its end in this process: the same code, without the cost of starting Python."""
@@ -223,17 +231,28 @@ class Shop:
         assert isinstance(code, int)
         return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
-    def start(self, *words: str, **options: Any) -> Running:
-        """Start a command and return it while it runs."""
-        given: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process: subprocess.Popen[str] = subprocess.Popen(
-            [sys.executable, "-m", "readonly", *words],
-            env=children.without_ours(os.environ) | self.environment,
-            cwd=self.folder,
-            text=True,
-            **given | options,
-        )
-        return Running(process)
+    def start(self, *words: str, stdout: int | None = None, environment: dict[str, str] | None = None) -> Running:
+        """Start a command and return it while it runs.
+
+        Args:
+            words: What is typed.
+            stdout: Where its standard output goes; None: it is read.
+            environment: Added to the operator's.
+        """
+        out, writing = os.pipe() if stdout is None else (None, stdout)
+        err, complaining = os.pipe()
+        with open(os.devnull) as nothing:  # noqa: PTH123 - no file
+            process = forker().start(
+                "readonlyctl",
+                words,
+                files=(nothing.fileno(), writing, complaining),
+                environment=children.without_ours(os.environ) | self.environment | (environment or {}),
+                folder=self.folder,
+            )
+        os.close(complaining)
+        if stdout is None:
+            os.close(writing)
+        return Running(process, out, err)
 
     def on(self, by: Operator, **said: Any) -> str:
         """Have somebody turn it read-only, without a command; return the cause."""
@@ -293,10 +312,10 @@ def made(path: Path, *, protected: bool = False, initialised: bool = True, name:
 
 
 @contextlib.contextmanager
-def members(shop: Shop, roles: Sequence[str] = ("web",)) -> Iterator[list[Member]]:
-    """Have processes of the site run, and report."""
+def members(shop: Shop, roles: Sequence[str] = ("web",), **settings: Any) -> Iterator[list[Member]]:
+    """Have processes of the site run, and report. On Redis a short interval makes a young registry old enough soon."""
     with contextlib.ExitStack() as stack:
-        started = [stack.enter_context(Member(shop.url, role)) for role in roles]
+        started = [stack.enter_context(Member(shop.url, role, **settings)) for role in roles]
         for member in started:
             member.starts()
         shop.reports(len(roles))

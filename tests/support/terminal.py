@@ -8,7 +8,6 @@ import pty
 import select
 import struct
 import subprocess
-import sys
 import termios
 from collections.abc import Mapping
 from types import TracebackType
@@ -16,6 +15,7 @@ from types import TracebackType
 import pyte
 
 from support import children
+from support.forked import forker
 from support.operating import Shop
 from support.waiting import eventually
 
@@ -42,15 +42,13 @@ class Terminal:
         ours = children.without_ours(os.environ) | shop.environment
         for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
             ours.pop(name, None)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "readonly", *words],
-            env=ours | {"TERM": "xterm"} | dict(environment or {}),
-            stdin=other,
-            stdout=other,
-            stderr=other,
-            start_new_session=True,
-            # Its controlling terminal: only then does Ctrl-C mean anything.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        # Its controlling terminal: only then does Ctrl-C mean anything.
+        self.process = forker().start(
+            "readonlyctl",
+            words,
+            files=(other, other, other),
+            environment=ours | {"TERM": "xterm"} | dict(environment or {}),
+            terminal=True,
         )
         os.close(other)
         self.shown = ""
