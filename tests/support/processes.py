@@ -234,10 +234,10 @@ def gunicorn(
     """Start gunicorn with `app` ("module:name"; found in `folder`); options as on its own command line."""
     command = [
         *(sys.executable, "-m", "gunicorn", app, "--bind", f"127.0.0.1:{port or 0}"),
-        *("--workers", str(workers), "--no-control-socket" if _has_control_socket() else "", *options),
+        *("--workers", str(workers), *control_socket_option(), *options),
     ]
     return WebServer(
-        [word for word in command if word],
+        command,
         log=log,
         port=port,
         workers=workers,
@@ -249,13 +249,13 @@ def gunicorn(
     )
 
 
-def _has_control_socket() -> bool:
-    """Tell whether this gunicorn would open a control socket where two servers of one user collide."""
+def control_socket_option() -> list[str]:
+    """Return what keeps this gunicorn from opening a control socket, where two servers of one user collide."""
     try:
         import gunicorn.config
     except ImportError:
-        return False
-    return hasattr(gunicorn.config, "ControlSocketDisable")
+        return []
+    return ["--no-control-socket"] if hasattr(gunicorn.config, "ControlSocketDisable") else []
 
 
 def run(
