@@ -30,6 +30,7 @@ def guard(app: Flask, switch: Switch, settings: Settings) -> dict[BindKey, Datab
         ConfigurationError: A setting names a bind that is not there, or a bind's server can't be guarded.
     """
     from readonly.databases.sqlalchemy import Database
+    from readonly.databases.sqlalchemy._discard import Discards
 
     extension: Any = app.extensions["sqlalchemy"]
     engines: Mapping[BindKey, Any] | None = getattr(extension, "engines", None)
@@ -42,6 +43,10 @@ def guard(app: Flask, switch: Switch, settings: Settings) -> dict[BindKey, Datab
     _check_known("READONLY_UNGUARDED", settings.unguarded, engines)
     _check_known("READONLY_REPLICAS", [*replicas, *(key for keys in replicas.values() for key in keys)], engines)
     _check_replicas(replicas, settings)
+    try:
+        Discards(settings.discard)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"READONLY_DISCARD: {error}") from error
     copies = {key for keys in replicas.values() for key in keys}
     guarded: dict[BindKey, Database] = {}
     try:

@@ -131,8 +131,9 @@ def _bind(name: str, value: Any) -> BindKey:
 
 def _replicas(name: str, value: Any) -> Mapping[BindKey, tuple[str, ...]]:
     if not isinstance(value, Mapping):
-        return {DEFAULT_BIND: _names(name, value)}
-    return {_bind(name, primary): _names(name, replicas) for primary, replicas in value.items()}
+        value = {DEFAULT_BIND: value}
+    found = {_bind(name, primary): _names(name, replicas) for primary, replicas in value.items()}
+    return {primary: replicas for primary, replicas in found.items() if replicas}
 
 
 def _page(name: str, value: Any) -> str | Page:
