@@ -86,9 +86,8 @@ class Routing:
         """
         replica = self._by_alias.get(alias)
         if replica is None:
-            raise ConfigurationError(
-                f"alias={alias!r} is no replica: REPLICAS has {', '.join(self._by_alias) or 'none'}"
-            )
+            known = ", ".join(self._by_alias) or "none"
+            raise ConfigurationError(f"alias={alias!r} is no replica: the replicas are {known}")
         replica.reached(epoch)
 
     def alias_for_read(self, primary: str) -> str:
@@ -181,8 +180,18 @@ def _checked(replicas: Mapping[str, Sequence[str]], unguarded: frozenset[str]) -
                     f"replicas: {alias!r} is {connections[alias].vendor}, and {primary!r} is "
                     f"{connections[primary].vendor}: a replica holds the same database"
                 )
+            if _address(alias) == _address(primary):
+                raise ConfigurationError(f"replicas: {alias!r} is {primary!r}, the primary itself: leave it out")
             found[alias] = primary
     return found
+
+
+def _address(alias: str) -> tuple[str, ...]:
+    """Return what tells one database from another, as far as the settings say."""
+    settings = connections.settings[alias]
+    options = settings["OPTIONS"]
+    said = [settings["NAME"] or options.get("service"), settings["HOST"] or options.get("host"), settings["PORT"]]
+    return tuple(str(part or "") for part in said)
 
 
 def _probe(alias: str) -> Callable[[], int | None] | None:
