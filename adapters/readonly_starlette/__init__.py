@@ -6,23 +6,30 @@ it first in the list; around the whole application, `ReadOnlyMiddleware(app, swi
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import HTTPConnection
-from starlette.routing import BaseRoute, Match, Mount
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp
 
 from readonly import Policy, Switch
 from readonly import asgi as core
 from readonly.asgi import status_app
 from readonly.pages import Page
-from readonly.rules import Endpoint, marks_of
 
-__all__ = ["ReadOnlyMiddleware", "status_app", "template_context", "writing"]
+from .openapi import document_refusals
+from .routing import Router, endpoint_of
+from .sessions import session_cookies
 
-# Mounts in mounts: deeper than this is a loop.
-_DEPTH = 16
+__all__ = [
+    "ReadOnlyMiddleware",
+    "document_refusals",
+    "endpoint_of",
+    "status_app",
+    "template_context",
+    "writing",
+]
 
 
 def ReadOnlyMiddleware(  # noqa: N802 - typed like the class that Starlette expects
@@ -34,62 +41,18 @@ def ReadOnlyMiddleware(  # noqa: N802 - typed like the class that Starlette expe
         app: The application.
         switch: The process's switch.
         policy: What counts as a write; rules may name routes (`POST name:add_comment`), and `@reads` and `@writes`
-            on endpoints are honoured.
+            on endpoints are honoured. Where it names no session cookies, that of `SessionMiddleware` is found.
         page: Renders the page that visitors see instead of the built-in one.
     """
-
-    def endpoint(scope: Mapping[str, Any]) -> Endpoint | None:
-        return endpoint_of(scope, scope.get("app") or app)
-
-    wrapped: ASGIApp = core.ReadOnlyMiddleware(
-        app, switch, policy=policy if policy is not None else Policy(), page=page, endpoint=endpoint
-    )
+    policy = policy if policy is not None else Policy()
+    if not policy.session_cookies:
+        policy = replace(policy, session_cookies=session_cookies(app))
+    router = Router(app)
+    wrapped: ASGIApp = core.ReadOnlyMiddleware(app, switch, policy=policy, page=page, endpoint=router)
+    router.behind(wrapped)
+    # Middleware tells by this name what is inside; so do we, to those who look for routes.
+    vars(wrapped)["app"] = app
     return wrapped
-
-
-def endpoint_of(scope: Mapping[str, Any], app: Any) -> Endpoint | None:
-    """Return what Starlette's router would choose for a request: its route's name, mounts included, and its marks.
-
-    Args:
-        scope: The connection's scope; it is not changed.
-        app: A Starlette application, or anything with `routes`.
-
-    Returns:
-        None if no route takes the path, or the application is not Starlette's.
-    """
-    inner: Scope = dict(scope)
-    names: list[str] = []
-    for _ in range(_DEPTH):
-        routes = getattr(app, "routes", None)
-        if not routes:
-            return Endpoint(":".join(names)) if names else None
-        found = _choose(routes, inner)
-        if found is None:
-            return Endpoint(":".join(names)) if names else None
-        route, child = found
-        if getattr(route, "name", None):
-            names.append(route.name)  # type: ignore[attr-defined]  # every route of Starlette's has one but the base
-        if isinstance(route, Mount):
-            inner.update(child)
-            app = route.app
-            # A mounted application may be wrapped in middleware of its own; its routes are the mount's then.
-            if not getattr(app, "routes", None) and route.routes:
-                app = route
-            continue
-        return Endpoint(":".join(names), marks_of(child.get("endpoint", getattr(route, "endpoint", None))))
-    return None
-
-
-def _choose(routes: Any, scope: Scope) -> tuple[BaseRoute, Scope] | None:
-    partial: tuple[BaseRoute, Scope] | None = None
-    for route in routes:
-        match, child = route.matches(scope)
-        if match is Match.FULL:
-            return route, child
-        if match is Match.PARTIAL and partial is None:
-            # The path fits and the method does not: Starlette hands it to this route, which answers 405.
-            partial = route, child
-    return partial
 
 
 def template_context(switch: Switch) -> Callable[[HTTPConnection], dict[str, Any]]:
@@ -116,13 +79,17 @@ def template_context(switch: Switch) -> Callable[[HTTPConnection], dict[str, Any
 def writing(switch: Switch, wait: float = 0.0) -> Callable[[], AsyncIterator[None]]:
     """Return a FastAPI dependency that counts what depends on it as a write: `Depends(writing(switch))`.
 
+    While read-only it raises `ReadOnlyError`, which the middleware turns into the 503.
+
     Args:
         switch: The process's switch.
         wait: Seconds to wait for the site to be writable before the 503.
     """
+    # Made once: from now on requests carry what a refusal in them is marked on, the first one, too.
+    work = switch.writing(wait=wait)
 
     async def dependency() -> AsyncIterator[None]:
-        async with switch.writing(wait=wait):
+        async with work:
             yield
 
     return dependency

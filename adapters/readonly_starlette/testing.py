@@ -12,6 +12,8 @@ from starlette.routing import BaseRoute, Host, Mount, WebSocketRoute
 from readonly.rules import marks_of
 from readonly.testing import Answer, Request, Route, Visitor
 
+from .routing import unfolded
+
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
@@ -31,7 +33,7 @@ def routes(app: Any) -> Iterator[Route]:
 
 
 def _routes(found: Iterable[BaseRoute], prefix: str, names: tuple[str, ...]) -> Iterator[Route]:
-    for route in _unfolded(found):
+    for route in unfolded(found):
         if isinstance(route, (Mount, Host)):
             here = (*names, route.name) if route.name else names
             below = prefix
@@ -47,17 +49,6 @@ def _routes(found: Iterable[BaseRoute], prefix: str, names: tuple[str, ...]) -> 
             # Anything with a path and an endpoint: Starlette's routes, FastAPI's, and those of an included router.
             name = ":".join((*names, route.name))
             yield Route(_methods(route), prefix + _template(route), name, marks_of(route.endpoint))
-
-
-def _unfolded(found: Iterable[BaseRoute]) -> Iterator[Any]:
-    """Yield the routes; FastAPI keeps an included router whole, and tells by itself what its routes become."""
-    for route in found:
-        if hasattr(route, "effective_route_contexts"):
-            from fastapi.routing import iter_route_contexts
-
-            yield from iter_route_contexts([route])
-        else:
-            yield route
 
 
 def _methods(route: Any) -> tuple[str, ...]:
