@@ -22,7 +22,7 @@ from typing import Any
 from .errors import ConfigurationError, NotConfirmed
 from .record import VERSION, Record
 from .state import State
-from .stores import ENDED_SECONDS, Seen
+from .stores import DEFAULT_ALIVE_SECONDS, ENDED_SECONDS, Seen
 
 # A member that missed so many of its own intervals is silent; one report may be late, two in a row hardly are. Where
 # intervals are long, since members are many, lateness is no longer for that: who fails tries again within seconds.
@@ -239,6 +239,7 @@ class Confirmation:
         members: Every registered member that counts.
         problems: What is missing apart from members, one sentence each.
         roster: Every role that reported lately, and how many seconds ago it did last.
+        settled: The store has been known for so long that whoever knows more than it holds has said so.
     """
 
     epoch: int
@@ -248,6 +249,7 @@ class Confirmation:
     members: tuple[Member, ...]
     problems: tuple[str, ...] = ()
     roster: Mapping[str, float] = field(default_factory=dict)
+    settled: bool = True
 
     def of(self, *conditions: Condition) -> tuple[Member, ...]:
         """Return the members in these conditions."""
@@ -355,7 +357,8 @@ def confirm(
         ago = max(0.0, (at - s.at).total_seconds())
         roster[report.role] = min(roster.get(report.role, ago), ago)
     found = [
-        _judge(report, s, wanted, closing, at, here_since or {}, registry, longest_transaction) for report, s in loaded
+        _judge(report, s, wanted, present, closing, at, here_since or {}, registry, longest_transaction)
+        for report, s in loaded
     ]
     members = tuple(sorted((m for m in found if m is not None), key=lambda m: (m.report.role, m.report.name)))
     alive = [m for m in members if m.condition not in (Condition.LOST, Condition.EXPIRED, Condition.GONE)]
@@ -365,9 +368,15 @@ def confirm(
         there = sum(m.report.role == role for m in alive)
         if not expected.met_by(there):
             problems.append(f"{role}: {there} report, expected {expected}")
+    settled_after = max((ttl_seconds(m.report) for m in alive), default=DEFAULT_ALIVE_SECONDS)
+    settled = incarnation_seconds >= settled_after
+    if not settled and not closing:
+        problems.append(
+            f"the store is known for {incarnation_seconds:.1f} s only: who knows of a cause that it has lost has until "
+            f"{settled_after:.1f} s to bring it back"
+        )
     if closing and alive:
-        settled_after = max(ttl_seconds(m.report) for m in alive)
-        if incarnation_seconds < settled_after:
+        if not settled:
             problems.append(
                 f"the store is known for {incarnation_seconds:.1f} s only: who was there before has until "
                 f"{settled_after:.1f} s to report again"
@@ -395,6 +404,7 @@ def confirm(
         members=members,
         problems=tuple(problems),
         roster=roster,
+        settled=settled,
     )
 
 
@@ -402,6 +412,7 @@ def _judge(
     report: Report,
     seen: Seen,
     causes: Sequence[str],
+    present: Collection[str],
     closing: bool,
     at: datetime,
     here_since: Mapping[str, datetime],
@@ -442,9 +453,10 @@ def _judge(
     held = sorted(set(causes) & set(report.causes))
     if held:
         return member(Condition.LATE, f"still holds {', '.join(held)}")
-    if report.closed and not report.causes:
+    if report.closed and not set(report.causes) & set(present):
         # Not for a cause of the record: it takes no writes all the same, and "writable" would not be true of it.
-        why = "; ".join(report.local) or "it has not read a state yet that it may trust"
+        lost = f"it holds {', '.join(sorted(report.causes))}, which the store does not" if report.causes else ""
+        why = "; ".join(report.local) or lost or "it has not read a state yet that it may trust"
         return member(Condition.LATE, f"still refuses writes: {why}")
     return member(Condition.OBEYS)
 

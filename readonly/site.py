@@ -17,7 +17,16 @@ from typing import Any
 from . import changes, history
 from .changes import Change, Operator
 from .config import operator_config
-from .errors import ConfigurationError, Error, LostRace, NoRecord, NotConfirmed, StoreUnreachable, UnreadableRecord
+from .errors import (
+    ConfigurationError,
+    Error,
+    LostRace,
+    NoRecord,
+    NotConfirmed,
+    NotYours,
+    StoreUnreachable,
+    UnreadableRecord,
+)
 from .hostfile import HostFile, state_folder
 from .members import (
     LONGEST_TRANSACTION_SECONDS,
@@ -360,7 +369,9 @@ class Site:
     ) -> tuple[Change, Confirmation]:
         """Lift one's own cause (or the one named, or all), and wait until every member has taken that in.
 
-        Over an empty store it waits for a member to write the record back.
+        Over an empty store it waits for a member to write the record back. Where there is nothing to lift in a store
+        that may have lost it (it is young, as after a failover), it waits until those who know more have had the time
+        to bring it back, and lifts it then.
 
         Raises:
             NoRecord: Nobody wrote it back in time.
@@ -370,16 +381,25 @@ class Site:
         deadline = time.monotonic() + timeout
         operator = operator or self.operator
         while True:
+            refusal: Error
             try:
                 change = changes.turn_off(self.store, operator, cause=cause, every=every, undo=undo)
-                break
             except NoRecord as error:
-                left = deadline - time.monotonic()
-                if left <= 0:
+                refusal = error
+                if time.monotonic() >= deadline:
                     raise
-                if trouble is not None:
-                    trouble(error)
-                self._hint(min(left, LOOK_AGAIN_SECONDS))
+            except NotYours as error:
+                refusal = error
+                if time.monotonic() >= deadline or self._unsettled() is None:
+                    raise
+            else:
+                unsettled = None if change.changed else self._unsettled()
+                if unsettled is None or time.monotonic() >= deadline:
+                    break
+                refusal = unsettled
+            if trouble is not None:
+                trouble(refusal)
+            self._hint(max(0.0, min(deadline - time.monotonic(), LOOK_AGAIN_SECONDS)))
         left = max(0.0, deadline - time.monotonic())
         lifted = change.causes or tuple(change.record.lifted)
         found = self._wait(change.record, lifted, closing=False, timeout=left, progress=progress, trouble=trouble)
@@ -444,6 +464,14 @@ class Site:
             StoreUnreachable: The store did not answer, and this host remembers nothing.
         """
         return history.read(self.store, state_folder(), last=last)
+
+    def _unsettled(self) -> NotConfirmed | None:
+        """Say why the store may not hold yet all that is known of the site, or return None if it does."""
+        look = self.look()
+        found = self._judged(look.record, look.census, (), closing=False)
+        if found.settled:
+            return None
+        return NotConfirmed(f"nothing to lift yet: {'; '.join(found.problems)}", missing=found.problems)
 
     def _tally(self, change: Change) -> dict[str, Any]:
         """Return what all members counted while the causes that were lifted stood."""

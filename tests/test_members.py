@@ -330,7 +330,18 @@ def test_a_registry_that_is_too_young_proves_nothing() -> None:
     assert judged(OBEYING, incarnation_seconds=4.1).safe
     slow = replace(OBEYING, id="m2", interval=5.0)
     assert not judged(OBEYING, slow, incarnation_seconds=15.9).safe
-    assert judged(FOLLOWING, closing=False, incarnation_seconds=0.0).safe
+
+
+def test_a_store_that_is_too_young_opens_nobody_for_good() -> None:
+    """Whoever knows of a cause that it has lost brings it back: until then "open" is not proven either."""
+    young = judged(FOLLOWING, closing=False, incarnation_seconds=3.9)
+    assert (young.safe, young.settled) == (False, False)
+    assert "bring it back" in young.missing[0]
+    assert judged(FOLLOWING, closing=False, incarnation_seconds=4.1).safe
+    assert not judged(closing=False, incarnation_seconds=3.9).safe
+    assert judged(closing=False, incarnation_seconds=4.1).safe
+    slow = replace(FOLLOWING, interval=5.0)
+    assert not judged(slow, closing=False, incarnation_seconds=15.9).safe
 
 
 def test_who_was_known_before_the_registry_was_lost_is_missing() -> None:
@@ -395,7 +406,7 @@ def test_a_record_that_nobody_made_whole_is_not_safe() -> None:
     [
         ({}, 0, True),
         ({"causes": ("c1",)}, 0, False),
-        ({"causes": ("c2",), "closed": True}, 0, True),  # others' causes are not what was asked for
+        ({"causes": ("c2",), "closed": True}, 0, False),  # nobody knows of it but this member, who brings it back
         ({"in_flight": 9}, 0, True),
         ({"causes": ("c1",)}, 60, True),  # a silent member holds nobody up who wants to open
         ({"inert": True}, 0, True),
@@ -405,6 +416,14 @@ def test_a_record_that_nobody_made_whole_is_not_safe() -> None:
 def test_opening_waits_for_members_that_hold_the_cause(changed: dict[str, Any], silent: float, safe: bool) -> None:
     """And for nothing else."""
     assert judged(seen(replace(FOLLOWING, **changed), silent=silent), closing=False).safe is safe
+
+
+def test_others_causes_are_not_what_was_asked_for() -> None:
+    """One's own is lifted; who is closed for another one that stands has taken that in."""
+    other = replace(FOLLOWING, causes=("c2",), closed=True)
+    assert judged(other, closing=False, found=record(cause("c2"), lifted=(lift("c1"),))).safe
+    found = judged(other, closing=False)
+    assert "c2, which the store does not" in found.missing[0]
 
 
 def test_a_cause_that_came_back_is_not_open() -> None:

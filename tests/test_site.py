@@ -253,6 +253,43 @@ def test_off_that_nobody_helps_says_what_to_do(empty: Running) -> None:
     assert empty.store.read().record is None
 
 
+@pytest.mark.parametrize("others", [False, True])
+def test_off_waits_for_a_cause_that_a_failover_has_lost(running: Running, others: bool) -> None:
+    """There is nothing to lift, or nothing of one's own, until it is brought back; then it is lifted."""
+    if others:
+        turn_on(running.store, BOB)
+    before = running.store.read().record
+    (mine,) = running.site.on(operator=ANN, timeout=20).change.causes
+    for switch in running.switches:
+        switch.store.break_()  # type: ignore[attr-defined]
+    running.store.lose()
+    running.holds(before)
+    told: list[Exception] = []
+
+    def trouble(error: Exception) -> None:
+        told.append(error)
+        for switch in running.switches:
+            switch.store.mend()  # type: ignore[attr-defined]
+
+    change, found = running.site.off(operator=ANN, timeout=20, trouble=trouble)
+    assert isinstance(told[0], NotYours if others else NotConfirmed)
+    assert (change.changed, change.causes, found.safe) == (True, (mine,), True)
+    assert [c.by for c in running.stored.causes] == (["bob"] if others else [])
+    assert all(writes(switch) is not others for switch in running.switches)
+
+
+def test_off_in_a_store_that_may_have_lost_something_says_so(empty: Running) -> None:
+    """Nobody is there who could tell: it opens nothing, and does not say that all is open."""
+    before = empty.store.read().record
+    empty.store.lose()
+    empty.holds(before)
+    change, found = empty.site.off(operator=ANN, timeout=0.05)
+    assert (change.changed, found.safe) == (False, False)
+    assert "known for" in found.missing[0]
+    with pytest.raises(NotYours):
+        empty.site.off(operator=ANN, cause="c404", timeout=0.05)
+
+
 def test_off_says_what_still_stands(running: Running) -> None:
     """One's own is lifted, and that is confirmed."""
     turn_on(running.store, BOB)
