@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
-from flask import current_app
 from flask.cli import ScriptInfo
 
 from readonly.cli import command_group
 from readonly.cli.common import Options
 from readonly.site import Site
-
-if TYPE_CHECKING:
-    from .extension import Installed
+from readonly.switch import Switch
 
 
-def group() -> click.Group:
-    """Return the group, for `app.cli`. It works on the application that Flask's command has loaded."""
+def group(switch: Switch) -> click.Group:
+    """Return the group for the `app.cli` of an application with that switch, which is not started.
+
+    Nothing of the application but the URL of its store is used: no database, no route, no context.
+    """
+
+    def site() -> Site:
+        options = click.get_current_context().find_object(Options)
+        # Expectations and the like are the operator's, in readonly.toml and the environment, as for readonlyctl.
+        return Site.from_config(options.config if options is not None else None, store=switch.store.url)
+
     return command_group(site, program=typed)
-
-
-def site() -> Site:
-    """Return the current application's site. Nothing is connected, and the application's switch is not started."""
-    installed: Installed = current_app.extensions["readonly"]
-    options = click.get_current_context().find_object(Options)
-    # Expectations and the like are the operator's, in readonly.toml and the environment, as for readonlyctl.
-    return Site.from_config(options.config if options is not None else None, store=installed.switch.store.url)
 
 
 def typed(context: click.Context) -> str:

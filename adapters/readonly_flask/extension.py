@@ -67,7 +67,7 @@ class ReadOnly:
         installed = Installed(app, settings, switch=self._switch, policy=self._policy)
         templating.install(app, installed.switch)
         app.extensions[databases.EXTENSION] = installed
-        app.cli.add_command(cli.group())
+        app.cli.add_command(cli.group(installed.switch))
         _wrap(app, installed)
 
     @property
