@@ -72,6 +72,39 @@ def test_a_connection_is_closed_where_the_body_stands_in_the_way(
     assert ((b"connection", b"close") in sent[0]["headers"]) is closes
 
 
+@pytest.mark.parametrize(
+    ("headers", "closes"),
+    [
+        ([(b"content-length", b"65536")], False),
+        ([(b"content-length", b"65537")], True),
+        ([(b"content-length", b"3"), (b"expect", b"100-continue")], True),
+        ([(b"transfer-encoding", b"chunked")], True),
+    ],
+)
+def test_uvicorn_throws_a_small_body_away_itself(headers: list[tuple[bytes, bytes]], closes: bool) -> None:
+    """Told to close, it would reset connections whose small body comes a moment later, and the answer with them."""
+    switch = HandSwitch()
+    switch.read_only()
+    scope = asgi_scope(Request("POST", "/upload"))
+    scope["headers"] = headers
+
+    class RequestResponseCycle:
+        async def receive(self) -> Message:
+            raise AssertionError("the body was asked for")
+
+        async def send(self, message: Message) -> None:
+            sent.append(message)
+
+    RequestResponseCycle.__module__ = "uvicorn.protocols.http.h11_impl"
+    cycle = RequestResponseCycle()
+    middleware = ReadOnlyMiddleware(_nothing, switch.as_switch())
+    for _ in range(40):  # what is decided anew, and what is remembered
+        sent: list[Message] = []
+        asyncio.run(middleware(scope, cycle.receive, cycle.send))
+        assert sent[0]["status"] == 503
+        assert ((b"connection", b"close") in sent[0]["headers"]) is closes
+
+
 async def _run(app: Any, scope: Scope, receive: Receive, send: Send) -> None:
     await validated(app)(scope, receive, send)
 

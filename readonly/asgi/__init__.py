@@ -168,7 +168,7 @@ def ReadOnlyMiddleware(
             status, headers, body = next(kept.ready)
             # Copied, since whoever is outside may edit what is sent.
             headers = headers.copy()
-            if closes(scope, found):
+            if closes(scope, found, receive):
                 headers.append(CLOSE)
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": body})
@@ -236,7 +236,7 @@ def ReadOnlyMiddleware(
                 found = dict(scope["headers"])
                 if len(found) == len(scope["headers"]) and found.keys().isdisjoint(notable):
                     handling.keep(key_of(scope, found), exchange.judged, facts, refusal)
-                await refuse(scope, send, refusal, found)
+                await refuse(scope, send, refusal, found, receive)
                 return
             scope = stripped(scope, exchange.judged)
             if not exchange.treats_response:
