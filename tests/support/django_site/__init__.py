@@ -23,6 +23,12 @@ SETTINGS: dict[str, Any] = {
         "django.contrib.sessions",
         "django.contrib.messages",
         "django.contrib.staticfiles",
+        "allauth",
+        "allauth.account",
+        "allauth.socialaccount",
+        "allauth.socialaccount.providers.github",
+        "rest_framework",
+        "rest_framework.authtoken",
         "support.django_site.apps.NewsConfig",
         "readonly_django",
     ],
@@ -32,6 +38,7 @@ SETTINGS: dict[str, Any] = {
         "django.middleware.csrf.CsrfViewMiddleware",
         "django.contrib.auth.middleware.AuthenticationMiddleware",
         "django.contrib.messages.middleware.MessageMiddleware",
+        "allauth.account.middleware.AccountMiddleware",
     ],
     "TEMPLATES": [
         {
@@ -42,6 +49,7 @@ SETTINGS: dict[str, Any] = {
                     "django.template.context_processors.request",
                     "django.contrib.auth.context_processors.auth",
                     "django.contrib.messages.context_processors.messages",
+                    "readonly_django.context_processors.readonly",
                 ]
             },
         }
@@ -51,6 +59,8 @@ SETTINGS: dict[str, Any] = {
     "READONLY": {"STORE": "memory://?site=django-tests", "GUARD": False},
     "DEFAULT_AUTO_FIELD": "django.db.models.BigAutoField",
     "STATIC_URL": "/static/",
+    "LANGUAGES": [("en", "English"), ("de", "Deutsch")],
+    "SOCIALACCOUNT_PROVIDERS": {"github": {"APPS": [{"client_id": "x", "secret": "y"}]}},
     "PASSWORD_HASHERS": ["django.contrib.auth.hashers.MD5PasswordHasher"],
 }
 
