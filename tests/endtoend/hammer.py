@@ -7,12 +7,26 @@ process of this machine can lay its own instants beside them. Status 0: no answe
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 import time
 from typing import TextIO
 
+# The first clients come back at once, refused or not: that is the hardest load for a gate, and no good manners. The
+# others leave the processes time for what is asked of them besides: readers always, writers when they were refused.
+HARD = 2
+PAUSE_SECONDS, LONG_PAUSE_SECONDS = 0.002, 0.02
+# A server of several processes accepts on a socket on which asyncio does not switch Nagle's algorithm off: the body of
+# each answer would wait for our delayed acknowledgement of its head, 40 ms, and most of the load would be waiting.
+QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
-async def _client(kind: str, name: str, port: int, log: TextIO, stop: asyncio.Event) -> None:
+
+def _acknowledge_at_once(writer: asyncio.StreamWriter) -> None:
+    if QUICKACK is not None:  # the kernel forgets it, so it is said again for each answer
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
+
+
+async def _client(kind: str, name: str, port: int, log: TextIO, stop: asyncio.Event, *, hard: bool) -> None:
     number = 0
     reader: asyncio.StreamReader | None = None
     writer: asyncio.StreamWriter | None = None
@@ -26,6 +40,7 @@ async def _client(kind: str, name: str, port: int, log: TextIO, stop: asyncio.Ev
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
             line = f"POST /write?key={key}" if kind == "write" else "GET /read"
             writer.write(f"{line} HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n".encode())
+            _acknowledge_at_once(writer)
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
             status = int(head.split(b" ", 2)[1])
             lower = head.lower()
@@ -39,8 +54,7 @@ async def _client(kind: str, name: str, port: int, log: TextIO, stop: asyncio.Ev
                 writer.close()
             writer = None
         log.write(f"{kind} {key} {status} {start:.6f} {time.monotonic():.6f}\n")
-        # A refused client comes back at once: that is the hardest load for a gate, and no good manners.
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(PAUSE_SECONDS if hard or status == 201 else LONG_PAUSE_SECONDS)
 
 
 async def _main(port: int, writers: int, readers: int, path: str) -> None:
@@ -48,8 +62,10 @@ async def _main(port: int, writers: int, readers: int, path: str) -> None:
     loop = asyncio.get_running_loop()
     closed = loop.run_in_executor(None, sys.stdin.read)
     with open(path, "w", buffering=1) as log:  # noqa: PTH123 - a script; line by line, so that it can be followed
-        clients = [asyncio.create_task(_client("write", f"w{n}", port, log, stop)) for n in range(writers)]
-        clients += [asyncio.create_task(_client("read", f"r{n}", port, log, stop)) for n in range(readers)]
+        clients = [
+            asyncio.create_task(_client("write", f"w{n}", port, log, stop, hard=n < HARD)) for n in range(writers)
+        ]
+        clients += [asyncio.create_task(_client("read", f"r{n}", port, log, stop, hard=False)) for n in range(readers)]
         await closed
         stop.set()
         await asyncio.gather(*clients)

@@ -22,7 +22,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-SLOWEST_SECONDS = 0.02
+SLOWEST_SECONDS = 0.01
 
 switch = Switch.from_url(os.environ["READONLY_STORE"], interval=float(os.environ.get("TEST_INTERVAL", "1")))
 _pool: asyncpg.Pool | None = None
