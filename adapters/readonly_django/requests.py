@@ -26,6 +26,8 @@ def facts_of(request: HttpRequest) -> Facts:
     script_name = request.META.get("SCRIPT_NAME", "")
     if script_name != scope.get("root_path", ""):  # FORCE_SCRIPT_NAME
         scope = {**scope, "root_path": script_name}
+    if isinstance(scope.get("query_string"), str):  # Django's test client
+        scope = {**scope, "query_string": scope["query_string"].encode("latin-1", "replace")}
     return asgi.facts_of(scope)
 
 
