@@ -1,0 +1,42 @@
+"""docs/starlette.md, typed from its first line to its last: the application of FastAPI's first steps, switched."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import httpx
+import pytest
+
+from support.typed_page import Page
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "starlette.md"
+VARIABLE = [
+    (r"\d\d:\d\d(:\d\d)? UTC", "HH:MM UTC"),
+    (r"\b\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\dZ)?\b", "INSTANT"),
+    (r"\bc[0-9a-f]{8}\b", "CAUSE"),
+    (r"after \d+(\.\d+)? s\b", "after SECONDS"),
+    (r"^date: .*$", "date: INSTANT"),
+    (r"(retry-after: |\"retry_after\": ?)\d+", "RETRY"),
+    (r"\bin (29|30) min\b", "in 30 min"),
+    (r"(readonly-mode )[\d.]+", r"\1VERSION"),
+    (r"READ-ONLY for \d+ s", "READ-ONLY for SECONDS"),
+    (r"content-length: \d+", "content-length: N"),
+]
+SHOWN = [(r"\b[\w.-]+@[\w.-]+(?=   since)", "ada@web-1")]
+
+
+def takes_writes(port: int) -> bool:
+    """Tell whether the site is there, and writable: a process that has just begun does not know that yet."""
+    try:
+        answer = httpx.post(f"http://127.0.0.1:{port}/")
+    except httpx.TransportError:
+        return False
+    return answer.status_code == 405
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_page_as_it_is_typed(tmp_path: Path) -> None:
+    """Install, init, on, a refused POST, a served GET, a refused login with its form, status, off, an ended session."""
+    with Page(PAGE, tmp_path, shown=SHOWN, variable=VARIABLE, ready=takes_writes) as page:
+        page.check()
