@@ -18,6 +18,7 @@ from .errors import ConfigurationError, LostRace, NoRecord, NotYours, Unreadable
 from .hostfile import state_folder
 from .members import host_name
 from .record import FENCE, LOCAL, OPERATOR, SESSIONS, WINDOW, Cause, FenceMark, Record, dump, load, new_cause_id
+from .state import as_cause
 from .stores import Census, Reading, Store, redacted
 from .transitions import adds, contradicts, first_record, join, with_cause, without_causes
 
@@ -27,6 +28,9 @@ UNDO_GRACE = timedelta(seconds=60)
 TRIES = 50
 # Who expects a read-only time to take longer has made a typing error.
 LONGEST_EXPECTED = timedelta(days=3650)
+# Whoever races with a change has read the record no longer before it, in timeouts of the store: to read and to write
+# may take two of them each.
+RACE_TIMEOUTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +104,13 @@ def _replace(
     operator: Operator,
     what: str,
     over_corrupt: bool = False,
+    windows: bool = False,
+    of_all: bool = False,
     reason: str = "",
     message: str = "",
 ) -> Change:
     base: Record | None = None
+    raced: datetime | None = None
     for attempt in range(TRIES):
         reading = store.read()
         try:
@@ -114,9 +121,9 @@ def _replace(
             record = None
         # None: what gives up a cause of its own contradicts nobody.
         if closes is not None and attempt and base is not None and record is not None:
-            _refuse_contradiction(base, record, closes=closes)
+            _refuse_contradiction(base, record, closes=closes, windows=windows, after=None if of_all else raced)
         if not attempt:
-            base = record
+            base, raced = record, reading.at - timedelta(seconds=RACE_TIMEOUTS * store.timeout)
         new, causes = make(record, reading.at)
         if new is None:
             if record is None:
@@ -153,8 +160,8 @@ def _entry(store: Store, operator: Operator, what: str, change: Change, reason: 
     )
 
 
-def _refuse_contradiction(base: Record, record: Record, *, closes: bool) -> None:
-    if contradicts(base, record, closes=closes):
+def _refuse_contradiction(base: Record, record: Record, *, closes: bool, windows: bool, after: datetime | None) -> None:
+    if contradicts(base, record, closes=closes, windows=windows, after=after):
         by, did = _winner(base, record, closes=closes)
         raise LostRace(
             f"{by} was faster and {did}: epoch {record.epoch} stands, and nothing of yours was changed",
@@ -168,8 +175,9 @@ def _winner(base: Record, record: Record, *, closes: bool) -> tuple[str, str]:
     if closes:
         lift = max((lift for key, lift in record.lifted.items() if key not in base.lifted), key=lambda lift: lift.at)
         return lift.by, f"lifted {lift.id}"
-    standing = {c.id: c.revision for c in base.causes}
-    cause = next(c for c in record.causes if c.revision > standing.get(c.id, 0))
+    before, now = ((*r.causes, *(as_cause(w) for w in r.windows if not w.ended)) for r in (base, record))
+    standing = {c.id: c.revision for c in before}
+    cause = max((c for c in now if c.revision > standing.get(c.id, 0)), key=lambda c: c.since)
     return cause.by, f"set {cause.id}"
 
 
@@ -300,7 +308,8 @@ def turn_off(
         store: Where the record is.
         operator: Who lifts.
         cause: Lift this one, whosever it is.
-        every: Lift operators' and windows' causes; never a run that reports, a fence that stands or a local one.
+        every: Lift operators' causes, and end windows that are in force; never a run that reports, a fence that stands
+            or a local one.
         undo: Withdraw the session cut-off as well; only within `UNDO_GRACE` of the start.
         kind: The kind of one's own causes.
 
@@ -317,7 +326,7 @@ def turn_off(
                 f"{store.site}, so there is nothing to lift: a process that knew the state writes it back; "
                 f"if none is left: readonlyctl init {store.site}"
             )
-        chosen = _chosen(record, operator, cause=cause, every=every, kind=kind)
+        chosen = _chosen(record, operator, cause=cause, every=every, kind=kind, at=at)
         if undo:
             late = [c for c in chosen if at - c.since > UNDO_GRACE]
             if late:
@@ -332,16 +341,35 @@ def turn_off(
         ids = [c.id for c in chosen]
         return without_causes(record, ids, at=at, by=operator.name, undone=undo), ids
 
-    return _replace(store, make, closes=False, operator=operator, what="undo" if undo else "off")
+    return _replace(
+        store,
+        make,
+        closes=False,
+        operator=operator,
+        what="undo" if undo else "off",
+        windows=every or cause is not None,
+        # Nobody has seen what a member has just brought back.
+        of_all=every,
+    )
 
 
-def _chosen(record: Record, operator: Operator, *, cause: str | None, every: bool, kind: str) -> list[Cause]:
+def _chosen(
+    record: Record,
+    operator: Operator,
+    *,
+    cause: str | None,
+    every: bool,
+    kind: str,
+    at: datetime | None = None,
+) -> list[Cause]:
+    # A window in force is a cause, and ends like one.
+    windows = [as_cause(w) for w in record.windows if not w.ended and (at is None or w.in_force(at))]
     if cause is not None:
-        named = record.cause(cause)
+        named = record.cause(cause) or next((w for w in windows if w.id == cause), None)
         if named is None:
-            if cause in record.lifted:
+            if cause in record.lifted or any(w.id == cause and w.ended for w in record.windows):
                 return []
-            stands = ", ".join(c.id for c in record.causes) or "none"
+            stands = ", ".join(c.id for c in (*record.causes, *windows)) or "none"
             raise NotYours(f"there is no cause {cause}; standing: {stands}. Nothing was changed", causes=[])
         if named.kind in (FENCE, LOCAL):
             raise NotYours(
@@ -350,7 +378,7 @@ def _chosen(record: Record, operator: Operator, *, cause: str | None, every: boo
             )
         return [named]
     if every:
-        return [c for c in record.causes if c.kind in (OPERATOR, WINDOW)]
+        return [*(c for c in record.causes if c.kind in (OPERATOR, WINDOW)), *windows]
     mine = [c for c in record.causes if c.kind == kind and c.by == operator.name]
     if not mine and record.causes:
         lines = "; ".join(

@@ -136,6 +136,10 @@ class Window:
     revision: int = 1
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    def in_force(self, at: datetime) -> bool:
+        """Return whether it keeps the site read-only at an instant."""
+        return self.start <= at and not self.ended
+
 
 @dataclass(frozen=True, slots=True)
 class Record:

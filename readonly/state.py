@@ -69,7 +69,7 @@ class State:
         stored = record.causes if record is not None else ()
         windows = record.windows if record is not None else ()
         open_windows = [w for w in windows if not w.ended]
-        causes = (*stored, *(_as_cause(w) for w in open_windows if w.start <= instant), *local)
+        causes = (*stored, *(as_cause(w) for w in windows if w.in_force(instant)), *local)
         ends = [c.expected_end for c in causes]
         known_ends = [e for e in ends if e is not None]
         mode = Mode.READ_ONLY if causes else Mode.UNKNOWN if unknown_because else Mode.WRITABLE
@@ -125,7 +125,8 @@ class State:
         return max(found, default=None)
 
 
-def _as_cause(window: Window) -> Cause:
+def as_cause(window: Window) -> Cause:
+    """Return the cause that a window is while it is in force."""
     return Cause(
         id=window.id,
         kind=WINDOW,

@@ -7,7 +7,7 @@ makes, by `init`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -90,11 +90,11 @@ def with_cause(record: Record | None, cause: Cause, *, site: str, at: datetime, 
 
 
 def without_causes(record: Record, ids: Iterable[str], *, at: datetime, by: str, undone: bool = False) -> Record:
-    """Return the record with these causes lifted; ids that do not stand are ignored.
+    """Return the record with these causes lifted, and windows that are in force ended; other ids are ignored.
 
     Args:
         record: The record as it is.
-        ids: Causes to lift.
+        ids: Causes to lift; a window in force has its id as a cause.
         at: Now, by the store's clock.
         by: Who lifts.
         undone: Withdraw the session cut-off of these causes, too.
@@ -112,12 +112,31 @@ def without_causes(record: Record, ids: Iterable[str], *, at: datetime, by: str,
                 undone=undone,
                 epoch=cause.epoch,
             )
-    return trimmed(_changed(replace(record, lifted=lifted), at=at, by=by), at=at)
+    windows = tuple(
+        replace(
+            window,
+            ended=True,
+            ended_at=at,
+            revision=window.revision + 1,
+            # One that is taken back has ended nobody's session.
+            sessions="keep" if undone else window.sessions,
+        )
+        if window.id in wanted and window.in_force(at)
+        else window
+        for window in record.windows
+    )
+    return trimmed(_changed(replace(record, lifted=lifted, windows=windows), at=at, by=by), at=at)
 
 
-def trimmed(record: Record, *, at: datetime) -> Record:
-    """Return the record without tombstones older than `TOMBSTONE_AGE`; the cut-offs they carried stay."""
-    old = {key: lift for key, lift in record.lifted.items() if at - lift.at > TOMBSTONE_AGE}
+def trimmed(record: Record, *, at: datetime, needed: Collection[str] = ()) -> Record:
+    """Return the record without tombstones older than `TOMBSTONE_AGE`; the cut-offs they carried stay.
+
+    Args:
+        record: The record as it is.
+        at: Now, by the store's clock.
+        needed: Tombstones that stay, whatever their age.
+    """
+    old = {key: lift for key, lift in record.lifted.items() if _old(lift, at) and key not in needed}
     if not old:
         return record
     floors = [
@@ -132,6 +151,10 @@ def trimmed(record: Record, *, at: datetime) -> Record:
         lifted={key: lift for key, lift in record.lifted.items() if key not in old},
         sessions_floor=max(floors, default=None),
     )
+
+
+def _old(lift: Lift, at: datetime) -> bool:
+    return at - lift.at > TOMBSTONE_AGE
 
 
 def _changed(record: Record, *, at: datetime, by: str) -> Record:
@@ -152,10 +175,16 @@ def adds(mine: Record, theirs: Record) -> bool:
         if mine.lineage > theirs.lineage:  # "" (partial) is the smallest of all
             return True
         if theirs.lineage:
-            return False  # overruled by a person's `init`
+            mine = _younger(mine, theirs.lineage)
+    now = max(mine.changed_at, theirs.changed_at)
     return (
         any(c.id not in theirs.lifted and _newer(c, theirs.cause(c.id)) for c in mine.causes)
-        or any(_one_lift(lift, theirs.lifted.get(key)) != theirs.lifted.get(key) for key, lift in mine.lifted.items())
+        # Who remembers a tombstone that others have dropped for its age does not bring it back for ever.
+        or any(
+            _one_lift(lift, theirs.lifted.get(key)) != theirs.lifted.get(key)
+            and (not _old(lift, now) or theirs.cause(key) is not None)
+            for key, lift in mine.lifted.items()
+        )
         or any(_newer(w, _by_id(theirs.windows).get(w.id)) for w in mine.windows)
         or _latest(mine, theirs) != theirs.sessions_floor
         or (mine.protected and not theirs.protected)
@@ -165,8 +194,9 @@ def adds(mine: Record, theirs: Record) -> bool:
 def join(mine: Record, theirs: Record, *, at: datetime) -> Record:
     """Return what both records know together: the union of causes, lifts and windows.
 
-    A partial record joined with a whole one is whole. Of two lineages the greater one stands alone, since a person
-    made it to overrule the other; only the epoch goes on from the higher of both.
+    A partial record joined with a whole one is whole. Of two lineages the greater one stands, since a person made it to
+    overrule the other: what the lesser one holds counts only as far as it came later than that, in a store that had
+    gone back to before it.
 
     Returns:
         `theirs` itself, unchanged, when `mine` adds nothing to it; else a record with a new id and an epoch above both.
@@ -176,28 +206,59 @@ def join(mine: Record, theirs: Record, *, at: datetime) -> Record:
     epoch = max(mine.epoch, theirs.epoch)
     at = max(at, mine.changed_at, theirs.changed_at)
     if mine.lineage and theirs.lineage and mine.lineage != theirs.lineage:
-        greater = max(mine, theirs, key=lambda r: r.lineage)
-        return replace(greater, epoch=epoch + 1, id=new_id(), changed_at=at)
-    older, newer = sorted((mine, theirs), key=lambda r: (r.epoch, r.id))
+        lesser, newer = sorted((mine, theirs), key=lambda r: r.lineage)
+        older = _younger(lesser, newer.lineage)
+    else:
+        older, newer = sorted((mine, theirs), key=lambda r: (r.epoch, r.id))
     lifted = dict(newer.lifted)
     for key, lift in older.lifted.items():
         lifted[key] = _one_lift(lift, lifted.get(key))
-    return ordered(
+    joined = ordered(
         replace(
             newer,
             epoch=epoch + 1,
             id=new_id(),
             lineage=max(mine.lineage, theirs.lineage),
-            protected=mine.protected or theirs.protected,
+            protected=older.protected or newer.protected,
             changed_at=at,
             causes=_merged(older.causes, newer.causes),
             lifted=lifted,
             windows=_merged(older.windows, newer.windows),
-            sessions_floor=_latest(mine, theirs),
-            needs=tuple(sorted({*mine.needs, *theirs.needs})),
+            sessions_floor=_latest(older, newer),
+            needs=tuple(sorted({*older.needs, *newer.needs})),
             extra={**older.extra, **newer.extra},
         )
     )
+    # One that has lifted something just now is needed by others who know that cause.
+    return trimmed(joined, at=at, needed={c.id for c in (*older.causes, *newer.causes)})
+
+
+def _younger(record: Record, lineage: str) -> Record:
+    """Return what is left of a record that a greater lineage overrules: causes and lifts that are younger than it.
+
+    Who typed `init` had not seen them. They come from a store that went back to before it, where an operator has
+    closed the site since (windows do not say when they were made: those go).
+    """
+    made = lineage_made(lineage)
+    return replace(
+        record,
+        causes=tuple(c for c in record.causes if made is not None and c.since >= made),
+        lifted={key: lift for key, lift in record.lifted.items() if made is not None and lift.at >= made},
+        windows=(),
+        sessions_floor=None,
+        protected=False,
+        needs=(),
+        extra={},
+    )
+
+
+def lineage_made(lineage: str) -> datetime | None:
+    """Return when a person typed the `init` that a lineage comes from; None for one that a store made by itself."""
+    try:
+        made = datetime.fromisoformat(lineage.rpartition("-")[0])
+    except ValueError:
+        return None
+    return made if made.tzinfo is not None else None
 
 
 def _latest(mine: Record, theirs: Record) -> datetime | None:
@@ -358,20 +419,30 @@ def _learn_nothing(known: Knowledge) -> tuple[Knowledge, bytes | None]:
 # --- who may lift what -------------------------------------------------------------------------------------------
 
 
-def contradicts(base: Record | None, now: Record | None, *, closes: bool) -> bool:
+def contradicts(
+    base: Record | None, now: Record | None, *, closes: bool, windows: bool = False, after: datetime | None = None
+) -> bool:
     """Return whether somebody made a change that contradicts ours since we read `base` (design rule 2).
 
     Args:
         base: The record our decision was based on.
         now: The record that stands.
         closes: True if ours closes (`on`), False if it opens (`off`).
+        windows: Whether ours may end a window, so that one that was moved contradicts it.
+        after: Only what was decided since then counts: the rest was decided before, lost by the store, and brought back
+            by a member. None: all counts, since ours is about whatever stands.
     """
     if base is None or now is None:
         return False
     if closes:
-        return any(key not in base.lifted for key in now.lifted)
+        return any(key not in base.lifted and (after is None or lift.at >= after) for key, lift in now.lifted.items())
     before: Mapping[str, Cause] = _by_id(base.causes)
-    return any(c.id not in before or c.revision > before[c.id].revision for c in now.causes)
+    known = {w.id: w.revision for w in base.windows}
+    if windows and any(not w.ended and w.revision > known.get(w.id, 0) for w in now.windows):
+        return True
+    return any(
+        c.revision > before[c.id].revision if c.id in before else after is None or c.since >= after for c in now.causes
+    )
 
 
 def undo_until(cause: Cause, *, grace: timedelta) -> datetime:

@@ -26,7 +26,7 @@ from readonly.record import BLOCK, FENCE, LOCAL, RUN, Mode, Record, dump, load
 from readonly.state import State
 from readonly.stores import Reading
 from readonly.stores.memory import MemoryStore
-from support.records import LINEAGE, cause, minutes, record, window
+from support.records import LINEAGE, cause, lift, minutes, record, window
 
 ANN, BOB = Operator("ann", "desk-1"), Operator("bob", "desk-2")
 
@@ -212,6 +212,44 @@ def test_all_is_what_operators_have_set(store: Meddled) -> None:
     assert {c.id for c in store.stored.causes} == set(kinds)
 
 
+def test_all_ends_a_window_in_force(store: Meddled, clock: SetClock) -> None:
+    """It is what keeps the site closed; one that has not begun stays as it is planned."""
+    begun, planned = (
+        window(key, start=clock.now() + minutes(since), end=clock.now() + minutes(90))
+        for key, since in (("w1", -5), ("w2", 60))
+    )
+    store.holds(record(cause("a"), windows=(begun, planned)))
+    done = turn_off(store, Operator("carl", "x"), every=True)
+    assert done.causes == ("a", "w1")
+    assert [(w.id, w.ended) for w in store.stored.windows] == [("w1", True), ("w2", False)]
+    assert not State.at(clock.now(), store.stored).read_only
+    again = turn_off(store, ANN, every=True)
+    assert (again.changed, again.causes) == (False, ())
+
+
+def test_a_window_in_force_is_named_like_a_cause(store: Meddled, clock: SetClock) -> None:
+    """As `status` shows it; within the grace it is taken back; `off` alone lifts what `on` has set."""
+    begun = window(start=clock.now() - timedelta(seconds=5), end=clock.now() + minutes(90))
+    store.holds(record(windows=(begun, window("w2", start=clock.now() + minutes(60)))))
+    assert not turn_off(store, ANN).changed
+    with pytest.raises(NotYours, match="no cause w2; standing: w1"):
+        turn_off(store, BOB, cause="w2")
+    assert turn_off(store, BOB, cause="w1", undo=True).causes == ("w1",)
+    assert State.at(clock.now(), store.stored).sessions_ended_before("end") is None
+    assert not turn_off(store, BOB, cause="w1").changed
+
+
+def test_an_extension_wins_against_the_end_of_a_window(store: Meddled, clock: SetClock) -> None:
+    """Whoever types `off --all` has not seen it."""
+    begun = window(start=clock.now() - minutes(5), end=clock.now() + minutes(5))
+    store.holds(record(windows=(begun,)))
+    longer = replace(begun, end=clock.now() + minutes(90), revision=2)
+    store.others = [lambda other: store.holds(record(windows=(longer,), epoch=6, id="r6"))]
+    with pytest.raises(LostRace, match="set w1"):
+        turn_off(store, ANN, every=True)
+    assert store.stored.windows == (longer,)
+
+
 def test_ones_own_run_is_no_operators_cause(store: Meddled) -> None:
     """`off` lifts what `on` has set, not what the same person's run holds."""
     store.holds(record(cause("x", kind=RUN)))
@@ -258,6 +296,30 @@ def test_two_ons_at_once_both_stand(store: Meddled) -> None:
     turn_on(store, ANN)
     assert sorted(store.standing) == ["ann", "bob"]
     assert (store.tried, store.stored.epoch) == (2, 3)
+
+
+def test_on_goes_on_when_a_member_brings_an_old_off_back(store: Meddled, clock: SetClock) -> None:
+    """The store had lost it in a failover: nobody has switched off just now, and nobody loses."""
+    known = record(lifted=(lift("c0", at=clock.now() - minutes(30), since=clock.now() - minutes(60)),), id="r6")
+    store.holds(record(cause("c0", since=clock.now() - minutes(60))))
+    store.others = [lambda other: survey(other, known)]
+    assert turn_on(store, ANN).changed
+    assert (store.tried, store.standing) == (2, ["ann"])
+
+
+def test_off_goes_on_when_a_member_brings_an_old_on_back(store: Meddled, clock: SetClock) -> None:
+    """It lifts what is one's own; and lifts nothing that nobody had seen when it was typed."""
+    old = cause("c9", by="bob", since=clock.now() - minutes(30))
+    for every in (False, True):
+        mine = cause("c1", since=clock.now() - minutes(5))
+        store.holds(record(mine))
+        store.others = [lambda other: survey(other, record(old, id="r6"))]
+        if every:
+            with pytest.raises(LostRace, match="bob was faster and set c9"):
+                turn_off(store, ANN, every=True)
+            continue
+        assert turn_off(store, ANN).causes == ("c1",)
+        assert store.standing == ["bob"]
 
 
 def test_two_offs_at_once_both_count(store: Meddled) -> None:

@@ -30,6 +30,7 @@ from readonly.transitions import (
 from support.records import (
     LATER_LINEAGE,
     LINEAGE,
+    MIDDLE_LINEAGE,
     NOON,
     cause,
     lift,
@@ -130,6 +131,19 @@ def test_lifting_takes_any_iterable_and_ignores_what_does_not_stand() -> None:
     assert set(lifted.lifted) == {"c1", "c3"}
 
 
+def test_a_window_in_force_is_ended_like_a_cause() -> None:
+    """By its id, when it has begun; taken back, it has ended nobody's session."""
+    found = record(windows=(window("w1"), window("w2", start=NOON + minutes(100))))
+    at = NOON + minutes(70)
+    ended = without_causes(found, ["w1", "w2"], at=at, by="ann")
+    assert [(w.ended, w.ended_at, w.revision) for w in ended.windows] == [(True, at, 2), (False, None, 1)]
+    assert not State.at(at, ended).read_only
+    assert State.at(at, ended).sessions_ended_before("end") == NOON + minutes(60)
+    assert without_causes(ended, ["w1"], at=at, by="ann").windows == ended.windows
+    undone = without_causes(found, ["w1"], at=at, by="ann", undone=True)
+    assert State.at(at, undone).sessions_ended_before("end") is None
+
+
 def test_the_instant_of_change_never_goes_back() -> None:
     """A store's clock may, after a failover."""
     assert with_cause(record(), cause(), site=SITE, at=NOON - minutes(9), by="ann").changed_at == NOON
@@ -165,7 +179,10 @@ def test_a_slip_can_be_taken_back_for_a_while() -> None:
 # --- joining ---------------------------------------------------------------------------------------------------------
 
 
-@given(ANY, ANY)
+WHOLE = records(lineages=(LINEAGE, MIDDLE_LINEAGE))
+
+
+@given(ANY | WHOLE, ANY | WHOLE)
 def test_a_join_does_not_depend_on_who_joins(one: Record, other: Record) -> None:
     """Commutative in meaning."""
     assert meaning(joined(one, other)) == meaning(joined(other, one))
@@ -177,7 +194,13 @@ def test_a_join_does_not_depend_on_the_order(one: Record, two: Record, three: Re
     assert meaning(joined(joined(one, two), three)) == meaning(joined(one, joined(two, three)))
 
 
-@given(ANY, ANY)
+@given(WHOLE, WHOLE, WHOLE)
+def test_a_join_of_lineages_does_not_depend_on_the_order(one: Record, two: Record, three: Record) -> None:
+    """Associative in meaning, over a person's `init`."""
+    assert meaning(joined(joined(one, two), three)) == meaning(joined(one, joined(two, three)))
+
+
+@given(ANY | WHOLE, ANY | WHOLE)
 def test_a_join_is_reached_at_once(one: Record, other: Record) -> None:
     """Idempotent: what was joined adds nothing more, so that members end writing back."""
     both = joined(one, other)
@@ -243,6 +266,54 @@ def test_the_later_init_stands_alone(one: Record, other: Record) -> None:
     for both in (joined(one, other), joined(other, one)):
         assert meaning(both) == meaning(later)
         assert both.epoch >= max(one.epoch, other.epoch)
+
+
+@given(records(), records(lineages=(MIDDLE_LINEAGE,)))
+def test_what_came_after_a_later_init_is_not_overruled_by_it(early: Record, late: Record) -> None:
+    """Of the record that a person overruled only what they can't have seen is left; of theirs everything."""
+    made = NOON + minutes(2)
+    for both in (joined(early, late), joined(late, early)):
+        lifted = {*late.lifted, *(key for key, one in early.lifted.items() if one.at >= made)}
+        causes = {*(c.id for c in late.causes), *(c.id for c in early.causes if c.since >= made)}
+        assert ({c.id for c in both.causes}, set(both.lifted)) == (causes - lifted, lifted)
+        assert (both.lineage, both.windows) == (MIDDLE_LINEAGE, late.windows)
+        assert (both.sessions_floor, both.protected, both.extra) == (late.sessions_floor, late.protected, late.extra)
+
+
+def test_an_on_after_a_regression_outlives_the_init_that_was_lost() -> None:
+    """The store went back to before the `init`; an operator closed it there; the members know of the `init`."""
+    known = first_record(SITE, at=NOON, by="ann", replacing=record(cause("c0", since=NOON - minutes(9))))
+    regressed = record(cause("c0", since=NOON - minutes(9)), cause("c1", since=NOON + minutes(1)), id="r9")
+    both = joined(known, regressed)
+    assert ([c.id for c in both.causes], both.lineage) == (["c1"], known.lineage)
+    assert set(both.lifted) == {"c0"}
+    assert not adds(regressed, both)
+    # One that a store made by itself says nothing of when it was, and was made by nobody.
+    assert joined(record(cause("c1"), lineage="0"), known).causes == (cause("c1"),)
+
+
+def test_a_tombstone_that_was_dropped_for_its_age_does_not_come_back() -> None:
+    """A process that runs for a year remembers it: nobody writes the same back for ever."""
+    later = NOON + TOMBSTONE_AGE + minutes(9)
+    known = record(lifted=(lift("c0"), lift("c1", at=later)), changed_at=later)
+    store = trimmed(known, at=later)
+    assert set(store.lifted) == {"c1"}
+    assert not adds(known, store)
+    assert join(known, store, at=later) is store
+    # What else it knows it says without it.
+    both = join(replace(known, causes=(cause("c9"),)), store, at=later)
+    assert (set(both.lifted), [c.id for c in both.causes]) == ({"c1"}, ["c9"])
+    assert both.sessions_ended_before() == NOON
+
+
+def test_a_tombstone_is_kept_for_as_long_as_it_lifts_something() -> None:
+    """However old it is: the cause that it meets comes from a process that stood still for longer."""
+    later = NOON + TOMBSTONE_AGE + minutes(9)
+    known, zombie = record(lifted=(lift("c0"),), changed_at=later), record(cause("c0"), changed_at=later, id="z")
+    for both in (join(known, zombie, at=later), join(zombie, known, at=later)):
+        assert (both.causes, set(both.lifted)) == ((), {"c0"})
+        assert not adds(known, both)
+        assert not adds(zombie, both)
 
 
 @given(lifts(), lifts())
@@ -550,3 +621,22 @@ def test_a_write_back_says_all_that_both_knew(mine: Record, stored: Record, youn
 def test_what_contradicts(base: Record | None, now: Record | None, closes: bool, expected: bool) -> None:
     """`on` against `off` from the same epoch has one winner; everything else merges."""
     assert contradicts(base, now, closes=closes) is expected
+
+
+def test_what_a_member_brings_back_contradicts_nobody() -> None:
+    """It was decided long before, and is no answer to what is being typed now."""
+    for after, expected in ((NOON - minutes(1), True), (NOON + minutes(6), False)):
+        assert contradicts(WRITABLE, CLOSED, closes=False, after=after) is expected
+        assert contradicts(CLOSED, LIFTED, closes=True, after=after) is expected
+    # When a cause was changed does not stand in it.
+    changed = record(cause("c1", revision=2), epoch=7)
+    assert contradicts(CLOSED, changed, closes=False, after=NOON + minutes(6))
+
+
+def test_a_window_that_was_moved_contradicts_who_would_end_it() -> None:
+    """An extension always wins; one that has ended, or that was there before, does not."""
+    planned, moved = window(), window(end=NOON + minutes(180), revision=2)
+    for now, expected in ((planned, False), (moved, True), (replace(moved, ended=True), False), (window("w2"), True)):
+        base = record(windows=(planned,))
+        assert contradicts(base, record(windows=(now,)), closes=False, windows=True) is expected
+        assert not contradicts(base, record(windows=(now,)), closes=False)

@@ -13,7 +13,9 @@ from readonly.record import Cause, Lift, Record, Window, ordered
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 LINEAGE = "2026-01-01T00:00:00.000000+00:00-aaaa"
-LATER_LINEAGE = "2026-02-01T00:00:00.000000+00:00-bbbb"
+# Made after all that these records hold, and in the middle of it.
+LATER_LINEAGE = "2026-06-01T00:00:00.000000+00:00-bbbb"
+MIDDLE_LINEAGE = "2026-05-01T12:02:00.000000+00:00-cccc"
 
 
 def minutes(number: float) -> timedelta:
