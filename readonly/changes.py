@@ -353,6 +353,15 @@ def turn_off(
     )
 
 
+def would_lift(record: Record, operator: Operator, *, cause: str | None = None, every: bool = False) -> tuple[str, ...]:
+    """Return the ids of the causes that `turn_off` would lift of a record.
+
+    Raises:
+        NotYours: As `turn_off` does.
+    """
+    return tuple(c.id for c in _chosen(record, operator, cause=cause, every=every, kind=OPERATOR))
+
+
 def _chosen(
     record: Record,
     operator: Operator,
@@ -380,7 +389,8 @@ def _chosen(
     if every:
         return [*(c for c in record.causes if c.kind in (OPERATOR, WINDOW)), *windows]
     mine = [c for c in record.causes if c.kind == kind and c.by == operator.name]
-    if not mine and record.causes:
+    # What is left of a fence is nobody's to lift here: `off` has tried, and says why it stands.
+    if not mine and any(c.kind != FENCE for c in record.causes):
         lines = "; ".join(
             f"{c.kind} {c.id} by {c.by} since {c.since:%Y-%m-%d %H:%M} UTC" + (f" ({c.reason})" if c.reason else "")
             for c in record.causes

@@ -213,6 +213,7 @@ class Member:
         condition: Where it stands.
         why: Why it does not prove anything, as the end of a sentence; "" if it does.
         accepted: A person accepts that it does not, in words that they typed.
+        held: A hard fence keeps it from writing, whatever it does.
     """
 
     report: Report
@@ -220,11 +221,12 @@ class Member:
     condition: Condition
     why: str = ""
     accepted: bool = False
+    held: bool = False
 
     @property
     def blocks(self) -> bool:
         """True while this member keeps a change from being proven."""
-        return bool(self.why) and not self.accepted
+        return bool(self.why) and not self.accepted and not self.held
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +272,11 @@ class Confirmation:
         """What a person accepted instead of a proof, one sentence each; empty where nothing had to be."""
         return tuple(f"{m.report.name}: {m.why}" for m in self.members if m.why and m.accepted)
 
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Who proves nothing and is kept from writing by a hard fence, one sentence each."""
+        return tuple(f"{m.report.name}: {m.why}" for m in self.members if m.why and m.held)
+
     def require_safe(self) -> Confirmation:
         """Return self if safe.
 
@@ -290,6 +297,23 @@ def accepting_leases(found: Confirmation) -> Confirmation:
         return found
     over = (Condition.EXPIRED, Condition.GONE)
     members = (replace(m, accepted=True) if m.why and m.condition in over else m for m in found.members)
+    return replace(found, members=tuple(members))
+
+
+def held_by_fence(found: Confirmation, *, lost: bool = False) -> Confirmation:
+    """Return a confirmation in which members that a hard fence keeps from writing hold nothing up.
+
+    Those that ended, or whose lease is over, admit nothing; what they had begun is waited for by the fence, or refused.
+
+    Args:
+        found: The confirmation.
+        lost: Count on the fence for silent members of which nothing is known, and for inert ones, too: they may still
+            admit requests, and their visitors get errors.
+    """
+    if not found.closing:
+        return found
+    over = {Condition.EXPIRED, Condition.GONE} | ({Condition.LOST, Condition.INERT} if lost else set())
+    members = (replace(m, held=True) if m.why and m.condition in over else m for m in found.members)
     return replace(found, members=tuple(members))
 
 

@@ -9,14 +9,15 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from . import changes, history
 from .changes import Change, Operator
-from .config import operator_config
+from .config import FenceConfig, operator_config
+from .databases.fence import Fence, Level
 from .errors import (
     ConfigurationError,
     Error,
@@ -27,6 +28,7 @@ from .errors import (
     StoreUnreachable,
     UnreadableRecord,
 )
+from .fencing import Fences, Lowered, Raised, Waiting, standing_fences
 from .hostfile import HostFile, state_folder
 from .members import (
     LONGEST_TRANSACTION_SECONDS,
@@ -35,9 +37,10 @@ from .members import (
     Report,
     accepting_leases,
     confirm,
+    held_by_fence,
     ttl_seconds,
 )
-from .record import TOMBSTONE_AGE, Record, load
+from .record import FENCE, TOMBSTONE_AGE, Record, load
 from .state import State
 from .stores import Census, Store, redacted, store_from_url
 from .switch import Switch
@@ -50,15 +53,19 @@ LOOK_AGAIN_SECONDS = 0.5
 RETRY_SECONDS = 0.1
 # A disk that is written to every second has it by then; copies have it long before, or are not well.
 SETTLE_SECONDS = 2.0
+# What a fence gets at least, however long the members took.
+FENCE_SECONDS = 5.0
 # How strong a "safe" is without a fence: every process answered for itself; or some only can't admit anything any more,
 # and what they had begun was accepted unproven.
 APP_ONLY, LEASE = "app only", "lease"
 
 
-def level_of(found: Confirmation) -> str:
+def level_of(found: Confirmation, raised: Raised | None = None) -> str:
     """Return how strong a proof is that writes have stopped; "" where there is none."""
-    if not found.closing or not found.safe:
+    if not found.closing or not found.safe or fence_problems(found, raised):
         return ""
+    if raised is not None and raised.level is not Level.APP_ONLY:
+        return str(raised.level)
     return LEASE if found.accepted else APP_ONLY
 
 
@@ -69,25 +76,27 @@ class Safety:
     Attributes:
         change: What was set.
         confirmation: The last look at the members.
+        raised: What became of the fences; None where none is configured, or none was wanted.
     """
 
     change: Change
     confirmation: Confirmation
+    raised: Raised | None = None
 
     @property
     def safe(self) -> bool:
-        """True when no write of the site's processes can commit until `off`, what was accepted apart."""
-        return self.confirmation.safe
+        """True when no write can commit until `off`, by the level that `level` says, what was accepted apart."""
+        return not self.problems
 
     @property
     def level(self) -> str:
-        """How strong that is: `app only`, or `lease`; "" while it is not safe."""
-        return level_of(self.confirmation)
+        """How strong that is: `hard`, `cooperative`, `app only`, or `lease`; "" while it is not safe."""
+        return level_of(self.confirmation, self.raised) if self.safe else ""
 
     @property
     def problems(self) -> tuple[str, ...]:
         """What keeps it from being safe, one sentence each."""
-        return self.confirmation.missing
+        return (*self.confirmation.missing, *fence_problems(self.confirmation, self.raised))
 
     def require_safe(self) -> Safety:
         """Return self if safe.
@@ -98,6 +107,13 @@ class Safety:
         if not self.safe:
             raise NotConfirmed("not safe: " + "; ".join(self.problems), missing=self.problems)
         return self
+
+
+def fence_problems(found: Confirmation, raised: Raised | None) -> tuple[str, ...]:
+    """Return what keeps fences from making it safe, and whom they were to hold and do not."""
+    if raised is None:
+        return found.held
+    return (*raised.problems, *(found.held if raised.level is not Level.HARD else ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +145,14 @@ class Site:
         expect: How many members of each role must be there for a "safe".
         operator: Who operates it; None: the system's user on this host.
         longest_transaction: Seconds after its end from which a process has nothing left that could commit.
+        fences: The databases that are fenced.
     """
 
     def __init__(
         self,
         switch: Switch,
         *,
+        fences: Sequence[Fence] = (),
         expect: Mapping[str, Expected] | None = None,
         operator: Operator | None = None,
         longest_transaction: float = LONGEST_TRANSACTION_SECONDS,
@@ -144,6 +162,7 @@ class Site:
         self.operator = operator or Operator.here()
         self.store: Store = switch.store
         self.expect = dict(expect or {})
+        self._fences = tuple(fences)
         self._pause = threading.Event()
         self._memory = HostFile(self.store.url, self.store.site, state_folder())
 
@@ -166,12 +185,18 @@ class Site:
             Switch(store_from_url(found.store, create=False)),
             expect=found.expect,
             longest_transaction=found.longest_transaction,
+            fences=[_fence(one) for one in found.fences],
         )
 
     @property
     def name(self) -> str:
         """The site's name."""
         return self.store.site
+
+    @property
+    def fences(self) -> Fences:
+        """The fences that this machine can reach, to be raised and lifted by the present operator."""
+        return Fences(self.store, self._fences, self.operator)
 
     @property
     def shown_store(self) -> str:
@@ -271,16 +296,68 @@ class Site:
         sessions: str | None = None,
         operator: Operator | None = None,
         accept_leases: bool = False,
+        accept_fenced: bool = False,
+        fence: bool = True,
+        end_after: float | None = None,
         progress: Progress | None = None,
+        waiting: Waiting | None = None,
     ) -> Safety:
-        """Refuse writes; return when no process of the site can commit one any more, or after `timeout` seconds.
+        """Refuse writes; return when none can commit any more, or after `timeout` seconds.
+
+        The members first, so that what they admitted finishes; then the fences, which wait for everybody else.
 
         Raises:
             StoreUnreachable: The store did not answer; the change may or may not have taken effect.
             LostRace: Somebody lifted the cause meanwhile.
         """
+        began = time.monotonic()
         change = self.set(reason=reason, expected=expected, message=message, sessions=sessions, operator=operator)
-        return Safety(change, self.wait_closed(change, timeout=timeout, accept_leases=accept_leases, progress=progress))
+        found = self.wait_closed(
+            change, timeout=timeout, accept_leases=accept_leases, accept_fenced=accept_fenced, fence=fence,
+            progress=progress,
+        )  # fmt: skip
+        left = max(0.0, timeout - (time.monotonic() - began))
+        raised = self.raise_fences(change.causes[0], timeout=left, end_after=end_after, waiting=waiting, fence=fence)
+        return Safety(change, found, raised)
+
+    def raise_fences(
+        self,
+        cause: str,
+        *,
+        timeout: float,
+        end_after: float | None = None,
+        waiting: Waiting | None = None,
+        fence: bool = True,
+    ) -> Raised | None:
+        """Raise every fence for a cause; None where none is configured, or none is wanted.
+
+        A deadline that the members have used up leaves the fences a little all the same: without it the database would
+        stay open for want of a second.
+        """
+        if not self._fences or not fence:
+            return None
+        began = time.monotonic()
+        raised = self.fences.put_up(
+            cause, timeout=max(timeout, FENCE_SECONDS), end_after=end_after, waiting=waiting
+        )  # fmt: skip
+        look = self.look()
+        history.write(
+            self.store,
+            state_folder(),
+            history.Entry(
+                at=history.instant(look.census.reading.at),
+                site=self.name,
+                what="not fenced" if raised.problems else "fenced",
+                by=self.operator.name,
+                host=self.operator.host,
+                epoch=look.record.epoch if look.record is not None else 0,
+                causes=(cause,),
+                seconds=round(time.monotonic() - began, 1),
+                level="" if raised.problems else str(raised.level),
+                missing=raised.problems,
+            ),
+        )
+        return raised
 
     def wait_closed(
         self,
@@ -288,6 +365,8 @@ class Site:
         *,
         timeout: float,
         accept_leases: bool = False,
+        accept_fenced: bool = False,
+        fence: bool = True,
         progress: Progress | None = None,
         trouble: Trouble | None = None,
     ) -> Confirmation:
@@ -298,6 +377,8 @@ class Site:
             timeout: Seconds to wait at most.
             accept_leases: A person accepts that what members had begun that admit nothing any more (their lease is
                 over, or their process) may still commit. The history says so.
+            accept_fenced: Count on the fences, which are raised next, for members of which nothing is known.
+            fence: Whether fences are raised next; those hold members that ended.
             progress: Called with each look at the members.
             trouble: Called with what keeps the wait from going on.
 
@@ -312,6 +393,7 @@ class Site:
             closing=True,
             timeout=timeout,
             accept_leases=accept_leases,
+            holding=self._holding(fence, accept_fenced),
             progress=progress,
             trouble=trouble,
         )
@@ -319,11 +401,17 @@ class Site:
         self._keep("confirmed" if found.safe else "not confirmed", found, self.operator, seconds=seconds)
         return found
 
+    def _holding(self, fence: bool, lost: bool) -> bool | None:
+        """Return whether fences are counted on for lost members as well; None where no fence is raised next."""
+        return lost if fence and self._fences else None
+
     def wait(
         self,
         *,
         timeout: float,
         accept_leases: bool = False,
+        accept_fenced: bool = False,
+        fence: bool = True,
         progress: Progress | None = None,
         trouble: Trouble | None = None,
     ) -> Confirmation:
@@ -349,6 +437,7 @@ class Site:
             closing=bool(look.state.causes) or look.record.partial,
             timeout=timeout,
             accept_leases=accept_leases,
+            holding=self._holding(fence, accept_fenced),
             progress=progress,
             trouble=trouble,
         )
@@ -366,12 +455,16 @@ class Site:
         operator: Operator | None = None,
         progress: Progress | None = None,
         trouble: Trouble | None = None,
+        lowered: Callable[[Lowered], None] | None = None,
     ) -> tuple[Change, Confirmation]:
         """Lift one's own cause (or the one named, or all), and wait until every member has taken that in.
 
         Over an empty store it waits for a member to write the record back. Where there is nothing to lift in a store
         that may have lost it (it is young, as after a failover), it waits until those who know more have had the time
         to bring it back, and lifts it then.
+
+        Fences that the cause holds come down first: the other order would give visitors the database's errors. One
+        that can't be reached stays, as a cause of its own, and the site stays closed; `lowered` is told.
 
         Raises:
             NoRecord: Nobody wrote it back in time.
@@ -383,6 +476,9 @@ class Site:
         while True:
             refusal: Error
             try:
+                down = self._lower(operator, cause=cause, every=every)
+                if down is not None and lowered is not None:
+                    lowered(down)
                 change = changes.turn_off(self.store, operator, cause=cause, every=every, undo=undo)
             except NoRecord as error:
                 refusal = error
@@ -406,6 +502,20 @@ class Site:
         if change.causes:
             self._keep("opened" if found.safe else "not confirmed open", found, operator, tally=self._tally(change))
         return change, found
+
+    def _lower(self, operator: Operator, *, cause: str | None, every: bool) -> Lowered | None:
+        """Let go of the fences for the causes that are about to be lifted; None where there are none."""
+        record = changes.read_in(self.store, self.store.read())
+        if record is None or record.partial or not (self._fences or standing_fences(record)):
+            return None
+        going: tuple[str, ...] = ()
+        try:
+            going = changes.would_lift(record, operator, cause=cause, every=every)
+        except NotYours:
+            # Nothing of theirs stands. A fence whose holders are all gone is nobody's, and anybody's to lift.
+            if any(c.kind != FENCE for c in record.causes):
+                return None
+        return Fences(self.store, self._fences, operator).lift(going, record=record)
 
     def forget(self, member: str, *, reason: str = "", operator: Operator | None = None) -> tuple[Report, ...]:
         """Take members off the registry, on a person's word that their processes are over.
@@ -523,12 +633,15 @@ class Site:
         progress: Progress | None,
         trouble: Trouble | None,
         accept_leases: bool = False,
+        holding: bool | None = None,
     ) -> Confirmation:
         deadline = time.monotonic() + timeout
         last: Confirmation | None = None
         while True:
             try:
                 last = self._confirmation(known, causes, closing=closing, accept_leases=accept_leases)
+                if holding is not None:
+                    last = held_by_fence(last, lost=holding)
                 if last.safe:
                     last = self._settled(last, deadline)
             except StoreUnreachable as error:
@@ -603,6 +716,12 @@ class Site:
         except StoreUnreachable:
             # The connection for hints is gone; the next look says what is the matter, after a breath.
             self._pause.wait(min(seconds, RETRY_SECONDS))
+
+
+def _fence(found: FenceConfig) -> Fence:
+    return Fence.from_url(
+        found.url, writers=found.writers, migrators=found.migrators, name=found.name, strategy=found.strategy
+    )
 
 
 def no_record(store: Store) -> str:

@@ -11,6 +11,7 @@ from .. import __version__
 from ..site import Site
 from .change import off, on, wait
 from .common import Options
+from .fence import fence
 from .history import history
 from .init import init
 from .job import job
@@ -24,6 +25,7 @@ HELP = """Make a running site read-only while you do something irreversible, and
 Before the night    init
 The night           on  wait  off          job -- COMMAND
                     status  members [forget]
+When it went wrong  fence status|plan|raise|lift|install
 The morning after   history [show]
 
 \b
@@ -99,7 +101,7 @@ def command_group(
             make_site=site,
         )
 
-    for command in (init, on, wait, off, job, status, members, history):
+    for command in (init, on, wait, off, job, fence, status, members, history):
         group.add_command(command)
     return group
 

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 import click
 
 from ..changes import Change, Operator
+from ..databases.fence import Holdup
 from ..errors import ConfigurationError, NotYours, StoreUnreachable
-from ..record import Mode
+from ..fencing import Raised
+from ..record import FENCE, LOCAL, Mode
 from ..site import LEASE, Look, Site
 from ..state import State
 from . import common
 from .concluding import conclude_closed, conclude_open
+from .fence import holdup_fields, holdup_line, say_lowered
 from .groups import obeying
-from .options import Duration, Text, accept_option, expect_option, json_option, timeout_option, yes_option
+from .options import (
+    Duration,
+    Text,
+    accept_fenced_option,
+    accept_option,
+    expect_option,
+    fence_options,
+    json_option,
+    timeout_option,
+    yes_option,
+)
 from .progress import Progress
 from .terminal import OK, REFUSED, Interrupted, Output, run
 from .words import (
@@ -44,6 +58,8 @@ from .words import (
 @click.option("--wait/--no-wait", default=True, help="Wait for proof (the default), or set it and return.")
 @expect_option
 @accept_option
+@accept_fenced_option
+@fence_options
 @yes_option
 @json_option
 @click.pass_obj
@@ -57,6 +73,10 @@ def on(
     wait: bool,
     expect: str | None,
     accept: str | None,
+    accept_fenced: bool,
+    fence: bool,
+    end_after: timedelta | None,
+    require: str | None,
     yes: bool,
     as_json: bool,
 ) -> None:
@@ -68,6 +88,7 @@ def on(
 
     def body() -> None:
         site = options.site(expect)
+        _need_fences(site, accept_fenced and fence, accept_fenced)
         look = common.headline(site, options, output)
         common.check_site(options, site, look, f"Turn {site.name} read-only?", yes=yes)
         output.standing = lambda _: common.stands_now(site, output)
@@ -98,21 +119,62 @@ def on(
                 change,
                 timeout=timeout.total_seconds(),
                 accept_leases=accept == LEASE,
+                accept_fenced=accept_fenced,
+                fence=fence,
                 progress=progress.show,
                 trouble=progress.trouble,
             )
+        raised = _raise(site, change.causes[0], fence, timeout, started, end_after, output)
         conclude_closed(
             found,
-            State.at(found.at, change.record),
+            State.at(found.at, change.record) if raised is None else site.look().state,
             timeout,
             options,
             output,
             seconds=time.monotonic() - started,
+            raised=raised,
+            require=require,
             cause=change.causes[0],
             warnings=list(warnings),
         )
 
     run(body, output)
+
+
+def _need_fences(site: Site, counted_on: bool, asked: bool) -> None:
+    """Refuse --accept-fenced where no database holds anybody back."""
+    if not asked or (counted_on and site.fences):
+        return
+    raise ConfigurationError(
+        f"--accept-fenced: no fence is configured for {site.name}, or none is wanted, so no database holds anybody "
+        "back, and there is nothing to accept. Without one: `members forget ID --reason …` for a process that you know "
+        "to be over, `--accept lease` for those whose lease is over. Nothing was changed"
+    )
+
+
+def _raise(
+    site: Site,
+    cause: str,
+    fence: bool,
+    timeout: timedelta,
+    started: float,
+    end_after: timedelta | None,
+    output: Output,
+) -> Raised | None:
+    """Raise the fences with the time that is left, and say whom they wait for."""
+
+    def waiting(name: str, holdups: Sequence[Holdup]) -> None:
+        output.note(f"  fence {printable(name)} waits for " + "; ".join(holdup_line(holdup) for holdup in holdups))
+        output.event("fence_waiting", fence=name, holdups=[holdup_fields(holdup) for holdup in holdups])
+
+    left = max(0.0, timeout.total_seconds() - (time.monotonic() - started))
+    return site.raise_fences(
+        cause,
+        timeout=left,
+        end_after=None if end_after is None else end_after.total_seconds(),
+        waiting=waiting,
+        fence=fence,
+    )
 
 
 def _progress(output: Output, timeout: timedelta, options: common.Options) -> Progress:
@@ -161,9 +223,8 @@ def _stands_unproven(
 @timeout_option
 @expect_option
 @accept_option
-@click.option(
-    "--accept-fenced", is_flag=True, help="Silent processes that a hard fence holds back at the database will do."
-)
+@accept_fenced_option
+@fence_options
 @json_option
 @click.pass_obj
 def wait(
@@ -172,6 +233,9 @@ def wait(
     expect: str | None,
     accept: str | None,
     accept_fenced: bool,
+    fence: bool,
+    end_after: timedelta | None,
+    require: str | None,
     as_json: bool,
 ) -> None:
     """Wait until what is in force is true of every process: closed and drained, or open again."""
@@ -179,12 +243,7 @@ def wait(
 
     def body() -> None:
         site = options.site(expect)
-        if accept_fenced:
-            raise ConfigurationError(
-                f"--accept-fenced: no fence is configured for {site.name}, so no database holds anybody back, and "
-                "there is nothing to accept. Without one: `members forget ID --reason …` for a process that you know "
-                "to be over, `--accept lease` for those whose lease is over. Nothing was changed"
-            )
+        _need_fences(site, accept_fenced and fence, accept_fenced)
         common.headline(site, options, output)
         output.standing = lambda _: common.stands_now(site, output)
         started = time.monotonic()
@@ -192,15 +251,29 @@ def wait(
             found = site.wait(
                 timeout=timeout.total_seconds(),
                 accept_leases=accept == LEASE,
+                accept_fenced=accept_fenced,
+                fence=fence,
                 progress=progress.show,
                 trouble=progress.trouble,
             )
         if found.closing:
+            raised = None
+            holder = _holder(site)
+            if holder is not None:
+                raised = _raise(site, holder, fence, timeout, started, end_after, output)
             seconds = time.monotonic() - started
-            conclude_closed(found, site.look().state, timeout, options, output, seconds=seconds)
+            state = site.look().state
+            conclude_closed(found, state, timeout, options, output, seconds=seconds, raised=raised, require=require)
         conclude_open(found, site, options, output)
 
     run(body, output)
+
+
+def _holder(site: Site) -> str | None:
+    """Return the cause for which `wait` goes on raising fences: the operator's own, else whichever closed the site."""
+    causes = [c for c in site.look().state.causes if c.kind not in (FENCE, LOCAL)]
+    mine = [c for c in causes if c.by == site.operator.name]
+    return next((c.id for c in (*mine, *causes)), None)
 
 
 @click.command(short_help="Lift what YOU set; exit 3 while something else stands.")
@@ -246,6 +319,7 @@ def off(
                     operator=operator,
                     progress=progress.show,
                     trouble=progress.trouble,
+                    lowered=lambda down: say_lowered(down, output),
                 )
         except NotYours as refused:
             if cause is None and refused.causes:

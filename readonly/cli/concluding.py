@@ -7,8 +7,10 @@ from datetime import timedelta
 from typing import Any, NoReturn
 
 from ..changes import Change
+from ..databases.fence import Fenced
+from ..fencing import Raised
 from ..members import Condition, Confirmation, accepting_leases
-from ..site import APP_ONLY, LEASE, Site, level_of
+from ..site import APP_ONLY, LEASE, Site, fence_problems, level_of
 from ..state import State
 from . import common
 from .groups import SILENT, holding_up, role_lines, shortened
@@ -18,6 +20,12 @@ from .words import cause_lines, confirmation_fields, counted, printable, spoken,
 LEVELS_MEAN = {
     APP_ONLY: "the site's own processes refuse; cron, consoles and other programs can still write to the database",
     LEASE: "you accepted that what these had begun may still commit; only a fence at the database would hold it back",
+}
+# Levels that only a fence reaches, and what they mean.
+FENCED = ("hard", "cooperative")
+FENCED_MEAN = {
+    "hard": "the database refuses every client",
+    "cooperative": "the database refuses every client that does not insist",
 }
 # Who is missing is named in so many lines; a site of hundreds has `members` for all of them.
 LINES_OF_MISSING = 20
@@ -32,14 +40,37 @@ def conclude_closed(
     output: Output,
     *,
     seconds: float,
+    raised: Raised | None = None,
+    require: str | None = None,
     **said: Any,
 ) -> NoReturn:
     """Say whether writes have stopped, and end with 0 or 3: who is missing, what that means, what to type."""
     for line in role_lines(found):
         output.line("  " + line)
-    level = level_of(found)
-    fields = {**state_fields(state), **confirmation_fields(found), "seconds": round(seconds, 3), **said}
-    if found.safe:
+    level = level_of(found, raised)
+    problems = fence_problems(found, raised)
+    fields = {
+        **state_fields(state),
+        **confirmation_fields(found),
+        "seconds": round(seconds, 3),
+        "fences": fence_fields(raised),
+        **said,
+    }
+    fields["missing"] = [*found.missing, *problems]
+    safe = found.safe and not problems
+    fields["confirmed"] = safe
+    for line in fence_lines(raised):
+        output.line("  " + line)
+    if safe and level in FENCED:
+        for line in found.held:
+            output.line(f"  held by the fence: {printable(line)}")
+        weak = _weaker(level, require)
+        output.line(
+            f"SAFE ({level}) after {seconds:.1f} s: {FENCED_MEAN[level]}, until `off`."
+            + (f" You asked for {require}." if weak else "")
+        )
+        output.result(NOT_PROVEN if weak else OK, **fields, safe=not weak, level=level)
+    if safe:
         who = counted(len(found.members), "member")
         what = (
             f"no write of {who} can commit any more" if level == APP_ONLY else f"none of {who} admits a write any more"
@@ -50,17 +81,61 @@ def conclude_closed(
             for line in shortened([printable(a) for a in found.accepted], LINES_OF_MISSING, how=_everybody(options)):
                 output.line("    " + line)
         output.line(f"  {APP_ONLY}: {LEVELS_MEAN[APP_ONLY]}.")
-        output.result(OK, **fields, safe=True, level=level)
+        weak = _weaker(level, require)
+        if weak:
+            output.line(f"  You asked for {require}: that takes a fence at the database, see `readonlyctl fence plan`.")
+        output.result(NOT_PROVEN if weak else OK, **fields, safe=not weak, level=level)
     output.line(
         f"NOT CONFIRMED after {spoken(timeout.total_seconds())}. The site is read-only; start nothing irreversible. "
         "Missing:"
     )
-    for line in shortened(holding_up(found), LINES_OF_MISSING, how=_everybody(options)):
+    missing = [*holding_up(found), *(printable(problem) for problem in problems)]
+    for line in shortened(missing, LINES_OF_MISSING, how=_everybody(options)):
         output.line("  " + line)
     if found.of(Condition.EXPIRED, Condition.GONE) and any(m.blocks for m in found.members):
         output.line("What an ended process had begun, only the database knows of: a fence there would close that gap.")
     output.hints(*_ways_on(found, options))
     output.result(NOT_PROVEN, **fields, safe=False, level=None)
+
+
+def _weaker(level: str, require: str | None) -> bool:
+    order = ["", LEASE, "app", APP_ONLY, "cooperative", "hard"]
+    wanted = APP_ONLY if require == "app" else require or ""
+    return order.index(level) < order.index(wanted)
+
+
+def fence_lines(raised: Raised | None) -> list[str]:
+    """Return a line for each fence that stands: what it is worth, where, and what it leaves open."""
+    lines = []
+    for fenced in raised.fenced if raised is not None else ():
+        where = f" at {fenced.position}" if fenced.position is not None else ""
+        lines.append(f"fence {printable(fenced.name)}: {printable(str(fenced))}{where}   {printable(fenced.server)}")
+        lines += [f"  left open: {printable(way.what)}" for way in fenced.ways if not way.insists]
+        lines += [f"  ended: {printable(str(holdup))}" for holdup in fenced.ended]
+    return lines
+
+
+def fence_fields(raised: Raised | None) -> list[dict[str, Any]]:
+    """Return fences as JSON fields."""
+    return [fenced_fields(fenced) for fenced in (raised.fenced if raised is not None else ())]
+
+
+def fenced_fields(fenced: Fenced) -> dict[str, Any]:
+    """Return one fence as JSON fields."""
+    return {
+        "name": fenced.name,
+        "server": fenced.server,
+        "level": str(fenced.level),
+        "strategy": str(fenced.strategy),
+        "position": str(fenced.position) if fenced.position is not None else None,
+        "system": fenced.position.server if fenced.position is not None else None,
+        "raised_at": fenced.raised_at,
+        "run": fenced.run,
+        "holders": [{"cause": holder.cause, "by": holder.by, "at": holder.at} for holder in fenced.holders],
+        "left_open": [way.what for way in fenced.ways],
+        "ended": [str(holdup) for holdup in fenced.ended],
+        "found": list(fenced.found),
+    }
 
 
 def _everybody(options: common.Options) -> str:
@@ -88,6 +163,17 @@ def _ways_on(found: Confirmation, options: common.Options) -> list[tuple[str, st
     return [*ways, ("open again:", options.typed("off"))]
 
 
+def _lifting(state: State, options: common.Options) -> list[tuple[str, str]]:
+    """Return what to type to lift what stands."""
+    ways = []
+    for cause in state.causes:
+        command = f"off --cause {cause.id}"
+        if cause.fence is not None:
+            command = f"fence lift {shlex.quote(cause.fence.name)}"
+        ways.append((f"lift {cause.id}:", options.typed(command)))
+    return ways
+
+
 def conclude_open(
     found: Confirmation, site: Site, options: common.Options, output: Output, *, change: Change | None = None
 ) -> NoReturn:
@@ -103,7 +189,7 @@ def conclude_open(
         for line in cause_lines(state.causes, at):
             output.line("  " + line)
         if state.causes:
-            output.hints(*((f"lift {c.id}:", options.typed(f"off --cause {c.id}")) for c in state.causes))
+            output.hints(*_lifting(state, options))
         output.result(NOT_PROVEN, **fields | {"confirmed": False})
     for line in role_lines(found):
         output.line("  " + line)

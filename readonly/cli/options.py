@@ -86,3 +86,29 @@ def accept_option(function: F) -> F:
 def yes_option(function: F) -> F:
     """Add --yes."""
     return click.option("--yes", is_flag=True, help="Don't ask for a protected site's name on a terminal.")(function)
+
+
+def accept_fenced_option(function: F) -> F:
+    """Add --accept-fenced."""
+    return click.option(
+        "--accept-fenced", is_flag=True, help="Silent processes that a hard fence holds back at the database will do."
+    )(function)
+
+
+def fence_options(function: F) -> F:
+    """Add what commands that may raise fences take: whether, how long, and how strong it must be."""
+    function = click.option(
+        "--require",
+        type=click.Choice(["hard", "cooperative", "app"]),
+        help="Exit 3 when it is safe by a weaker level than this.",
+    )(function)
+    function = click.option(
+        "--end-writers-after",
+        "end_after",
+        type=Duration(),
+        metavar="30s",
+        help="End the database transactions that a fence still waits for then.",
+    )(function)
+    return click.option(
+        "--fence/--no-fence", default=True, help="Raise the fences that readonly.toml names (the default)."
+    )(function)

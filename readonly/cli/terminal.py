@@ -15,6 +15,7 @@ from typing import IO, Any, NoReturn
 
 import click
 
+from ..databases.fence import FenceRefused, NotOurFence, StillWriting
 from ..errors import (
     ConfigurationError,
     Error,
@@ -42,6 +43,9 @@ _CODES: tuple[tuple[type[Error], int], ...] = (
     (LostRace, LOST),
     (NotYours, REFUSED),
     (NotConfirmed, NOT_PROVEN),
+    (FenceRefused, REFUSED),
+    (NotOurFence, REFUSED),
+    (StillWriting, NOT_PROVEN),
 )
 
 

@@ -14,6 +14,8 @@ from typing import Any
 import jsonschema
 
 DEFINED_BY = {"entry": "entry_event"}
+# What only a database server shows: held against its own test's output.
+OF_FENCES = frozenset({"fence", "holder", "holdup", "fence_waiting", "fences"})
 
 
 @cache
@@ -68,7 +70,15 @@ def _fields(name: str, document: Mapping[str, Any]) -> Iterator[tuple[str, str]]
     for key, value in document.items():
         yield name, key
         # In an entry causes and members are other things than elsewhere: ids, and how many.
-        inner = {"causes": "cause", "members": "member", "guards": "guard", "entries": "entry"}.get(key)
+        inner = {
+            "causes": "cause",
+            "members": "member",
+            "guards": "guard",
+            "entries": "entry",
+            "fences": "fence",
+            "holders": "holder",
+            "holdups": "holdup",
+        }.get(key)
         for one in value if inner is not None and isinstance(value, list) else ():
             if isinstance(one, Mapping):
                 yield from _fields(str(inner), one)
@@ -114,3 +124,8 @@ def _listed(definition: Mapping[str, Any]) -> list[str]:
     head = ("schema", "event", "command", "site")
     fields = [f for f in definition["properties"] if f not in head or "event" not in definition["properties"]]
     return [f"`{field}`" if field in always else f"(`{field}`)" for field in fields]
+
+
+def is_of_fences(name: str) -> bool:
+    """Tell whether a definition is shown by commands that need a database server."""
+    return name in OF_FENCES or name.startswith("result_fence")

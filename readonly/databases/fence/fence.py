@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from ...errors import ConfigurationError
-from .values import Fenced, Holdup, Lifted, Pass, Preflight, Strategy, Waiting
+from .values import Fenced, FenceRefused, Holdup, Lifted, Pass, Preflight, Strategy, Waiting
 
 KINDS = ("postgresql", "mysql", "sqlite")
 
@@ -27,7 +27,13 @@ class Fence(ABC):
 
     @classmethod
     def from_url(
-        cls, url: str, *, writers: Sequence[str] = (), migrators: Sequence[str] = (), name: str = "main"
+        cls,
+        url: str,
+        *,
+        writers: Sequence[str] = (),
+        migrators: Sequence[str] = (),
+        name: str = "main",
+        strategy: str = "",
     ) -> Fence:
         """Return the fence of the database that a URL names; no connection is made.
 
@@ -37,10 +43,15 @@ class Fence(ABC):
             writers: The roles that the application connects as.
             migrators: The roles that must go on writing.
             name: Its name in the configuration.
+            strategy: How to fence; "": as suits the database best.
 
         Raises:
             ConfigurationError: The URL names no kind of server that can be fenced, or the driver is missing.
         """
+        if strategy and strategy not in list(Strategy):
+            raise ConfigurationError(
+                f"fence.{name}: strategy={strategy!r} is not a choice: use one of {', '.join(Strategy)}"
+            )
         scheme = urlsplit(url).scheme.partition("+")[0]
         rest = url.partition("://")[2]
         if scheme in {"postgresql", "postgres"}:
@@ -53,7 +64,10 @@ class Fence(ABC):
                     f"fence.{name} needs psycopg: pip install 'readonly-mode[postgresql]'"
                 ) from error
             _require_writers(name, writers)
-            return PostgresFence(f"postgresql://{rest}", writers=writers, migrators=migrators, name=name)
+            chosen = Strategy(strategy) if strategy else None
+            return PostgresFence(
+                f"postgresql://{rest}", writers=writers, migrators=migrators, name=name, strategy=chosen
+            )
         if scheme == "sqlite":
             from .sqlite import SQLiteFence
 
@@ -101,6 +115,18 @@ class Fence(ABC):
     @abstractmethod
     def sessions_of(self, run: str) -> tuple[Holdup, ...]:
         """Return the sessions of a run that are still there."""
+
+    def install(self, *, site: str, by: str) -> tuple[str, ...]:
+        """Prepare the database once, so that raising the fence locks no table; returns what was prepared.
+
+        Raises:
+            FenceRefused: This kind of database has nothing to prepare, or a right is missing.
+        """
+        raise FenceRefused(f"{self.name}: there is nothing to install in a database of this kind; nothing was changed")
+
+    def uninstall(self, *, site: str) -> int:
+        """Take out what `install` put in; returns how many tables had it."""
+        return 0
 
 
 def _require_writers(name: str, writers: Sequence[str]) -> None:

@@ -80,15 +80,25 @@ class PostgresFence(Fence):
         writers: The roles that the application connects as.
         migrators: The roles that must go on writing.
         name: Its name in the configuration.
+        strategy: How to fence; None: as suits the database best.
 
     Not thread-safe; each call opens one connection and closes it.
     """
 
-    def __init__(self, url: str, *, writers: Sequence[str], migrators: Sequence[str] = (), name: str = "main") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        writers: Sequence[str],
+        migrators: Sequence[str] = (),
+        name: str = "main",
+        strategy: Strategy | None = None,
+    ) -> None:
         self.name = name
         self._url = url
         self._writers = tuple(writers)
         self._migrators = tuple(migrators)
+        self._strategy = strategy
         self._event = threading.Event()
 
     def preflight(self, *, strategy: Strategy | None = None) -> Preflight:
@@ -100,7 +110,7 @@ class PostgresFence(Fence):
         """
         with self._connect() as connection:
             self._require_primary(connection)
-            return checks.preflight(connection, self._who(connection), strategy=strategy)
+            return checks.preflight(connection, self._who(connection), strategy=strategy or self._strategy)
 
     def status(self) -> Fenced | None:
         """Return the fence that stands in this database, whoever raised it; None if there is none."""
@@ -294,7 +304,7 @@ class PostgresFence(Fence):
                     state.lock(connection)
                     standing = self._ours(connection, site)
                     if standing is None:
-                        flight = checks.preflight(connection, who, strategy=strategy)
+                        flight = checks.preflight(connection, who, strategy=strategy or self._strategy)
                         self._require(flight)
                         state.make(connection)
                         state.begin(

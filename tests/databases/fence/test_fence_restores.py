@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from readonly.databases.fence import FenceError, Pass, Strategy
-
-from .conftest import REFUSED_READ_ONLY, REFUSED_RIGHT, Shop
+from support.fence_layouts import REFUSED_READ_ONLY, REFUSED_RIGHT, Shop
 
 WRITE = "INSERT INTO story (title) VALUES ('x')"
 

@@ -20,10 +20,9 @@ from readonly.databases.fence import (
     Strategy,
 )
 from readonly.errors import ConfigurationError
+from support.fence_layouts import REFUSED_READ_ONLY, REFUSED_RIGHT, Shop
 from support.postgres_server import PostgresServer
 from support.waiting import eventually
-
-from .conftest import REFUSED_READ_ONLY, REFUSED_RIGHT, Shop
 
 WRITES = (
     "INSERT INTO story (title) VALUES ('x')",

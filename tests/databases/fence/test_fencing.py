@@ -14,8 +14,7 @@ from readonly.errors import NotYours
 from readonly.fencing import Fences, standing_fences
 from readonly.record import Record, load
 from readonly.stores import Store, store_from_url
-
-from .conftest import Shop
+from support.fence_layouts import Shop
 
 ADA, BOB = Operator("ada", "ops-1"), Operator("bob", "ops-2")
 WRITE = "INSERT INTO story (title) VALUES ('x')"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from readonly.databases.fence import FenceRefused, Level, Strategy
-
-from .conftest import Shop
+from support.fence_layouts import Shop
 
 
 def test_what_is_missing_is_said_as_statements_that_work(shop: Shop) -> None:

@@ -1,0 +1,266 @@
+"""Fences at the command: `on` raises them, `off` lifts them, `fence …` one by one; over a real PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from readonly import changes
+from support import output_schema
+from support.fence_layouts import Shop as Database
+from support.fence_layouts import one_role, two_roles
+from support.operating import ANNA, Member, Shop, json_lines, made, members
+from support.postgres_server import PostgresServer
+
+WRITE = "INSERT INTO story (title) VALUES ('x')"
+
+
+class Fenced:
+    """A site with one process, its database, and the operator's file that names both."""
+
+    def __init__(self, shop: Shop, member: Member, database: Database, folder: Path) -> None:
+        self.shop, self.member, self.database = shop, member, database
+        self.file = folder / "readonly.toml"
+        self.configure()
+
+    def configure(self, *, fencer: str = "", port: int | None = None, name: str = "main", more: str = "") -> None:
+        url = self.database.server.url(self.database.name, user=fencer or self.database.fencer)
+        if port is not None:
+            url = url.replace(f":{self.database.server.port}/", f":{port}/")
+        migrators = ["owner_", "fencer"] if self.database.owner != self.database.app else []
+        self.file.write_text(
+            f'store = "{self.shop.url}"\n[fence.{name}]\nurl = "{url}"\nwriters = ["{self.database.app}"]\n'
+            f"migrators = {json.dumps(migrators)}\n{more}",
+            encoding="utf-8",
+        )
+
+    def ctl(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.shop.here("--config", str(self.file), *words)
+
+    def writes(self) -> str:
+        """Return the SQLSTATE that the application's role gets for a write, or ""."""
+        return self.database.tried(self.database.app, WRITE)[0]
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shop, Member]]:
+    """A site and its process, for all tests here."""
+    shop = made(tmp_path_factory.mktemp("fenced") / "shop.db")
+    with members(shop) as (member,):
+        yield shop, member
+    shop.store.close()
+
+
+@pytest.fixture
+def fenced(one_process: tuple[Shop, Member], postgres: PostgresServer, tmp_path: Path) -> Iterator[Fenced]:
+    """Two roles, writable, not fenced."""
+    with two_roles(postgres) as database:
+        yield from _fenced(one_process, database, tmp_path)
+
+
+@pytest.fixture
+def solo(one_process: tuple[Shop, Member], postgres: PostgresServer, tmp_path: Path) -> Iterator[Fenced]:
+    """One role, writable, not fenced."""
+    with one_role(postgres) as database:
+        yield from _fenced(one_process, database, tmp_path)
+
+
+def _fenced(one_process: tuple[Shop, Member], database: Database, folder: Path) -> Iterator[Fenced]:
+    shop, member = one_process
+    yield Fenced(shop, member, database, folder)
+    member.tell("end")
+    for cause in shop.look().state.causes:
+        if cause.kind == "fence":
+            changes.lift_exactly(shop.store, ANNA, cause.id)
+    shop.open()
+    shop.reports()
+
+
+def test_on_says_hard_and_off_opens_both(fenced: Fenced) -> None:
+    """SAFE (hard) with the position; afterwards the application writes again."""
+    done = fenced.ctl("on", "--reason", "INC-441")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "fence main: hard, but for: large objects at 0/" in done.stdout
+    assert "SAFE (hard) after " in done.stdout
+    assert "the database refuses every client, until `off`." in done.stdout
+    assert fenced.writes() == "42501"
+    status = fenced.ctl("status", "--expect", "safe")
+    assert status.returncode == 0
+    assert "fence fence:main:" in status.stdout
+    done = fenced.ctl("off")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Lifted   fence main: " in done.stdout
+    assert "WRITABLE" in done.stdout
+    assert fenced.writes() == ""
+
+
+def test_a_level_that_was_asked_for_and_not_reached_is_exit_3(fenced: Fenced) -> None:
+    """A script must not get 0 for less than it asked."""
+    assert fenced.ctl("on", "--no-fence", "--require", "hard").returncode == 3
+    assert fenced.writes() == ""
+    fenced.database.sql("GRANT INSERT ON story TO rogue")
+    fenced.configure(more='strategy = "revoke"\n')
+    done = fenced.ctl("wait", "--require", "hard")
+    assert done.returncode == 3
+    assert "left open: rogue may write and is not among the writers" in done.stdout
+    assert "SAFE (cooperative)" in done.stdout
+    assert "You asked for hard." in done.stdout
+    assert fenced.ctl("wait", "--require", "cooperative").returncode == 0
+    assert fenced.ctl("off").returncode == 0
+
+
+def test_who_is_waited_for_is_named_and_ended_when_told(fenced: Fenced) -> None:
+    """Without a deadline for it: exit 3, by name. With one: ended, and SAFE."""
+    writer = fenced.database.session("app", autocommit=False, application_name="nightly-import")
+    writer.execute(WRITE)
+    done = fenced.ctl("on", "--timeout", "1s")
+    assert done.returncode == 3
+    assert "fence main waits for session" in done.stderr
+    assert "new writes are refused, but what began before it has not ended" in done.stdout
+    assert "NOT CONFIRMED" in done.stdout
+    done = fenced.ctl("wait", "--end-writers-after", "1s")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "  ended: session" in done.stdout
+    assert fenced.ctl("off").returncode == 0
+
+
+def test_without_the_rights_it_says_which(fenced: Fenced) -> None:
+    """Exit 3: the site is read-only, its database is not fenced, and the statement to run is there."""
+    fenced.configure(fencer="bare")
+    done = fenced.ctl("on")
+    assert done.returncode == 3
+    assert "GRANT owner_ TO bare" in done.stdout
+    assert fenced.writes() == ""
+    plan = fenced.ctl("fence", "plan")
+    assert plan.returncode == 3
+    assert "  missing, run as who may:  GRANT owner_ TO bare" in plan.stdout
+    # Nothing stands at the database, so nothing keeps the site closed.
+    assert [c.kind for c in fenced.shop.look().state.causes] == ["operator"]
+    assert fenced.ctl("off").returncode == 0
+
+
+def test_off_without_the_database_opens_nothing_and_says_where(fenced: Fenced) -> None:
+    """The operator's cause is lifted, the fence's stands; another machine lifts it."""
+    assert fenced.ctl("on").returncode == 0
+    fenced.configure(port=1)
+    done = fenced.ctl("off", "--timeout", "5s")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "Not lifted: main: the fence's server can't be reached" in done.stdout
+    assert "Still READ-ONLY" in done.stdout
+    assert fenced.writes() == "42501"
+    # A machine whose file does not name the fence says so as well.
+    fenced.configure(name="other")
+    done = fenced.ctl("off", "--timeout", "5s")
+    assert "nothing on this machine says how to reach it: where readonly.toml has [fence.main]" in done.stdout
+    assert done.returncode == 3
+    fenced.configure()
+    done = fenced.ctl("off")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert fenced.writes() == ""
+
+
+def test_a_lost_process_is_held_by_the_fence_when_that_is_accepted(fenced: Fenced) -> None:
+    """`--accept-fenced`: it may still admit requests; the database refuses them."""
+    fenced.shop.silent_member(75)
+    done = fenced.ctl("on", "--timeout", "1s")
+    assert done.returncode == 3
+    done = fenced.ctl("wait", "--accept-fenced")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "held by the fence: " in done.stdout
+    assert "SAFE (hard)" in done.stdout
+    refused = fenced.ctl("wait", "--accept-fenced", "--no-fence")
+    assert refused.returncode == 2
+    fenced.ctl("members", "forget", "web-2", "--reason", "powered off")
+    assert fenced.ctl("off").returncode == 0
+
+
+def test_the_gate_is_installed_once(solo: Fenced) -> None:
+    """`fence install`, then `on` shuts it; `--remove` takes it out."""
+    done = solo.ctl("fence", "install", "main")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "an open gate is on 4 more tables" in done.stdout
+    assert solo.writes() == ""
+    done = solo.ctl("on")
+    assert done.returncode == 0, done.stdout
+    assert solo.writes() == "25006"
+    assert "by gate" in solo.ctl("fence", "status").stdout
+    assert solo.ctl("off").returncode == 0
+    assert "taken off 4 tables" in solo.ctl("fence", "install", "main", "--remove").stdout
+
+
+def test_fences_one_by_one(solo: Fenced) -> None:
+    """Not on a writable site; a second raise covers what was made since; lift leaves the site closed."""
+    done = solo.ctl("fence", "raise")
+    assert done.returncode == 6
+    assert "is not read-only, and a fence would give its visitors errors" in done.stderr
+    assert solo.ctl("fence", "status").returncode == 3
+    assert solo.ctl("on").returncode == 0
+    solo.database.as_owner("CREATE TABLE fresh (id int)")
+    done = solo.ctl("fence", "status")
+    assert done.returncode == 3
+    assert "not covered: public.fresh" in done.stdout
+    done = solo.ctl("fence", "raise", "main")
+    assert done.returncode == 0
+    assert "covered since: public.fresh" in done.stdout
+    assert solo.ctl("fence", "status").returncode == 0
+    done = solo.ctl("fence", "lift", "main")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert solo.writes() == ""
+    assert [c.kind for c in solo.shop.look().state.causes] == ["operator"]
+    assert solo.ctl("off").returncode == 0
+    assert solo.ctl("fence", "lift", "other").returncode == 2
+
+
+def test_a_copy_of_another_sites_database(fenced: Fenced) -> None:
+    """Its fence is named, and lifted only with --orphan."""
+    fenced.database.fence().put_up(site="production", cause="c9", by="zoe", timeout=10)
+    assert "a fence of the site production stands" in fenced.ctl("fence", "status").stdout
+    done = fenced.ctl("fence", "lift", "main")
+    assert done.returncode == 6
+    assert "carries a fence of production, raised by zoe" in done.stderr
+    assert fenced.ctl("fence", "lift", "main", "--orphan").returncode == 0
+    assert fenced.writes() == ""
+
+
+def test_every_field_of_fences_is_shown_by_a_real_command(fenced: Fenced, solo: Fenced) -> None:
+    """What the schema says of fences is what commands print."""
+    seen: set[tuple[str, str]] = set()
+
+    def typed(where: Fenced, *words: str) -> None:
+        for document in json_lines(where.ctl(*words, "--json").stdout):
+            seen.update(output_schema.fields_in(document))
+
+    typed(solo, "fence", "install", "main")
+    typed(solo, "fence", "install", "main", "--remove")
+    fenced.configure()
+    typed(fenced, "fence", "raise")
+    typed(fenced, "fence", "status")
+    writer = fenced.database.session("app", autocommit=False)
+    writer.execute(WRITE)
+    typed(fenced, "on", "--timeout", "500ms")
+    writer.rollback()
+    typed(fenced, "fence", "plan")
+    typed(fenced, "fence", "raise")
+    typed(fenced, "fence", "status")
+    fenced.configure(port=1)
+    for words in (["status"], ["plan"], ["lift", "main"]):
+        typed(fenced, "fence", *words)
+    fenced.configure()
+    typed(fenced, "off")
+    typed(fenced, "fence", "lift", "main")
+    typed(fenced, "--site", "blog", "fence", "lift", "main")
+    fenced.configure(fencer="bare")
+    typed(fenced, "fence", "install", "main")
+    for words in (["status"], ["plan"], ["raise"], ["install", "main"]):
+        typed(fenced, "--site", "blog", "fence", *words)
+    defined = {
+        (name, field)
+        for name, definition in output_schema.schema()["$defs"].items()
+        if "properties" in definition and output_schema.is_of_fences(name)
+        for field in definition["properties"]
+    }
+    assert defined - seen == set()
