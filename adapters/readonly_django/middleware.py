@@ -245,19 +245,19 @@ class _Visit:
     def leave(self, response: HttpResponseBase) -> HttpResponseBase:
         """Take the application's response; returns what is sent."""
         self._stop_working()
-        exchange = self.exchange
-        if exchange is not None:
-            answer = exchange.replacement(response.status_code)
-            if answer is not None:
-                replaced = respond(answer)
-                replaced._resource_closers += response._resource_closers  # type: ignore[attr-defined]
-                response = replaced
-            elif exchange.treats_response:
-                treat(response, exchange)
         if self._incidentals is not None and self._incidentals.skipped:
             self._drop_what_was_not_stored(response)
-        if exchange is not None:
-            self._end_with(response, exchange)
+        exchange = self.exchange
+        if exchange is None:
+            return response
+        answer = exchange.replacement(response.status_code)
+        if answer is not None:
+            replaced = respond(answer)
+            replaced._resource_closers += response._resource_closers  # type: ignore[attr-defined]
+            response = replaced
+        elif exchange.treats_response:
+            treat(response, exchange)
+        self._end_with(response, exchange)
         return response
 
     def failed(self) -> Answer | None:

@@ -17,6 +17,7 @@ from django.test import AsyncClient, Client, override_settings
 
 from readonly import Switch
 from readonly_django import conf
+from readonly_django.test import override_readonly
 from support.django_site import SETTINGS, views
 from support.django_site.aliases import create_tables, databases, settings_of
 from support.django_site.models import Article
@@ -121,7 +122,9 @@ def project(database: Path) -> Iterator[None]:
     views.GO_ON.clear()
     views.WAITS.clear()
     before = conf.current_switch().inflight.keys()
-    with override_settings(MIDDLEWARE=FIRST, ROOT_URLCONF="support.django_site.views", LANGUAGE_CODE="en"):
+    settings = override_settings(MIDDLEWARE=FIRST, ROOT_URLCONF="support.django_site.views", LANGUAGE_CODE="en")
+    # A store of its own as well: one that was ever switched has ended every session from before.
+    with settings, override_readonly(False):
         yield
     left = conf.current_switch().inflight.keys() - before
     assert not left, "a write was left in flight"
