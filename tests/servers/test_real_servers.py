@@ -7,7 +7,8 @@ import http.client
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,10 +96,22 @@ def closed(served: Served) -> Iterator[None]:
     assert served.switch.confirm(timeout=20).safe, served.server.output()
 
 
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Future[None]]]:
+    """What came of it under each server. They run at once: most of what each does is waiting."""
+    folders = {name: tmp_path_factory.mktemp(f"served-{number}") for number, name in enumerate(SERVERS)}
+    with ThreadPoolExecutor(len(SERVERS)) as pool:
+        yield {name: pool.submit(_play, name, folder) for name, folder in folders.items()}
+
+
 @pytest.mark.parametrize("name", SERVERS)
-def test_under(name: str, tmp_path: Path) -> None:
+def test_under(name: str, played: Mapping[str, Future[None]]) -> None:
     """Under this server everything holds, one after another, with the same two workers."""
-    with serving(name, tmp_path) as served:
+    played[name].result()
+
+
+def _play(name: str, folder: Path) -> None:
+    with serving(name, folder) as served:
         every_worker_obeys(served)
         on_waits_for_a_write_in_flight(served)
         connections_go_on_after_a_refusal(served)
