@@ -115,6 +115,12 @@ def guards(site: Site, switch: Switch) -> Guards:
     return install(switch)
 
 
+def driver() -> Any:
+    """Return the driver's module, with its errors as PEP 249 has them."""
+    wrapper: Any = connections["default"]
+    return wrapper.Database
+
+
 def fresh() -> None:
     """Close this thread's connections, as the end of a request does."""
     for wrapper in connections.all(initialized_only=True):

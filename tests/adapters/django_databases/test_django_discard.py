@@ -82,7 +82,7 @@ INCIDENTAL: tuple[Callable[[], object], ...] = (
     lambda: Article.objects.update(views=1, seen_at=timezone.now()),
     lambda: Article.objects.bulk_update([first()], ["views"]),
     lambda: first().save(update_fields=["views", "seen_at"]),
-    lambda: update_last_login(None, User.objects.get()),
+    lambda: update_last_login(User, User.objects.get()),
     session_write,
     session_change,
 )
