@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from . import history
 from .errors import ConfigurationError, LostRace, NoRecord, NotYours, UnreadableRecord
 from .hostfile import state_folder
-from .members import host_name
+from .members import Confirmation, host_name
 from .record import FENCE, LOCAL, OPERATOR, SESSIONS, WINDOW, Cause, FenceMark, Record, dump, load, new_cause_id
 from .state import as_cause
 from .stores import Census, Reading, Store, redacted
@@ -28,6 +28,8 @@ UNDO_GRACE = timedelta(seconds=60)
 TRIES = 50
 # Who expects a read-only time to take longer has made a typing error.
 LONGEST_EXPECTED = timedelta(days=3650)
+# A disk that is written to every second has it by then; copies have it long before, or are not well.
+SETTLE_SECONDS = 2.0
 # Whoever races with a change has read the record no longer before it, in timeouts of the store: to read and to write
 # may take two of them each.
 RACE_TIMEOUTS = 4
@@ -467,3 +469,19 @@ def survey(store: Store, known: Record | None) -> tuple[Record | None, Census]:
             return None, census
         store.replace(dump(joined), was=census.reading.record, causes=[c.id for c in joined.causes])
     return record, census
+
+
+def settled(store: Store, found: Confirmation, *, wait: float) -> Confirmation:
+    """Add what keeps a store from surviving its server with what it was just read for: copies or a disk that lack it.
+
+    Args:
+        store: The handle that the confirmation was read with (design rule 12).
+        found: The confirmation.
+        wait: Seconds to wait for copies and disk at most; what can't be there by `SETTLE_SECONDS` is not well.
+    """
+    lacking = store.settled(max(0.0, min(wait, SETTLE_SECONDS)))
+    if not lacking:
+        return found
+    if not found.closing:
+        lacking += ": the site may come back read-only"
+    return replace(found, problems=(*found.problems, lacking))

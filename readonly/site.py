@@ -51,8 +51,6 @@ Trouble = Callable[[Error], None]
 # Some conditions change by the clock alone (a member falls silent): look again so often, hint or no hint.
 LOOK_AGAIN_SECONDS = 0.5
 RETRY_SECONDS = 0.1
-# A disk that is written to every second has it by then; copies have it long before, or are not well.
-SETTLE_SECONDS = 2.0
 # What a fence gets at least, however long the members took.
 FENCE_SECONDS = 5.0
 # How strong a "safe" is without a fence: every process answered for itself; or some only can't admit anything any more,
@@ -643,7 +641,7 @@ class Site:
                 if holding is not None:
                     last = held_by_fence(last, lost=holding)
                 if last.safe:
-                    last = self._settled(last, deadline)
+                    last = changes.settled(self.store, last, wait=deadline - time.monotonic())
             except StoreUnreachable as error:
                 if time.monotonic() >= deadline:
                     raise StoreUnreachable(_lost_while_waiting(error, last, closing)) from error
@@ -700,15 +698,6 @@ class Site:
             longest_transaction=self.longest_transaction,
         )
         return accepting_leases(found) if accept_leases else found
-
-    def _settled(self, found: Confirmation, deadline: float) -> Confirmation:
-        """Add what keeps the store from surviving its server with this: copies or a disk that lack it (rule 12)."""
-        lacking = self.store.settled(max(0.0, min(deadline - time.monotonic(), SETTLE_SECONDS)))
-        if not lacking:
-            return found
-        if not found.closing:
-            lacking += ": the site may come back read-only"
-        return replace(found, problems=(*found.problems, lacking))
 
     def _hint(self, seconds: float) -> None:
         try:

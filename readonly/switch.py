@@ -688,6 +688,9 @@ class Switch:
                 incarnation_seconds=census.reading.incarnation_seconds,
                 forgotten=census.forgotten,
             )
+            if found.safe:
+                # No longer than that: this is the thread that reports, and obeys others' changes.
+                found = changes.settled(store, found, wait=follower.interval)
             last[:] = [found]
             if progress is not None:
                 progress(found)

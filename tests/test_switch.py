@@ -558,6 +558,22 @@ def test_a_process_on_probation_makes_nothing_whole_by_confirming(site: Site) ->
     assert site.stored.partial
 
 
+@pytest.mark.parametrize("closed", [True, False])
+def test_what_the_store_can_lose_is_not_confirmed(
+    site: Site, switch: Switch, closed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy that lacks it, a disk that does: it waits for them, and says so when they take too long."""
+    lacking = ["the store can lose it"]
+    monkeypatch.setattr(MemoryStore, "settled", lambda self, timeout: "".join(lacking))
+    epoch = switch.on(by="ann").epoch if closed else None
+    found = switch.confirm(epoch, timeout=0.1)
+    assert (found.safe, found.closing, len(found.members)) == (False, closed, 1)
+    assert found.missing[0].startswith("the store can lose it")
+    with ThreadPoolExecutor(1) as pool:
+        waited = pool.submit(switch.confirm, epoch, timeout=20, progress=lambda _: lacking.clear())
+        assert waited.result(10).safe
+
+
 def test_a_progress_that_fails_fails_the_caller(switch: Switch) -> None:
     """And not the thread."""
 

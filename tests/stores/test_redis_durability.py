@@ -251,12 +251,14 @@ def test_on_is_not_safe_before_the_replicas_have_it(own_redis: RedisServer, repl
         safety = site.on(reason="migration", timeout=0.5, operator=ANNA)
         assert safety.problems == ("the store can lose it: 0 of its 1 replicas have it",)
         assert switch.state.read_only
+        assert switch.confirm(timeout=0.5).missing == safety.problems
         _, found = site.off(timeout=0.5, operator=ANNA)
         assert found.missing == (
             "the store can lose it: 0 of its 1 replicas have it: the site may come back read-only",
         )
         replica.resume()
         assert site.on(reason="migration", timeout=20, operator=ANNA).safe
+        assert switch.confirm(timeout=20).safe
         assert site.off(timeout=20, operator=ANNA)[1].safe
 
 
