@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,7 +52,10 @@ def test_a_sample_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     replica = create_engine(f"sqlite:///{tmp_path}/replica.db")
     from readonly import Switch
 
+    # It can only be imported inside of that server.
+    monkeypatch.setitem(sys.modules, "uwsgidecorators", SimpleNamespace(postfork=lambda function: function))
     given: dict[str, Any] = {
+        "__name__": "sample",
         "app": _asgi,
         "application": _wsgi,
         "routes": [Route("/", lambda request: PlainTextResponse("hello"))],
