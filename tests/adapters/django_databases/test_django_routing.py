@@ -187,7 +187,7 @@ def test_a_tests_own_transaction(replicated: Replicated) -> None:
             replicated.on()
             with read_only_transactions():
                 seen.append(request(title))
-                with self.assertRaises(ReadOnlyError):
+                with pytest.raises(ReadOnlyError):
                     Article.objects.update(title="x")
 
     result = unittest.TestResult()
