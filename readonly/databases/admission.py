@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
 from readonly.context import Work, current
 from readonly.errors import ReadOnlyError
+from readonly.state import State
 from readonly.switch import Switch
 
 R = TypeVar("R", bound=ReadOnlyError)
@@ -37,17 +38,27 @@ class Admission:
     Attributes:
         name: The database's name in errors.
         switch: The process's switch.
+        never: Nothing there may ever write: it is a replica.
 
     Args:
         switch: The process's switch.
         name: The database's name in errors.
-        never: Nothing there may ever write: it is a replica.
+        never: Nothing there may ever write.
+        admit: Asks the switch, where that has to be done in a way of its own.
     """
 
-    def __init__(self, switch: Switch, name: str, *, never: bool = False) -> None:
+    def __init__(
+        self,
+        switch: Switch,
+        name: str,
+        *,
+        never: bool = False,
+        admit: Callable[[], State | None] | None = None,
+    ) -> None:
         self.name = name
         self.switch = switch
-        self._never = never
+        self.never = never
+        self._admit = admit or switch.admit
         self._refused_until = float("-inf")
 
     def begin(self) -> object | None:
@@ -55,7 +66,7 @@ class Admission:
 
         What only a bypass lets write has a key that counts for nothing: nobody waits for it.
         """
-        if self._never:
+        if self.never:
             return None
         inflight = self.switch.inflight
         work = current(self.switch)
@@ -82,7 +93,7 @@ class Admission:
 
     def may_write(self) -> bool:
         """Tell whether what begins now may write. It is a hint: whoever begins something counts it, with `begin`."""
-        if self._never:
+        if self.never:
             return False
         work = current(self.switch)
         return self._admitted(work) or (work is not None and work.bypass and not _proving.get())
@@ -96,7 +107,7 @@ class Admission:
         now = time.monotonic()
         if not switch.view.open and now < self._refused_until:
             return False
-        if switch.admit() is None:
+        if self._admit() is None:
             return True
         self._refused_until = now + REFUSED_SECONDS
         return False

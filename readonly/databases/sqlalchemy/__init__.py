@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Mapping, Sequence
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -25,6 +23,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from readonly.context import current
 from readonly.databases import server_for
+from readonly.databases.admission import Admission, proving
 from readonly.databases.replicas import Replica, Replicas
 from readonly.databases.sqlite import copied_at
 from readonly.errors import ConfigurationError, ReadOnlyError
@@ -38,12 +37,9 @@ from ._routing import Routing, S
 __all__ = ["Database"]
 
 PROOF_SECONDS = 10.0
-REFUSED_SECONDS = 0.05
 # A session that says so of itself only reads: `sessionmaker(info={"reads": True})`.
 READS = "reads"
 
-# Inside a proof the guard refuses, whatever the switch says.
-_proving: ContextVar[bool] = ContextVar("readonly_proving", default=False)
 # All engines made from one with other options share its dialect.
 _guarded_dialects: WeakSet[Dialect] = WeakSet()
 
@@ -89,8 +85,8 @@ class Database:
         self.name = name
         self._switch = switch
         self._always = always
-        self._refused_until = float("-inf")
         self._async = isinstance(primary, AsyncEngine)
+        self._admission = Admission(switch, name, admit=self._ask)
         self._engine = _checked_engine("primary", primary)
         self._server = server_for(self._engine.dialect.name)
         targets = _checked_replicas(primary, replicas)
@@ -105,9 +101,7 @@ class Database:
         self._hooks = Hooks(
             self._engine,
             self._server,
-            counted_by=switch,
-            admit=self._admit,
-            bypassed=self._bypassed,
+            admission=self._admission,
             is_open=self._is_open,
             failed=self._primary_failed,
             lifts=self._lifts,
@@ -199,16 +193,14 @@ class Database:
         with self._in_proof:
             if self._closed:
                 return "the guard was closed"
-            token = _proving.set(True)
             try:
-                if not self._async:
-                    return self._prove()
-                # A loop of its own: connections of the application's pools belong to the application's loop.
-                return asyncio.run(asyncio.wait_for(greenlet_spawn(self._prove), PROOF_SECONDS))
+                with proving():
+                    if not self._async:
+                        return self._prove()
+                    # A loop of its own: connections of the application's pools belong to the application's loop.
+                    return asyncio.run(asyncio.wait_for(greenlet_spawn(self._prove), PROOF_SECONDS))
             except Exception as error:
                 return f"the guard could not be tried: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
-            finally:
-                _proving.reset(token)
 
     def describe(self) -> Mapping[str, Any]:
         """Return which server, database and user it writes to, without secrets."""
@@ -246,29 +238,10 @@ class Database:
 
     # --- what the hooks ask ------------------------------------------------------------------------------------------
 
-    def _admit(self) -> bool:
-        if _proving.get():
-            return False
-        work = current(self._switch)
-        if work is not None and work.admitted:
-            return True
-        # A look costs a lock: while read-only, one in so many milliseconds speaks for all.
-        now = time.monotonic()
-        if not self._switch.view.open and now < self._refused_until:
-            return False
-        if self._admitted() is None:
-            return True
-        self._refused_until = now + REFUSED_SECONDS
-        return False
-
-    def _bypassed(self) -> bool:
-        work = current(self._switch)
-        return work is not None and work.bypass and not _proving.get()
-
     def _is_open(self) -> bool:
         return self._switch.view.open
 
-    def _admitted(self) -> State | None:
+    def _ask(self) -> State | None:
         switch = self._switch
         if self._async and not switch.view.open and in_greenlet():
             # A look at the store may take its time: not on the event loop.
@@ -317,9 +290,7 @@ class Database:
         return Hooks(
             replica.target,
             server,
-            counted_by=None,
-            admit=lambda: False,
-            bypassed=lambda: False,
+            admission=Admission(self._switch, self.name, never=True),
             is_open=lambda: False,
             failed=failed,
             lifts=self._lifts,
@@ -329,14 +300,7 @@ class Database:
         return self._refusal(f"database {self.name!r}: {statement!r} would lift the guard")
 
     def _refusal(self, reason: str, *, table: str | None = None) -> ReadOnlyError:
-        state = self._switch.state
-        if state.reason:
-            reason = f"{reason} ({state.reason})"
-        refusal = ReadOnlyError(reason, expected_end=state.expected_end, database=self.name, table=table)
-        work = current(self._switch)
-        if work is not None:
-            work.mark(refusal)
-        return refusal
+        return self._admission.refusal(reason, kind=ReadOnlyError, table=table)
 
     # --- routing -----------------------------------------------------------------------------------------------------
 

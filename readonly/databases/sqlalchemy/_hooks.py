@@ -11,9 +11,8 @@ from sqlalchemy import Connection, Engine, PoolProxiedConnection, event
 from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
-from readonly.context import current
 from readonly.databases import Server
-from readonly.switch import Switch
+from readonly.databases.admission import Admission
 
 logger = logging.getLogger("readonly")
 
@@ -55,9 +54,7 @@ class Hooks:
     Args:
         engine: The engine.
         server: What its database is told.
-        counted_by: The switch that counts its transactions; None for a replica: there nothing may ever write.
-        admit: Decides, after the count, whether a transaction may write.
-        bypassed: Whether a bypass lets one write that was not admitted; it is not counted, since nobody waits for it.
+        admission: Counts its transactions, and says which may write.
         is_open: Whether the site is known to be writable; never asks anybody.
         failed: Turns a driver's error into ours, or returns None.
         lifts: Makes the error for a statement that would lift the guard.
@@ -68,19 +65,14 @@ class Hooks:
         engine: Engine,
         server: Server,
         *,
-        counted_by: Switch | None,
-        admit: Callable[[], bool],
-        bypassed: Callable[[], bool],
+        admission: Admission,
         is_open: Callable[[], bool],
         failed: Callable[[ExceptionContext, bool], BaseException | None],
         lifts: Callable[[str], BaseException],
     ) -> None:
         self.engine = engine
         self.server = server
-        self._switch = counted_by
-        self._inflight = None if counted_by is None else counted_by.inflight
-        self._admit = admit
-        self._bypassed = bypassed
+        self._admission = admission
         self._is_open = is_open
         self._failed = failed
         self._lifts = lifts
@@ -162,35 +154,24 @@ class Hooks:
 
     def _count(self, held: Held, what: str) -> object | None:
         """Count, look, and stay counted or not."""
-        if self._switch is None or self._inflight is None:
+        key = self._admission.begin()
+        if key is None:
             return None
-        work = current(self._switch)
-        # Part of work that was admitted: it may begin though the process is closed, and is drained as well.
-        key = self._inflight.begin(part=work is not None and work.admitted)
-        try:
-            admitted = self._admit()
-        except BaseException:
-            self._inflight.end(key)
-            raise
-        if not admitted:
-            self._inflight.end(key)
-            # The key stays with the connection, and counts for nothing.
-            return key if self._bypassed() else None
         setattr(held, what, key)
         self._counted.add(held)
         return key
 
     def _end_transaction(self, held: Held) -> None:
         key, held.transaction = held.transaction, None
-        if key is not None and self._inflight is not None:
-            self._inflight.end(key)
+        if key is not None:
+            self._admission.end(key)
             if held.raw is None:
                 self._counted.discard(held)
 
     def _end_raw(self, held: Held) -> None:
         key, held.raw = held.raw, None
-        if key is not None and self._inflight is not None:
-            self._inflight.end(key)
+        if key is not None:
+            self._admission.end(key)
             if held.transaction is None:
                 self._counted.discard(held)
 
@@ -228,7 +209,7 @@ class Hooks:
             return
         try:
             # A replica's connections stay guarded in their pool: there is no other way to use them.
-            if self._inflight is not None and connection is not None:
+            if not self._admission.never and connection is not None:
                 self._tell(connection, held, read_only=False)
         except Exception as error:
             logger.warning("readonly: a connection could not be put back as it was, and is closed: %s", error)
@@ -325,7 +306,7 @@ class Hooks:
                     self._end_transaction(held)
                 raise
             self._end_transaction(held)
-            if held.guarded and self._inflight is not None and self._is_open():
+            if held.guarded and not self._admission.never and self._is_open():
                 self._tell(proxied.dbapi_connection, held, read_only=False)
             return result
 
