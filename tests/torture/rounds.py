@@ -36,7 +36,7 @@ TWO_ROLES = (
 ONE_ROLE = (
     ("psycopg", "autocommit"), ("psycopg", "rw"), ("psycopg", "slow"), ("psycopg", "procedure"),
     ("psycopg", "several"), ("psycopg", "repeatable read"), ("psycopg", "serializable"),
-    ("asyncpg", "autocommit"), ("asyncpg", "serializable"), ("psycopg", "churn"),
+    ("psycopg", "old snapshot"), ("asyncpg", "autocommit"), ("asyncpg", "serializable"), ("psycopg", "churn"),
 )  # fmt: skip
 # What any writer may be told while a fence goes up: refused, ended, or a serialization failure.
 EXPECTED = {"42501", "25006", "57P01", "40001", "40P01", "08003", "08006"}

@@ -18,8 +18,14 @@ from typing import Any
 # A refused writer does not spin: eight that do would starve the server they are to torture.
 REFUSED_SECONDS = 0.002
 SLOW_SECONDS = 0.15
-# Between a snapshot and the write that goes by it.
-SNAPSHOT_SECONDS = 0.02
+# Between a snapshot and the write that goes by it; the second is longer than it takes to raise any fence.
+SNAPSHOT_SECONDS, OLD_SNAPSHOT_SECONDS = 0.02, 0.3
+# Styles that go by a snapshot of their own, and the isolation they ask for.
+SNAPSHOTS = {
+    "repeatable read": "REPEATABLE_READ",
+    "serializable": "SERIALIZABLE",
+    "old snapshot": "REPEATABLE_READ",
+}
 TABLES = ("torture_1", "torture_2", "torture_3")
 
 
@@ -55,8 +61,8 @@ def psycopg_writer(url: str, style: str, writer: int, stop: threading.Event, sai
                 connection = psycopg.connect(url, autocommit=style in {"autocommit", "churn", "set_role", "procedure"})
                 if style == "rw":
                     connection.read_only = False
-                if style in {"repeatable read", "serializable"}:
-                    connection.isolation_level = psycopg.IsolationLevel[style.upper().replace(" ", "_")]
+                if style in SNAPSHOTS:
+                    connection.isolation_level = psycopg.IsolationLevel[SNAPSHOTS[style]]
             _psycopg_write(connection, style, writer, numbers, chance, stop, said)
         except psycopg.Error as error:
             said.refusal(error)
@@ -91,9 +97,9 @@ def _psycopg_write(
         for table in chance.sample(TABLES, len(TABLES)):
             rows.append((writer, next(numbers)))
             connection.execute(f"INSERT INTO {table} (writer, number) VALUES (%s, %s)", rows[-1])
-    elif style in {"repeatable read", "serializable"}:
+    elif style in SNAPSHOTS:
         connection.execute("SELECT count(*) FROM torture_1 WHERE writer = 0")
-        stop.wait(SNAPSHOT_SECONDS)
+        stop.wait(OLD_SNAPSHOT_SECONDS if style == "old snapshot" else SNAPSHOT_SECONDS)
         connection.execute(insert, row)
     else:
         connection.execute(insert, row)
