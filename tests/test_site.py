@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from readonly.members import Condition, Confirmation, Expected
 from readonly.record import Record, dump, load
 from readonly.site import Site
 from readonly.stores.memory import MemoryStore
-from support.records import cause, record
+from support.records import cause, minutes, record, window
 from support.waiting import eventually
 
 ANN, BOB = Operator("ann", "desk-1"), Operator("bob", "desk-2")
@@ -299,6 +300,17 @@ def test_off_says_what_still_stands(running: Running) -> None:
     assert not any(writes(switch) for switch in running.switches)
     with pytest.raises(NotYours):
         running.site.off(operator=ANN, timeout=1)
+
+
+def test_off_all_ends_a_window_in_force(running: Running) -> None:
+    """Every process writes again, as with any other cause."""
+    at = running.store.read().at
+    running.holds(replace(running.stored, windows=(window(start=at, end=at + minutes(60)),)))
+    running.store.hint()
+    assert running.site.wait(timeout=20).closing
+    change, found = running.site.off(operator=ANN, every=True, timeout=20)
+    assert (change.causes, found.safe) == (("w1",), True)
+    assert all(writes(switch) for switch in running.switches)
 
 
 def test_off_of_an_open_site_confirms_that_it_is_open(running: Running) -> None:
