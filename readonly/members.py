@@ -288,15 +288,25 @@ class Confirmation:
         return self
 
 
-def accepting_leases(found: Confirmation) -> Confirmation:
+def accepting_leases(found: Confirmation, *, waited: float = math.inf) -> Confirmation:
     """Return a confirmation in which members that admit nothing any more hold nothing up: the level of a lease.
 
     Those are the expired and the gone. What they had begun may still commit: only a person can accept that.
+
+    Args:
+        found: What was found.
+        waited: For how many seconds, by the clock of whoever asks, the causes have been in the store. Who is expired is
+            told by the store's wall clock, and a clock that is set forwards ends no lease.
     """
     if not found.closing:
         return found
-    over = (Condition.EXPIRED, Condition.GONE)
-    members = (replace(m, accepted=True) if m.why and m.condition in over else m for m in found.members)
+
+    def over(member: Member) -> bool:
+        lease = member.report.lease
+        expired = member.condition is Condition.EXPIRED and lease is not None and waited > _over_after(lease)
+        return bool(member.why) and (expired or member.condition is Condition.GONE)
+
+    members = (replace(m, accepted=True) if over(m) else m for m in found.members)
     return replace(found, members=tuple(members))
 
 
@@ -527,8 +537,12 @@ def _expired(report: Report, causes: Sequence[str], at: datetime, here_since: Ma
     since = [here_since.get(cause, at) for cause in causes]
     if not since:
         return False
-    wait = report.lease * (1 + LEASE_DRIFT) + SLACK_SECONDS
-    return (at - max(since)).total_seconds() > wait
+    return (at - max(since)).total_seconds() > _over_after(report.lease)
+
+
+def _over_after(lease: float) -> float:
+    """Return after how many seconds a lease is over for others."""
+    return lease * (1 + LEASE_DRIFT) + SLACK_SECONDS
 
 
 # --- how many must be there ----------------------------------------------------------------------------------------

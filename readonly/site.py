@@ -5,6 +5,7 @@ It needs the store's URL and nothing of the application: not its code, not its s
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -16,6 +17,7 @@ from typing import Any
 
 from . import changes, history
 from .changes import Change, Operator
+from .clock import boottime
 from .config import FenceConfig, operator_config
 from .databases.fence import Fence, Level
 from .errors import (
@@ -228,7 +230,8 @@ class Site:
         closing = bool(causes)
         if not closing and look.record is not None:
             causes = list(look.record.lifted)
-        return self._judged(look.record, look.census, causes, closing, expect=expect, accept_leases=accept_leases)
+        found = self._judged(look.record, look.census, causes, closing, expect=expect)
+        return accepting_leases(found) if accept_leases else found
 
     def last_seen(self) -> State | None:
         """Return what the record meant when this host saw it change last, by this host's clock; None if it never did.
@@ -317,6 +320,14 @@ class Site:
         left = max(0.0, timeout - (time.monotonic() - began))
         raised = self.raise_fences(change.causes[0], timeout=left, end_after=end_after, waiting=waiting, fence=fence)
         return Safety(change, found, raised)
+
+    def wait_open(self, change: Change, *, timeout: float, progress: Progress | None = None) -> Confirmation:
+        """Wait until every member has taken in that a change's causes were lifted, or for `timeout` seconds."""
+        found = self._wait(
+            change.record, change.causes, closing=False, timeout=timeout, progress=progress, trouble=None
+        )  # fmt: skip
+        self._keep("opened" if found.safe else "not confirmed open", found, self.operator, tally=self._tally(change))
+        return found
 
     def raise_fences(
         self,
@@ -635,9 +646,14 @@ class Site:
     ) -> Confirmation:
         deadline = time.monotonic() + timeout
         last: Confirmation | None = None
+        # Causes that the store holds, and since when that was seen without a break, by a clock that nobody sets.
+        seen: dict[str, float] = {}
         while True:
             try:
-                last = self._confirmation(known, causes, closing=closing, accept_leases=accept_leases)
+                last = self._confirmation(known, causes, closing=closing, seen=seen)
+                if accept_leases:
+                    waited = boottime() - max((seen.get(c, math.inf) for c in last.causes), default=math.inf)
+                    last = accepting_leases(last, waited=waited)
                 if holding is not None:
                     last = held_by_fence(last, lost=holding)
                 if last.safe:
@@ -655,7 +671,7 @@ class Site:
             self._hint(max(0.0, min(deadline - time.monotonic(), LOOK_AGAIN_SECONDS)))
 
     def _confirmation(
-        self, known: Record, causes: tuple[str, ...] | None, *, closing: bool, accept_leases: bool
+        self, known: Record, causes: tuple[str, ...] | None, *, closing: bool, seen: dict[str, float]
     ) -> Confirmation:
         # While it waits, the command is a member of the memory: it joins its cause back (design rule 12).
         record, census = changes.survey(self.store, known)
@@ -672,7 +688,10 @@ class Site:
                     by=lifted[0].by,
                     epoch=record.epoch,
                 )
-        return self._judged(record, census, causes, closing, accept_leases=accept_leases)
+        here, now = census.reading.here_since, boottime()
+        for cause in {*here, *seen}:
+            seen.setdefault(cause, now) if cause in here else seen.pop(cause)
+        return self._judged(record, census, causes, closing)
 
     def _judged(
         self,
@@ -682,9 +701,8 @@ class Site:
         closing: bool,
         *,
         expect: bool = True,
-        accept_leases: bool = False,
     ) -> Confirmation:
-        found = confirm(
+        return confirm(
             record,
             census.reports,
             causes=causes,
@@ -697,7 +715,6 @@ class Site:
             forgotten=census.forgotten,
             longest_transaction=self.longest_transaction,
         )
-        return accepting_leases(found) if accept_leases else found
 
     def _hint(self, seconds: float) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from readonly.members import (
     Guarded,
     Others,
     Report,
+    accepting_leases,
     confirm,
     is_gone,
     parse_expect,
@@ -247,6 +249,29 @@ def test_a_lease_that_is_over_proves_what_the_last_words_said(
 ) -> None:
     """It admits nothing more; what it had begun may still commit. Counted from when the cause came into this store."""
     assert condition(seen(last, silent=60), **rest) == expected
+
+
+@pytest.mark.parametrize(
+    ("last", "waited", "accepted"),
+    [
+        (replace(LEASED, in_flight=1), 11.6, True),
+        (replace(LEASED, in_flight=1), 11.4, False),  # ten, a twentieth for drift, and a second
+        (replace(LEASED, in_flight=1), math.inf, True),
+        (replace(OBEYING, in_flight=1), math.inf, False),  # lost
+        (replace(OBEYING, in_flight=1, found_gone=True), 0.0, True),
+        (LEASED, math.inf, None),  # its last words are proof enough
+    ],
+)
+def test_what_has_ended_is_accepted_by_a_person(last: Report, waited: float, accepted: bool | None) -> None:
+    """Only of those who admit nothing any more, and only once that is true by the clock of whoever waits."""
+    found = accepting_leases(judged(seen(last, silent=60), FOLLOWING, **HERE_LONG), waited=waited)
+    (one,) = (m for m in found.members if m.report != FOLLOWING)
+    assert (bool(one.why), one.accepted) == (accepted is not None, bool(accepted))
+    assert one.blocks == (accepted is False)
+    assert len(found.accepted) == bool(accepted)
+    assert not found.safe  # the other one has not taken the change in
+    opening = judged(seen(last, silent=60), closing=False, found=OPEN)
+    assert accepting_leases(opening) == opening
 
 
 def test_every_cause_must_have_been_here_for_the_lease() -> None:

@@ -125,7 +125,7 @@ def _perform(play: Play) -> None:
     play.types("everybody", "wait", "--timeout", "100ms")
     play.types("members", "members")
     play.types("status", "status", "--expect", "safe")
-    play.types("not for all", "wait", "--timeout", "100ms", "--accept", "lease")
+    play.types("not for all", "status", "--expect", "safe", "--accept", "lease")
     play.types("fenced", "wait", "--accept-fenced")
     # One after the other is seen to, as an operator would.
     members["draining"].tell("end")
@@ -151,7 +151,8 @@ def _perform(play: Play) -> None:
         what="only those are left whose writes nobody knows of",
     )
     play.types("ended", "wait", "--timeout", "100ms")
-    play.types("accepted", "wait", "--timeout", "5s", "--accept", "lease")
+    play.types("too soon", "wait", "--timeout", "100ms", "--accept", "lease")
+    play.types("accepted", "wait", "--timeout", "20s", "--accept", "lease")
     play.types("status without", "status", "--expect", "safe")
     play.types("status with", "status", "--expect", "safe", "--accept", "lease")
     play.types("history", "history", "--last", "50")
@@ -299,6 +300,14 @@ def test_accepted_it_is_safe_at_the_level_of_a_lease(play: Play) -> None:
     assert (told["safe"], told["confirmed"], told["level"], told["missing"]) == (True, True, "lease", [])
     assert {what.split()[0] for what in told["accepted"]} == {"expired", "gone"}
     assert {m["role"] for m in told["members"] if m["accepted"]} == {"expired", "gone"}
+
+
+def test_a_lease_is_over_when_the_command_itself_has_waited_for_it(play: Play) -> None:
+    """The store's wall clock says who is expired, and a wall clock may be set: `wait` measures with its own."""
+    assert play.said["too soon"].returncode == 3
+    (missing,) = play.told["too soon"][-1]["missing"]
+    assert missing.startswith("expired ")
+    assert play.told["accepted"][-1]["seconds"] > LEASE
 
 
 def test_status_is_told_again_each_time(play: Play) -> None:
