@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, inspect
 from sqlalchemy.orm import Session
 
 from demo_app import models, queries
@@ -19,6 +19,8 @@ def prepare(settings: Settings) -> bool:
         True if the database is new.
     """
     make_folder(settings.database.parent)
+    if settings.server:
+        return _prepare_server(settings.server_url("psycopg"))
     new = not settings.database.exists()
     if new:
         _fill(settings.database)
@@ -42,6 +44,15 @@ def _fill(path: Path) -> None:
     beginning.unlink(missing_ok=True)
     fill(f"sqlite:///{beginning}")
     beginning.rename(path)
+
+
+def _prepare_server(url: str) -> bool:
+    engine = create_engine(url)
+    new = not inspect(engine).has_table(models.Article.__tablename__)
+    engine.dispose()
+    if new:
+        fill(url)
+    return new
 
 
 def fill(url: str) -> None:

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from demo_app import migration, serve, snapshot, verdict
 from demo_app.data import prepare, refresh_replica
-from demo_app.dresses import DRESSES
+from demo_app.dresses import DRESSES, PROJECT
 from demo_app.seen import Seen, from_lines
 from demo_app.settings import Settings
 from demo_app.verdict import Evidence, Moments, Verdict
@@ -204,7 +204,7 @@ class Stage:
                     *("--data", str(self.folder), "--workers", str(WORKERS), *self.served),
                 ],
                 env=self.environment,
-                cwd=serve.PROJECT,
+                cwd=PROJECT,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -259,7 +259,7 @@ class Stage:
                 # It is told when to end; the limit is for a load that nobody ends any more.
                 *("--seconds", str(self.seconds + 2 * self.patience + 3 * COMMAND_SECONDS), "--out", str(out)),
             ],
-            cwd=serve.PROJECT,
+            cwd=PROJECT,
             stdin=subprocess.DEVNULL,
         )
         try:

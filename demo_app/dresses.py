@@ -7,10 +7,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
+
+from sqlalchemy import create_engine, inspect
 
 from demo_app.servers import serve_asgi, serve_wsgi
 from demo_app.settings import Settings
+
+PROJECT: Final = Path(__file__).resolve().parent.parent
 
 
 def _nothing(_settings: Settings) -> None:
@@ -19,9 +24,19 @@ def _nothing(_settings: Settings) -> None:
 
 def _migrate(settings: Settings) -> None:
     """Make the tables of Django's own applications, unless they are there: while read-only nobody migrates."""
-    # Django's settings are read once in a process, and are this one's own affair.
+    engine = create_engine(settings.server_url("psycopg") or f"sqlite:///{settings.database}")
+    # The last one that the migrations make.
+    there = inspect(engine).has_table("django_session")
+    engine.dispose()
+    if there:
+        return
+    # Django's settings are read once in a process, and are this one's own affair. Nobody reads or writes a site that is
+    # only being made: the switch has no say in that.
     subprocess.run(
-        [sys.executable, "-m", "demo_app.on_django", "prepare"], env={**os.environ, **settings.as_env()}, check=True
+        [sys.executable, "-m", "demo_app.on_django", "migrate", "--verbosity", "0"],
+        env={**os.environ, **settings.as_env(), "READONLY_DISABLED": "1"},
+        cwd=PROJECT,
+        check=True,
     )
 
 

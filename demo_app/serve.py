@@ -11,11 +11,9 @@ from pathlib import Path
 
 from demo_app import story
 from demo_app.data import make_folder, prepare
-from demo_app.dresses import DRESSES, Dress, dress_named
+from demo_app.dresses import DRESSES, PROJECT, Dress, dress_named
 from demo_app.servers import listening
 from demo_app.settings import Settings
-
-PROJECT = Path(__file__).resolve().parent.parent
 
 
 def secret_in(folder: Path) -> str:
@@ -30,8 +28,8 @@ def secret_in(folder: Path) -> str:
 
 
 def settings_in(folder: Path) -> Settings:
-    """Return the settings of the site that lives in a folder."""
-    return Settings.in_folder(folder, secret=secret_in(folder))
+    """Return the settings of the site that lives in a folder; its tables may be on a server (DEMO_SERVER)."""
+    return Settings.in_folder(folder, secret=secret_in(folder), server=os.environ.get("DEMO_SERVER", ""))
 
 
 def instructions(settings: Settings, dress: Dress) -> str:

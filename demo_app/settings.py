@@ -35,7 +35,7 @@ class Settings:
     server: str = ""
 
     @classmethod
-    def in_folder(cls, folder: Path, *, secret: str) -> Self:
+    def in_folder(cls, folder: Path, *, secret: str, server: str = "") -> Self:
         """Return the settings of a site that keeps everything in one folder, the switch's store included."""
         folder = folder.resolve()
         return cls(
@@ -43,6 +43,7 @@ class Settings:
             replica=folder / "replica.sqlite",
             store=f"sqlite:///{quote(str(folder / 'switch.sqlite'))}?site={SITE}",
             secret=secret,
+            server=server,
         )
 
     @classmethod
@@ -67,6 +68,10 @@ class Settings:
             secret=environ["SECRET"],
             server=environ.get("DEMO_SERVER", ""),
         )
+
+    def server_url(self, driver: str) -> str:
+        """Return the server's URL as SQLAlchemy takes it, with a driver."""
+        return self.server.replace("postgresql://", f"postgresql+{driver}://", 1)
 
     def as_env(self) -> dict[str, str]:
         """Return the variables from which `from_env` reads these settings again."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Flask
-from sqlalchemy import event, make_url
+from sqlalchemy import event
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from demo_app import pages
@@ -87,7 +87,7 @@ def plain_app(settings: Settings) -> Flask:
 
 def _databases(settings: Settings) -> dict[str, Any]:
     if settings.server:
-        return {"SQLALCHEMY_DATABASE_URI": make_url(settings.server).set(drivername="postgresql+psycopg")}
+        return {"SQLALCHEMY_DATABASE_URI": settings.server_url("psycopg")}
     return {
         "SQLALCHEMY_DATABASE_URI": f"sqlite:///{settings.database}",
         "SQLALCHEMY_BINDS": {"replica": f"sqlite:///{settings.replica}"},

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import event, make_url
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session
 from starlette.applications import Starlette
@@ -96,11 +96,16 @@ def plain() -> Starlette:
 def engine(settings: Settings, *, copy: bool = False) -> AsyncEngine:
     """Return an engine for the database, or for its copy; several processes read and write an SQLite file."""
     if settings.server:
-        return create_async_engine(make_url(settings.server).set(drivername="postgresql+psycopg"))
+        return create_async_engine(settings.server_url("psycopg"))
     path = settings.replica if copy else settings.database
     created = create_async_engine(f"sqlite+aiosqlite:///{path}", pool_size=8, max_overflow=8)
     event.listen(created.sync_engine, "connect", on_connect)
     return created
+
+
+def all_routes() -> list[BaseRoute]:
+    """Return every address of the site."""
+    return [*news.routes(), *accounts.routes(), *api.routes()]
 
 
 def assemble(
@@ -124,7 +129,7 @@ def assemble(
             call()
 
     application = Starlette(
-        routes=[*news.routes(), *accounts.routes(), *api.routes(), *more_routes],
+        routes=[*all_routes(), *more_routes],
         middleware=[
             *middleware,
             Middleware(SessionMiddleware, secret_key=settings.secret, session_cookie=COOKIE),

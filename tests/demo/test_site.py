@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
-
 import httpx
+import psycopg
 import pytest
 
-from demo.dressed import Site, served
-from demo_app.data import refresh_replica
+from demo.dressed import Site
 from demo_app.dresses import DRESSES
 from demo_app.trouble import LOG_IN_FIRST
-from support.waiting import eventually
 
 PAGES = (
     "/",
@@ -39,13 +34,6 @@ PAGES = (
 ARTICLE = "/articles/mara-voss-800"
 
 
-@pytest.fixture(scope="module")
-def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Site]]:
-    """Every dress, served once for all tests."""
-    with served(list(DRESSES), tmp_path_factory.mktemp("sites")) as found:
-        yield found
-
-
 @pytest.fixture(params=DRESSES)
 def site(request: pytest.FixtureRequest, sites: dict[str, Site]) -> Site:
     """The site in each of its dresses."""
@@ -61,6 +49,12 @@ def location(answer: httpx.Response) -> str:
 def greeted(answer: httpx.Response) -> str:
     """Return whom a page greets, or nothing."""
     return answer.text.partition('<body data-account="')[2].partition('"')[0]
+
+
+def value(site: Site, query: str) -> str:
+    """Ask the database itself."""
+    with psycopg.connect(site.settings.server) as connection:
+        return "|".join(map(str, connection.execute(query).fetchone() or ()))
 
 
 def come_back(site: Site, browser: httpx.Client, *, without: str) -> httpx.Client:
@@ -120,7 +114,7 @@ def test_comments(site: Site) -> None:
     assert location(asked) == f"/login?next={ARTICLE}"
     member = site.member()
     said = member.post(f"{ARTICLE}/comments", data={"body": "<b>hello</b>"})
-    row = site.value("SELECT id FROM comment WHERE body = '<b>hello</b>'")
+    row = value(site, "SELECT id FROM comment WHERE body = '<b>hello</b>'")
     assert location(said) == f"{ARTICLE}#comment-{row}"
     assert "&lt;b&gt;hello&lt;/b&gt;" in browser.get(ARTICLE).text
     assert member.post(f"{ARTICLE}/comments", data={"body": " "}).status_code == 422
@@ -130,13 +124,12 @@ def test_comments(site: Site) -> None:
 def test_the_view_counter(site: Site) -> None:
     """Opening an article counts; looking it up by the API does not."""
     query = "SELECT views FROM page_view JOIN article ON id = article_id WHERE slug = 'pole-vault-barn'"
-    before = site.value(query)
-    assert isinstance(before, int)
+    before = int(value(site, query))
     browser = site.browser()
     for _ in range(3):
         browser.get("/articles/pole-vault-barn")
     browser.get("/api/articles/10")
-    assert site.value(query) == before + 3
+    assert int(value(site, query)) == before + 3
 
 
 def test_search(site: Site) -> None:
@@ -181,14 +174,14 @@ def test_a_login_by_get(site: Site) -> None:
 def test_the_remember_me_cookie(site: Site) -> None:
     """It logs its owner in again without a session, and is gone with a logout."""
     member = site.member("noor", remember="yes")
-    seen = site.value("SELECT last_login_at FROM account WHERE name = 'noor'")
+    seen = value(site, "SELECT last_login_at FROM account WHERE name = 'noor'")
     again = come_back(site, member, without="session")
     assert greeted(again.get("/scores")) == "noor"
     assert "session" in again.cookies
-    assert site.value("SELECT last_login_at FROM account WHERE name = 'noor'") != seen
+    assert value(site, "SELECT last_login_at FROM account WHERE name = 'noor'") != seen
     forged = come_back(site, member, without="session")
     token = member.cookies["remember_token"]
-    forged.cookies.set("remember_token", token[:-1] + ("a" if token[-1] != "a" else "b"))
+    forged.cookies.set("remember_token", token[:-10] + "x" * 10)
     assert greeted(forged.get("/scores")) == ""
     assert location(member.post("/logout")) == "/"
     assert "remember_token" not in member.cookies
@@ -221,17 +214,12 @@ def test_read_only_nothing_is_written(site: Site) -> None:
     remembered = come_back(site, site.member("ravi", remember="yes"), without="session")
     program.headers["authorization"] = f"Bearer {member.get('/api/account').json()['api_token']}"
     code = location(stranger.get("/oauth/harbour/authorize?name=zoe-x"))
-    query = "SELECT " + " || ".join(
-        f"(SELECT group_concat(hex({columns})) FROM {table})"
-        for table, columns in (
-            ("comment", "body"),
-            ("account", "display_name || last_login_at"),
-            ("page_view", "views"),
-            *([("django_session", "session_data || expire_date")] if site.framework == "django" else []),
-        )
+    query = "SELECT " + ", ".join(
+        f"(SELECT md5(string_agg(row::text, '' ORDER BY row::text)) FROM {table} AS row)"
+        for table in ("comment", "account", "page_view", "django_session")
     )
     with site.closed_for_writes():
-        before = site.value(query)
+        before = value(site, query)
         refused = [
             stranger.post(f"{ARTICLE}/comments", data={"body": "x"}),
             stranger.post("/account", data={"display_name": "x"}),
@@ -251,23 +239,7 @@ def test_read_only_nothing_is_written(site: Site) -> None:
         assert "session" not in stranger.cookies
         assert greeted(remembered.get("/")) == ""
         assert program.get("/api/account").status_code == 200
-        assert site.value(query) == before
-
-
-def test_read_only_pages_come_from_the_copy(site: Site) -> None:
-    """Once the replica is declared to have the epoch, readers go there, and after `off` back to the primary."""
-    browser = site.browser()
-    with site.closed_for_writes() as epoch:
-        refresh_replica(site.settings, epoch=epoch)
-        with closing(sqlite3.connect(site.settings.database)) as connection, connection:
-            connection.execute("UPDATE article SET title = 'Migrated' WHERE slug = 'kilmarsh-ground-for-sale'")
-
-        def from_the_copy() -> bool:
-            return "Migrated" not in browser.get("/articles/kilmarsh-ground-for-sale").text
-
-        # A probe finds the copy, not the request: until then the primary answers.
-        eventually(from_the_copy, what="reading from the copy")
-    assert "Migrated" in browser.get("/articles/kilmarsh-ground-for-sale").text
+        assert value(site, query) == before
 
 
 def test_after_off_the_old_session_stays_ended(site: Site) -> None:

@@ -231,10 +231,10 @@ class PostgresServer:
             *("-U", "postgres", "-d", database, "-c", statement),
         ).strip()
 
-    def new_database(self) -> str:
-        """Create a database that no other test uses, and return its name."""
+    def new_database(self, template: str = "template1") -> str:
+        """Create a database that no other test uses, as a copy of one that nobody uses now, and return its name."""
         name = f"test_{secrets.token_hex(6)}"
-        self.sql(f"CREATE DATABASE {name}")
+        self.sql(f"CREATE DATABASE {name} TEMPLATE {template}")
         return name
 
     def drop_database(self, name: str) -> None:
