@@ -6,6 +6,7 @@ A view is recognised by the name of its class, or of a class it inherits from, w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FunctionType, MethodType
 from typing import Any, Final
 
@@ -93,7 +94,7 @@ def _layers(view: Any) -> Iterator[Any]:
     while view is not None and id(view) not in seen:
         seen.add(id(view))
         yield view
-        view = getattr(view, "__wrapped__", None)
+        view = view.func if isinstance(view, partial) else getattr(view, "__wrapped__", None)
 
 
 def _classes(view: Any) -> Iterator[type]:

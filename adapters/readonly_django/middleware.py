@@ -50,10 +50,12 @@ class ReadOnlyMiddleware:
     async_capable = True
 
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
-        said, policy = conf.settings(), conf.policy()
+        said, policy, switch = conf.settings(), conf.policy(), conf.current_switch()
         self.get_response = get_response
         self._endpoints = Endpoints(find_logins=said.find_logins)
-        self._handling = Handling[Any](conf.current_switch(), policy, None, _ROUTES)
+        # From the first request on each carries what a refusal marks: the first `writing()` may be inside of one.
+        switch.writing()
+        self._handling = Handling[Any](switch, policy, None, _ROUTES)
         self._handling.rejection = Rejection(
             page=own_page(said.page), retry_after_seconds=policy.retry_after_seconds, languages=languages
         )

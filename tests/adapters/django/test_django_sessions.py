@@ -55,11 +55,12 @@ def stored(engine: str, tmp_path: Path) -> int:
 
 
 @pytest.mark.parametrize("sessions", ["end", "suspend", "keep"])
-@pytest.mark.parametrize("every", [False, True], ids=["", "every request"])
+@pytest.mark.parametrize(("kind", "every"), [("sync", True), ("async", False)])
 def test_no_get_writes(
-    visitor: Visitor, engine: str, ada: User, witness: Witness, tmp_path: Path, sessions: str, every: bool
+    engine: str, ada: User, witness: Witness, tmp_path: Path, sessions: str, kind: str, every: bool
 ) -> None:
     """No row, no file and no entry of a cache; for whoever was signed in before, and for whoever comes now."""
+    visitor = Visitor(kind)
     visitor.signs_in(ada)
     visitor.get("/basket")
     newcomer = Visitor(visitor.kind)
