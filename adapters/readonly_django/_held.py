@@ -69,34 +69,38 @@ class Held:
 
     def before(self, connection: Any) -> None:
         """Something is about to be sent. If it begins a transaction: count that, or make it read-only."""
-        thread = get_ident()
-        if thread in (self._telling, self.quiet_in):
-            return
-        guard = self.guard = self.guard.present()
+        guard = self.guard
         if not guard.server.is_idle(connection):
             return  # decided when it began
-        if guard.closed:
-            self._tell(connection, read_only=False)
+        thread = get_ident()
+        if thread == self.quiet_in or thread == self._telling:
             return
+        if guard.closed:
+            guard = self.guard = guard.present()
+            if guard.closed:
+                self._tell(connection, read_only=False)
+                return
         key = guard.admission.begin()
         # Only now: what may write is counted at every moment.
         self.over()
-        try:
-            self._tell(connection, read_only=key is None)
-        except BaseException:
-            guard.admission.end(key)
-            raise
-        if self.guarded:
-            guard.admission.end(key)
-        else:
-            self._key = key
+        if key is None or self.guarded:
+            try:
+                self._tell(connection, read_only=key is None)
+            except BaseException:
+                guard.admission.end(key)
+                raise
+        self._key = key
 
     def after(self, connection: Any, error: BaseException | None = None) -> None:
         """It was sent, and answered. If no transaction is open now, it is over."""
+        if error is None:
+            if self._key is not None and self.guard.server.is_idle(connection):
+                self.over()
+            return
         if get_ident() == self._telling:
             return
         lost = bool(getattr(connection, "closed", False))
-        if error is not None and not self.guard.closed:
+        if not self.guard.closed:
             self.guard.failed(error, self, lost=lost)
         # On a lost connection nobody knows what became of a COMMIT; the server ends what was not yet committing.
         if self._key is not None and (lost or self.guard.server.is_idle(connection)):
@@ -104,7 +108,9 @@ class Held:
 
     def over(self) -> None:
         """The transaction is over, or can't be committed any more."""
-        self.guard.admission.end(self.handed_over())
+        key, self._key = self._key, None
+        if key is not None:
+            self.guard.admission.end(key)
 
     def handed_over(self) -> object | None:
         """Return the key of what is in flight to somebody who will end it."""

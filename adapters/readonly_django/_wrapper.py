@@ -119,8 +119,9 @@ class Errors(DatabaseErrorWrapper):
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         """Raise what the error is to be; a refusal leaves the connection usable, so nothing else is noted."""
-        if error is not None:
-            refusal = self._hooks.guard.refused(error, held_of(self._wrapper.connection))
-            if refusal is not None:
-                raise refusal.with_traceback(traceback) from error
+        if error is None:
+            return
+        refusal = self._hooks.guard.refused(error, held_of(self._wrapper.connection))
+        if refusal is not None:
+            raise refusal.with_traceback(traceback) from error
         super().__exit__(kind, error, traceback)

@@ -62,8 +62,12 @@ class PostgreSQL:
 
     def is_idle(self, connection: Any) -> bool:
         """Tell whether the driver knows that no transaction is open; on a lost connection nobody knows."""
+        try:
+            return bool(connection.pgconn.transaction_status == 0)  # psycopg: asked at each statement
+        except AttributeError:
+            pass
         info: Any = getattr(connection, "info", None)
-        if hasattr(info, "transaction_status"):  # psycopg
+        if hasattr(info, "transaction_status"):  # psycopg, as SQLAlchemy adapts its asynchronous connections
             return int(info.transaction_status) == 0
         driver: Any = getattr(connection, "driver_connection", None)
         if hasattr(driver, "is_in_transaction"):  # asyncpg

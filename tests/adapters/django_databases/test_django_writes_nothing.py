@@ -13,8 +13,8 @@ from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.management import create_contenttypes
 from django.contrib.sessions.models import Session
-from django.core.signing import get_cookie_signer
 from django.db import connections
+from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import override_settings
 
@@ -102,7 +102,9 @@ def visitor(kind: str) -> Client:
         client.get("/message/")
     if kind == "remembered":
         ada = get_user_model()._default_manager.get()
-        client.cookies[REMEMBER] = get_cookie_signer(salt=REMEMBER).sign(str(ada.pk))
+        given = HttpResponse()
+        given.set_signed_cookie(REMEMBER, str(ada.pk))
+        client.cookies[REMEMBER] = given.cookies[REMEMBER].value
     return client
 
 
