@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from demo_app import verdict
+from demo_app.dresses import DRESSES
 from support import children
 
 PROJECT = Path(__file__).parents[2]
 DEADLINE_SECONDS = 90
 
-HONEST = "not broken"
 SABOTAGED = {
     "gate taken out": ("--app", "tests.demo.sabotage:without_gate"),
     "sessions kept": ("--app", "tests.demo.sabotage:with_sessions_kept"),
@@ -53,20 +53,25 @@ def _end(process: subprocess.Popen[bytes]) -> int:
         children.end(process, signal.SIGTERM)
 
 
-@pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[int, str]]:
-    """Exit code and output of each demonstration. They run at once: what one waits for, another uses the cores for.
-
-    What is broken needs no large load to be found out. The one that is not broken is short on a quick machine, and a
-    slow one takes the time that it needs.
-    """
-    folder = tmp_path_factory.mktemp("demonstrations")
-    arguments = {HONEST: ("--seconds", "3", "--patience", "60")} | {
-        name: ("--seconds", "2", "--patience", "0.3", *how) for name, how in SABOTAGED.items()
-    }
+def _given(folder: Path, arguments: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[int, str]]:
+    """Give demonstrations, all at once: what one waits for, another uses the cores for."""
     running = {name: _begin(folder / f"{number}.txt", *words) for number, (name, words) in enumerate(arguments.items())}
     codes = {name: _end(process) for name, process in running.items()}
     return {name: (codes[name], (folder / f"{number}.txt").read_text()) for number, name in enumerate(arguments)}
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[int, str]]:
+    """Exit code and output of each broken demonstration, which needs no large load to be found out."""
+    arguments = {name: ("--seconds", "2", "--patience", "0.3", *how) for name, how in SABOTAGED.items()}
+    return _given(tmp_path_factory.mktemp("sabotaged"), arguments)
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[int, str]]:
+    """The same of one for each dress: short on a quick machine, and a slow one takes the time that it needs."""
+    arguments = {name: ("--framework", name, "--seconds", "2", "--patience", "60") for name in DRESSES}
+    return _given(tmp_path_factory.mktemp("honest"), arguments)
 
 
 @pytest.mark.timeout(3 * DEADLINE_SECONDS)
@@ -90,7 +95,9 @@ def test_only_what_was_sabotaged_is_broken(given: Mapping[str, tuple[int, str]])
 
 
 @pytest.mark.timeout(3 * DEADLINE_SECONDS)
-def test_a_site_that_is_not_broken(given: Mapping[str, tuple[int, str]]) -> None:
+@pytest.mark.parametrize("dress", DRESSES)
+def test_a_site_that_is_not_broken(dress: str, honest: Mapping[str, tuple[int, str]]) -> None:
     """The demonstration itself, shortened: every promise is kept, and the load was large enough to say so."""
-    code, output = given[HONEST]
+    code, output = honest[dress]
     assert code == verdict.KEPT, output
+    assert f"on {dress} with 2 worker processes" in output
