@@ -12,9 +12,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from faults import versions
+from faults import faketime, versions
 from faults.checker import Wanted
-from faults.nemesis import NAMES, SENTINEL_NAMES
+from faults.nemesis import FAKED_NAMES, NAMES, SENTINEL_NAMES
 from faults.rounds import Plan, Round
 from support.postgres_server import PostgresServer
 from support.redis_server import RedisServer
@@ -36,13 +36,20 @@ def main() -> int:
     words.add_argument(
         "--sentinel", action="store_true", help="a primary, a replica and three Sentinels, and failovers"
     )
+    words.add_argument(
+        "--faketime", action="store_true", help="set the clocks of workers and Redis for real, with libfaketime"
+    )
     words.add_argument("--keep", type=Path, default=None, help="keep history and logs in this folder")
     given = words.parse_args()
+    library = faketime.find() if given.faketime else None
+    if given.faketime and library is None:
+        print(faketime.MISSING)
+        return 0
     seed = secrets.randbelow(1_000_000) if given.seed is None else given.seed
     parts = [part.strip() for part in given.kinds.split(",") if part.strip()]
     kinds = [
         name
-        for name in (SENTINEL_NAMES if given.sentinel else NAMES)
+        for name in (SENTINEL_NAMES if given.sentinel else FAKED_NAMES if given.faketime else NAMES)
         if not parts or any(part in name for part in parts)
     ]
     folder = given.keep or Path(tempfile.mkdtemp(prefix="readonly-faults-"))
@@ -56,11 +63,12 @@ def main() -> int:
         kinds=kinds,
         sabotaged=given.sabotage,
         newer=versions.newer(folder),
+        faketime=library,
     )
     # The log is read at the end, so that nothing of it may be thrown away before.
     postgres = PostgresServer("wal_keep_size=4GB", "max_wal_size=4GB").start()
     try:
-        redis = Topology() if given.sentinel else RedisServer().start()
+        redis = Topology() if given.sentinel else _redis(library, folder).start()
         try:
             one = Round(
                 plan,
@@ -82,9 +90,18 @@ def main() -> int:
         shutil.rmtree(folder)
     else:
         again = f"--seed {seed} --seconds {given.seconds:g}" + (" --sentinel" if given.sentinel else "")
+        again += " --faketime" if given.faketime else ""
         again += f" --kinds '{given.kinds}'" if given.kinds else ""
         print(f"history and logs: {folder}; again: python -m tests.faults {again}")
     return 0 if verdict.good else 1
+
+
+def _redis(library: Path | None, folder: Path) -> RedisServer:
+    if library is None:
+        return RedisServer()
+    clock = folder / "clock-redis.faked"
+    faketime.step(clock, 0.0)
+    return RedisServer(environment=faketime.environment(library, clock))
 
 
 if __name__ == "__main__":

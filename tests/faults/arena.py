@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import struct
 import subprocess
@@ -18,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
+from faults import faketime
 from faults.history import Life, Recorder
 from faults.worker import Settings
 from support import children
@@ -30,6 +32,7 @@ HERE = Path(__file__).parent
 SITE = "shop"
 INTERVAL_SECONDS, TIMEOUT_SECONDS = 0.2, 0.5
 LEASE_SECONDS = 1.0
+SCATTERED_SECONDS = 8 * 3600.0
 # The operators' proxy, beside the workers'.
 OPERATORS = -1
 
@@ -68,10 +71,18 @@ class Arena:
         redis: The server, running; or a primary, its replica and Sentinels.
         recorder: Where it says who lives.
         sabotage: What is broken in every worker.
+        faketime: libfaketime, for clocks that are set; None: a worker's clock is told what it is off by.
     """
 
     def __init__(
-        self, folder: Path, database: str, redis: RedisServer | Topology, recorder: Recorder, *, sabotage: str = ""
+        self,
+        folder: Path,
+        database: str,
+        redis: RedisServer | Topology,
+        recorder: Recorder,
+        *,
+        sabotage: str = "",
+        faketime: Path | None = None,
     ) -> None:
         self.folder = folder
         self.database = database
@@ -79,14 +90,15 @@ class Arena:
         self._redis = redis
         self.recorder = recorder
         self.sabotage = sabotage
+        self.faketime = faketime
         self.events = folder / "workers.jsonl"
         self.events.touch()
         self.load_events = folder / "load.jsonl"
         self.load_events.touch()
         self.clock = folder / "clock"
-        self.step_clock(0.0)
         self.hold = folder / "hold"
         self.slots: dict[int, Slot] = {}
+        self.step_clock(0.0)
         self.operators = TcpProxy(self.redis.port)
         # Processes that were killed, by pid, for operators to know whom they may vouch for.
         self.dead: set[int] = set()
@@ -118,6 +130,7 @@ class Arena:
         """Make a place for a worker; nobody is in it yet."""
         slot = Slot(number, children.free_port(), TcpProxy(self.redis.port), lease=lease, code=code, runs=runs)
         self.slots[number] = slot
+        faketime.step(self._faked_clock(number), 0.0)
         return slot
 
     def start_worker(self, number: int) -> None:
@@ -138,6 +151,8 @@ class Arena:
             runs=slot.runs,
         )
         environment = _environment()
+        if self.faketime is not None:
+            environment |= faketime.environment(self.faketime, self._faked_clock(number))
         if slot.code:
             environment["PYTHONPATH"] = slot.code
         with (self.folder / f"worker-{number}.log").open("ab") as output:
@@ -231,10 +246,33 @@ class Arena:
 
     def step_clock(self, seconds: float) -> None:
         """Set what every worker's wall clock is off by."""
+        if self.faketime is not None:
+            for number in self.slots:
+                faketime.step(self._faked_clock(number), seconds)
         # In place: the workers have it mapped.
         mode = "r+b" if self.clock.exists() else "wb"
         with self.clock.open(mode) as file:
-            file.write(struct.pack("d", seconds))
+            file.write(struct.pack("d", seconds if self.faketime is None else 0.0))
+
+    def scatter_clocks(self, chance: random.Random) -> None:
+        """Set every worker's wall clock, and that of Redis, hours off, each by itself. Only with libfaketime."""
+        for clock in (*map(self._faked_clock, self.slots), *self.redis_clocks):
+            faketime.step(clock, chance.uniform(-SCATTERED_SECONDS, SCATTERED_SECONDS))
+
+    def gather_clocks(self) -> None:
+        """Set all of them right."""
+        self.step_clock(0.0)
+        for clock in self.redis_clocks:
+            faketime.step(clock, 0.0)
+
+    @property
+    def redis_clocks(self) -> list[Path]:
+        """The file that sets Redis's clock, where there is one."""
+        named = (self.redis.environment or {}).get("FAKETIME_TIMESTAMP_FILE")
+        return [Path(named)] if named else []
+
+    def _faked_clock(self, number: int) -> Path:
+        return self.folder / f"clock-{number}.faked"
 
     def hold_writes(self) -> None:
         """Have writes that are admitted from now on wait before they begin."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -77,7 +78,15 @@ FAILOVERS: tuple[Kind, ...] = (
     Kind("failover", "store", ANY_TIME),
     Kind("failover that loses writes", "store", ANY_TIME, 0.4, 1.5),
 )
+# Only with libfaketime, which sets clocks for real: every worker's and that of Redis, each by itself, again and again.
+SCATTERED = "clocks set hours back and forth"
+CLOCKS: tuple[Kind, ...] = (Kind(SCATTERED, "clock", ANY_TIME, 1.0, 2.5),)
 NAMES: tuple[str, ...] = tuple(kind.name for kind in KINDS)
+FAKED_NAMES: tuple[str, ...] = (
+    *(kind.name for kind in KINDS if kind.group in ("clock", "worker")),
+    *("half-open connection", "lost answers", "lease runs out", "flush", "kill redis, restart it empty"),
+    *(TWO_OPERATORS, SCATTERED),
+)
 SENTINEL_NAMES: tuple[str, ...] = (
     *(kind.name for kind in FAILOVERS),
     *("pause all commands", "pause writes", "flush"),
@@ -96,6 +105,7 @@ _LINKS = {
 }
 BY_COMMAND_SHARE = 0.1
 MOST_DELAY_SECONDS = 0.3
+SCATTER_SECONDS = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +173,7 @@ def schedule(
 
     def draw(*, but: str = "") -> Kind | None:
         if not [kind for kind in deck if kind.group != but]:
-            more = [kind for kind in (*KINDS, *FAILOVERS) if kind.name in kinds]
+            more = [kind for kind in (*KINDS, *FAILOVERS, *CLOCKS) if kind.name in kinds]
             chance.shuffle(more)
             deck.extend(more)
         found = next((kind for kind in deck if kind.group != but), None)
@@ -315,6 +325,8 @@ class Nemesis:
             case "clock an hour back":
                 arena.step_clock(-3600.0)
                 return lambda: arena.step_clock(0.0)
+            case "clocks set hours back and forth":
+                return self._scatter_clocks(planned.delay)
             case other:
                 raise ValueError(f"{other!r} is no kind of fault")
         return lambda: None
@@ -327,6 +339,24 @@ class Nemesis:
         def heal() -> None:
             topology.failed_over(primary)
             topology.heal()
+
+        return heal
+
+    def _scatter_clocks(self, seed: float) -> Callable[[], None]:
+        chance, over = random.Random(seed), threading.Event()
+
+        def scatter() -> None:
+            while not over.is_set():
+                self.arena.scatter_clocks(chance)
+                over.wait(SCATTER_SECONDS)
+
+        thread = threading.Thread(target=scatter, daemon=True)
+        thread.start()
+
+        def heal() -> None:
+            over.set()
+            thread.join()
+            self.arena.gather_clocks()
 
         return heal
 

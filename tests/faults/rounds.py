@@ -54,6 +54,7 @@ class Plan:
         sabotaged: What is broken on purpose, of `sabotage.WORKER` or `sabotage.OPERATOR`; "" for nothing.
         newer: A copy of the library that one worker runs; "" for none.
         pairs: Share of the cycles in which two things go wrong.
+        faketime: libfaketime, if clocks are to be set for real.
     """
 
     seed: int
@@ -63,6 +64,7 @@ class Plan:
     sabotaged: str = ""
     newer: str = ""
     pairs: float = 1.0
+    faketime: Path | None = None
 
     def schedule(self) -> Iterator[Cycle]:
         """Return its cycles."""
@@ -112,7 +114,9 @@ class Round:
                 stack.enter_context(sabotage.OPERATOR[plan.sabotaged]())
             truth = stack.enter_context(Truth(self.postgres, self.database))
             truth.prepare()
-            arena = stack.enter_context(Arena(self.folder, truth.url, self.redis, self._recorder, sabotage=broken))
+            arena = stack.enter_context(
+                Arena(self.folder, truth.url, self.redis, self._recorder, sabotage=broken, faketime=self.plan.faketime)
+            )
             # Sentinels, and where they stand, are known to all by their own addresses: no proxy is in between.
             load = Tail(arena.load_events)
             stack.callback(load.close)

@@ -7,6 +7,7 @@ replaced from outside, in processes that this suite starts.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -78,10 +79,17 @@ def missing_is_writable(switch: Switch, app: App) -> App:
     return app
 
 
+def lease_by_wall_clock(switch: Switch, app: App) -> App:
+    """Count leases on a clock that people set (design rule 10). Only where clocks are set for real does it show."""
+    switch.monotonic = time.time
+    return app
+
+
 WORKER: dict[str, Callable[[Switch, App], App]] = {
     "look first, count second": look_first,
     "no lease check": no_lease,
     "a missing record is writable": missing_is_writable,
+    "leases on the wall clock": lease_by_wall_clock,
 }
 
 

@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from support import children
@@ -78,14 +78,20 @@ def _in_wheel() -> Path | None:
 class RedisServer:
     """One server: start it, kill it, start it again on the same port, empty."""
 
-    def __init__(self, *options: str, port: int | None = None) -> None:
+    def __init__(self, *options: str, port: int | None = None, environment: Mapping[str, str] | None = None) -> None:
         """Prepare a server with more command-line `options`; nothing runs until `start`.
+
+        Args:
+            options: As on its command line.
+            port: Where it listens; None for any that is free.
+            environment: Added to ours.
 
         Raises:
             ServerMissing: If there is no program to run.
         """
         self.program = find_redis()
         self.options = options
+        self.environment = environment
         self.folder = children.open_folder("readonly-redis-")
         self.log = self.folder / "server.log"
         self._wanted_port = port
@@ -118,7 +124,12 @@ class RedisServer:
             if self._port is None:
                 self._port = children.free_port()
             with self.log.open("ab") as output:
-                self._process = children.start(self._command(), output=output, when_we_die="KILL")
+                self._process = children.start(
+                    self._command(),
+                    output=output,
+                    when_we_die="KILL",
+                    environment=None if self.environment is None else {**os.environ, **self.environment},
+                )
             if eventually(self._answers_or_ended, 10.0, what="redis starts") == "answers":
                 return self
             self._process = None
