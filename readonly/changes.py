@@ -17,7 +17,7 @@ from . import history
 from .errors import ConfigurationError, LostRace, NoRecord, NotYours, UnreadableRecord
 from .hostfile import state_folder
 from .members import Confirmation, host_name
-from .record import FENCE, LOCAL, OPERATOR, SESSIONS, WINDOW, Cause, FenceMark, Record, dump, load, new_cause_id
+from .record import FENCE, LOCAL, OPERATOR, RUN, SESSIONS, WINDOW, Cause, FenceMark, Record, dump, load, new_cause_id
 from .state import as_cause
 from .stores import Census, Reading, Store, redacted
 from .transitions import adds, contradicts, first_record, join, with_cause, without_causes
@@ -382,6 +382,12 @@ def _chosen(
                 return []
             stands = ", ".join(c.id for c in (*record.causes, *windows)) or "none"
             raise NotYours(f"there is no cause {cause}; standing: {stands}. Nothing was changed", causes=[])
+        if named.kind == RUN:
+            raise NotYours(
+                f"{named.id} is a run: its end lifts it, or a person who gives it up: readonlyctl abandon {named.id}. "
+                "Nothing was changed",
+                causes=[named.id],
+            )
         if named.kind in (FENCE, LOCAL):
             raise NotYours(
                 f"{named.id} is a {named.kind} that is still at work: it is not lifted from here. Nothing was changed",
@@ -402,6 +408,47 @@ def _chosen(
             causes=[c.id for c in record.causes],
         )
     return mine
+
+
+def start_run(
+    store: Store,
+    operator: Operator,
+    run: str,
+    *,
+    reason: str = "",
+    message: str = "",
+    expected: timedelta | None = None,
+    sessions: str | None = None,
+) -> Change:
+    """Set the cause of a run, whose id is the run's.
+
+    Raises:
+        NotYours: Another run stands, also one that was started at the same moment; nothing was changed.
+        NoRecord: There is no record, so nobody would know that the run stands.
+        LostRace: Somebody lifted a cause meanwhile.
+    """
+
+    def make(record: Record | None, at: datetime) -> tuple[Record | None, Sequence[str]]:
+        if record is None or record.partial:
+            raise NoRecord(
+                f"the store {redacted(store.url)} holds no whole record for {store.site}: a run is not started over "
+                f"that. New site? readonlyctl init {store.site}. Nothing was changed"
+            )
+        for standing in record.causes:
+            if standing.kind == RUN and standing.id != run:
+                raise NotYours(
+                    f"run {standing.id} by {standing.by} stands since {standing.since:%Y-%m-%d %H:%M} UTC: one run at "
+                    "a time. Nothing was changed",
+                    causes=[standing.id],
+                )
+        at = at.astimezone(UTC)
+        cause = Cause(
+            id=run, kind=RUN, by=operator.name, since=at, reason=reason, message=message,
+            expected_end=at + expected if expected is not None else None, sessions=sessions, host=operator.host,
+        )  # fmt: skip
+        return with_cause(record, cause, site=store.site, at=at, by=operator.name), [run]
+
+    return _replace(store, make, closes=True, operator=operator, what="run", reason=reason, message=message)
 
 
 def set_fence(store: Store, operator: Operator, mark: FenceMark) -> Change:

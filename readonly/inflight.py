@@ -99,6 +99,8 @@ class _Admitting(Protocol):
 
     @property
     def inflight(self) -> InFlight: ...
+    @property
+    def in_run(self) -> bool: ...
     def admit(self) -> State | None: ...
     async def aadmit(self) -> State | None: ...
     def wait_writable(self, timeout: float) -> bool: ...
@@ -220,7 +222,7 @@ class Writing:
 
     def _enter(self, key: object, state: State | None) -> None:
         outer = current(self._switch)
-        bypass = outer is not None and outer.bypass
+        bypass = (outer is not None and outer.bypass) or (state is not None and self._switch.in_run)
         if state is not None and not bypass:
             refusal = ReadOnlyError(
                 f"the site is read-only ({state.reason}): this work was not begun",

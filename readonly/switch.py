@@ -27,7 +27,7 @@ from .follower import Follower, Guard, Settings, View
 from .hostfile import HostFile, state_folder
 from .inflight import InFlight, Writing
 from .members import Confirmation, Report, confirm, host_name, process_namespace, process_start
-from .record import BLOCK, OPERATOR
+from .record import BLOCK, OPERATOR, RUN
 from .state import State
 from .stores import Store, redacted, store_from_url
 from .tally import Tally
@@ -120,6 +120,7 @@ class Switch:
             lease=lease, boot=boot, interval=interval, runs=runs, inert=inert, trust_threads=trust_threads
         )
         self._role = role or os.environ.get("READONLY_ROLE") or ""
+        self._run = os.environ.get("READONLY_RUN") or ""
         self._clock = clock or SystemClock()
         # Only a lease must know of suspended time; without one the cheaper clock will do.
         self.monotonic: Callable[[], float] = time.monotonic
@@ -212,6 +213,14 @@ class Switch:
         """What this process knows, now. No I/O; the first use starts the thread."""
         self._follower().ensure()
         return self.view.state
+
+    @property
+    def in_run(self) -> bool:
+        """Whether this process was started by the run that the site is read-only for, so that it may write.
+
+        READONLY_RUN names that run; a process that outlives it is let through no more.
+        """
+        return self._run != "" and any(c.kind == RUN and c.id == self._run for c in self.state.causes)
 
     def admit(self) -> State | None:
         """Say whether a write that was counted before may go on. Never raises.

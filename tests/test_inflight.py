@@ -35,6 +35,7 @@ class Gatekeeper:
         self.waited: list[float] = []
         self.opens_after_waits = 0
         self.fails = False
+        self.in_run = False
 
     def admit(self) -> State | None:
         self.counted_when_asked.append(self.inflight.count())

@@ -16,6 +16,7 @@ from .history import history
 from .init import init
 from .job import job
 from .options import Text
+from .run import abandon, attach_, resume, run
 from .show import members, status
 from .terminal import GROUP, INTERRUPTED, usage_error
 
@@ -23,9 +24,9 @@ HELP = """Make a running site read-only while you do something irreversible, and
 
 \b
 Before the night    init
-The night           on  wait  off          job -- COMMAND
+The night           on  wait  off          run -- COMMAND  job -- COMMAND
                     status  members [forget]
-When it went wrong  fence status|plan|raise|lift|install
+When it went wrong  resume  abandon  attach  fence status|plan|raise|lift|install
 The morning after   history [show]
 
 \b
@@ -101,7 +102,7 @@ def command_group(
             make_site=site,
         )
 
-    for command in (init, on, wait, off, job, fence, status, members, history):
+    for command in (init, on, wait, off, run, job, resume, abandon, attach_, fence, status, members, history):
         group.add_command(command)
     return group
 

@@ -10,11 +10,14 @@ import click
 from ..errors import UnreadableRecord
 from ..members import Confirmation, Member
 from ..record import Mode
+from ..run import read as read_run
+from ..run import standing_run
 from ..site import LEASE, Look, Site, level_of, no_record
 from . import common
 from .groups import SILENT, group_line, holding_up, member_line, role_lines, shortened
 from .history import forget
 from .options import accept_option, expect_option, json_option
+from .run import run_lines
 from .terminal import NO_STORE, NOT_PROVEN, OK, Interrupted, Output, run
 from .words import cause_lines, clock_time, confirmation_fields, expected_end, printable, spoken, state_fields
 
@@ -90,6 +93,10 @@ def _show(look: Look, found: Confirmation, site: Site, options: common.Options, 
         output.line(f"READ-ONLY{lasting}{expected_end(state, at)}, epoch {state.epoch}")
     for line in cause_lines(state.causes, at):
         output.line("  " + line)
+    standing = standing_run(look.record)
+    if standing is not None:
+        for line in run_lines(read_run(site, standing.id), site, options):
+            output.line("  " + line)
     if look.record is not None and look.record.partial and state.causes:
         output.line("  the store was emptied: `off` needs a process that knew the state, or init")
     if state.next_window is not None:

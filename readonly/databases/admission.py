@@ -80,7 +80,7 @@ class Admission:
         if admitted:
             return key
         inflight.end(key)
-        return key if work is not None and work.bypass and not _proving.get() else None
+        return key if self._bypasses(work) else None
 
     def again(self) -> object:
         """Count a transaction that was admitted before, and was not counted for a while."""
@@ -96,7 +96,11 @@ class Admission:
         if self.never:
             return False
         work = current(self.switch)
-        return self._admitted(work) or (work is not None and work.bypass and not _proving.get())
+        return self._admitted(work) or self._bypasses(work)
+
+    def _bypasses(self, work: Work | None) -> bool:
+        """Tell whether this may write while read-only: a bypass, or the command of the run that stands."""
+        return not _proving.get() and ((work is not None and work.bypass) or self.switch.in_run)
 
     def _admitted(self, work: Work | None) -> bool:
         if _proving.get():

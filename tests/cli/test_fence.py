@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from readonly import changes
 from support import output_schema
-from support.fence_layouts import Shop as Database
 from support.fence_layouts import one_role, two_roles
-from support.operating import ANNA, Member, Shop, json_lines, made, members
+from support.fenced_site import WRITE, Fenced, fenced_site
+from support.operating import Member, Shop, json_lines, made, members
 from support.postgres_server import PostgresServer
-
-WRITE = "INSERT INTO story (title) VALUES ('x')"
-
-
-class Fenced:
-    """A site with one process, its database, and the operator's file that names both."""
-
-    def __init__(self, shop: Shop, member: Member, database: Database, folder: Path) -> None:
-        self.shop, self.member, self.database = shop, member, database
-        self.file = folder / "readonly.toml"
-        self.configure()
-
-    def configure(self, *, fencer: str = "", port: int | None = None, name: str = "main", more: str = "") -> None:
-        url = self.database.server.url(self.database.name, user=fencer or self.database.fencer)
-        if port is not None:
-            url = url.replace(f":{self.database.server.port}/", f":{port}/")
-        migrators = ["owner_", "fencer"] if self.database.owner != self.database.app else []
-        self.file.write_text(
-            f'store = "{self.shop.url}"\n[fence.{name}]\nurl = "{url}"\nwriters = ["{self.database.app}"]\n'
-            f"migrators = {json.dumps(migrators)}\n{more}",
-            encoding="utf-8",
-        )
-
-    def ctl(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return self.shop.here("--config", str(self.file), *words)
-
-    def writes(self) -> str:
-        """Return the SQLSTATE that the application's role gets for a write, or ""."""
-        return self.database.tried(self.database.app, WRITE)[0]
 
 
 @pytest.fixture(scope="module")
@@ -59,25 +27,14 @@ def one_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shop
 def fenced(one_process: tuple[Shop, Member], postgres: PostgresServer, tmp_path: Path) -> Iterator[Fenced]:
     """Two roles, writable, not fenced."""
     with two_roles(postgres) as database:
-        yield from _fenced(one_process, database, tmp_path)
+        yield from fenced_site(one_process, database, tmp_path)
 
 
 @pytest.fixture
 def solo(one_process: tuple[Shop, Member], postgres: PostgresServer, tmp_path: Path) -> Iterator[Fenced]:
     """One role, writable, not fenced."""
     with one_role(postgres) as database:
-        yield from _fenced(one_process, database, tmp_path)
-
-
-def _fenced(one_process: tuple[Shop, Member], database: Database, folder: Path) -> Iterator[Fenced]:
-    shop, member = one_process
-    yield Fenced(shop, member, database, folder)
-    member.tell("end")
-    for cause in shop.look().state.causes:
-        if cause.kind == "fence":
-            changes.lift_exactly(shop.store, ANNA, cause.id)
-    shop.open()
-    shop.reports()
+        yield from fenced_site(one_process, database, tmp_path)
 
 
 def test_on_says_hard_and_off_opens_both(fenced: Fenced) -> None:

@@ -16,6 +16,7 @@ import jsonschema
 DEFINED_BY = {"entry": "entry_event"}
 # What only a database server shows: held against its own test's output.
 OF_FENCES = frozenset({"fence", "holder", "holdup", "fence_waiting", "fences"})
+OF_RUNS = frozenset({"step", "output", "result_run", "result_resume", "result_abandon", "result_attach"})
 
 
 @cache
@@ -129,3 +130,8 @@ def _listed(definition: Mapping[str, Any]) -> list[str]:
 def is_of_fences(name: str) -> bool:
     """Tell whether a definition is shown by commands that need a database server."""
     return name in OF_FENCES or name.startswith("result_fence")
+
+
+def is_of_runs(name: str) -> bool:
+    """Tell whether a definition is shown by commands that run a migration."""
+    return name in OF_RUNS

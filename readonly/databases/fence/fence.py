@@ -116,6 +116,10 @@ class Fence(ABC):
     def sessions_of(self, run: str) -> tuple[Holdup, ...]:
         """Return the sessions of a run that are still there."""
 
+    def end_sessions(self, run: str) -> tuple[Holdup, ...]:
+        """End the sessions of a run that are still there; returns those that were told to end."""
+        return ()
+
     def install(self, *, site: str, by: str) -> tuple[str, ...]:
         """Prepare the database once, so that raising the fence locks no table; returns what was prepared.
 

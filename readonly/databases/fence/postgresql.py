@@ -54,6 +54,8 @@ POLL_SECONDS = (0.002, 0.05)
 # For whoever else changes the same fence, or the same row of a catalog.
 LOCK_TIMEOUT = "30s"
 LIFT_SECONDS = 60.0
+# A session that was told to end rolls back first.
+END_SECONDS = 10.0
 _BY_TRIGGER = frozenset({Strategy.GATE, Strategy.EACH})
 # Somebody else changed the same row of a catalog at that moment (XX000, "tuple concurrently updated").
 _CONCURRENTLY = "concurrently"
@@ -292,6 +294,26 @@ class PostgresFence(Fence):
                 [f"readonly-run-{run}"],
             ).fetchall()
             return tuple(Holdup(pid, user or "", name, since) for pid, user, name, since in rows)
+
+    def end_sessions(self, run: str) -> tuple[Holdup, ...]:
+        """End the sessions of a run that are still there, and wait until they are gone.
+
+        Raises:
+            FenceError: The fencer may not end them, or one does not go.
+        """
+        left = self.sessions_of(run)
+        if not left:
+            return ()
+        with self._connect() as connection:
+            ended, refused = writers.end(connection, left)
+        if refused:
+            raise FenceError(f"{self.name}: {'; '.join(refused)}. GRANT pg_signal_backend to the fence's role")
+        deadline = time.monotonic() + END_SECONDS
+        while self.sessions_of(run):
+            if time.monotonic() >= deadline:
+                raise FenceError(f"{self.name}: {'; '.join(map(str, left))} was told to end and has not yet: try again")
+            self._event.wait(POLL_SECONDS[1])
+        return ended
 
     def _claim(
         self, connection: Connection, who: Roles, *, site: str, cause: str, by: str, run: Pass | None,

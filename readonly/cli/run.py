@@ -1,0 +1,344 @@
+"""The whole night in one command: run; and what follows when it went wrong: resume, abandon, attach."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, NoReturn
+
+import click
+
+from ..databases.fence import FenceError, Holdup
+from ..errors import ConfigurationError, Error
+from ..members import Confirmation
+from ..run import Progress, RunFailed, Runner, Step, Voice, attach, read, standing_run
+from ..site import Site
+from . import common
+from .fence import holdup_line, plan_fields, plan_lines
+from .groups import holding_up, shortened
+from .options import Duration, Text, json_option, timeout_option, yes_option
+from .progress import Progress as Live
+from .terminal import NOT_PROVEN, OK, Output
+from .terminal import run as run_body
+from .words import cause_lines, clock_time, printable, spoken, state_fields
+
+
+def _voice(output: Output, live: Live | None) -> Voice:
+    def step(which: Step, what: str, said: str) -> None:
+        output.event("step", step=str(which), what=what, said=said)
+        if what != "begins" or which is Step.COMMAND:
+            output.note(f"  {which}: {what}" + (f"   {printable(said)}" if said else ""))
+
+    def waiting(name: str, holdups: Sequence[Holdup]) -> None:
+        output.note(f"  fence {printable(name)} waits for " + "; ".join(map(holdup_line, holdups)))
+
+    def out(chunk: bytes) -> None:
+        if output.as_json:
+            output.event("output", text=chunk.decode("utf-8", "replace"))
+            return
+        try:
+            binary = getattr(sys.stdout, "buffer", None)  # not where a framework's command captures it
+            if binary is not None:
+                binary.write(chunk)
+            else:
+                sys.stdout.write(chunk.decode("utf-8", "replace"))
+            sys.stdout.flush()
+        except (OSError, ValueError):  # nobody reads on: the terminal is closed; the file keeps it
+            return
+
+    return Voice(step=step, progress=live.show if live is not None else None, waiting=waiting, output=out)
+
+
+class _Dashed(click.Command):
+    """A command with another one after `--`: an option of that one's must never be taken for ours."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Cut at the first `--`, and hand what is behind it on as `command`."""
+        mine, dashes, theirs = args, [], []
+        if "--" in args:
+            at = args.index("--")
+            mine, dashes, theirs = args[:at], args[at : at + 1], args[at + 1 :]
+        try:
+            rest = super().parse_args(ctx, mine)
+        except click.UsageError as error:
+            if dashes:
+                raise
+            more = f"{error.format_message()} (write -- before the command that is to be run)"
+            raise click.UsageError(more, ctx) from error
+        ctx.params["command"] = tuple(theirs)
+        return rest
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Name it in the usage."""
+        return [*super().collect_usage_pieces(ctx), "-- COMMAND…"]
+
+
+@click.command(cls=_Dashed, short_help="Read-only, fenced, COMMAND, open again: all of it in one.")
+@click.option("--for", "expected", type=Duration(), metavar="45m", help="What visitors are told. Opens nothing.")
+@click.option("--reason", type=Text(), default="", help="For colleagues: status and history.")
+@click.option("--message", type=Text(), default="", help="For visitors.")
+@click.option("--sessions", type=click.Choice(["end", "suspend", "keep"]), help="What happens to signed-in visitors.")
+@timeout_option
+@click.option("--fence/--no-fence", default=True, help="Raise the fences that readonly.toml names (the default).")
+@click.option(
+    "--end-writers-after", "end_after", type=Duration(), metavar="30s", help="End what a fence waits for then."
+)
+@click.option("--dry-run", is_flag=True, help="Look at every privilege and process, change nothing, run nothing.")
+@yes_option
+@json_option
+@click.pass_obj
+def run(
+    options: common.Options,
+    expected: timedelta | None,
+    reason: str,
+    message: str,
+    sessions: str | None,
+    timeout: timedelta,
+    fence: bool,
+    end_after: timedelta | None,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+    command: tuple[str, ...],
+) -> None:
+    """Turn the site read-only, wait for proof, fence, run COMMAND, lift, open again.
+
+    If COMMAND fails, is interrupted, or this machine dies, the site STAYS read-only and fenced; `status` says how to go
+    on. Exits with COMMAND's own code; 123 if it succeeded and the site is not open again, 125 if it was never started.
+    """
+    output = Output(as_json=as_json or options.as_json)
+
+    def body() -> None:
+        if not command and not dry_run:
+            raise ConfigurationError("run what? readonlyctl run -- COMMAND. Nothing was changed")
+        site = options.site()
+        look = common.headline(site, options, output)
+        if dry_run:
+            _dry(site, fence, options, output)
+        common.check_site(options, site, look, f"Turn {site.name} read-only and run {command[0]}?", yes=yes)
+        if not any(m.report.host == site.operator.host for m in common.living(site, look)):
+            output.note(
+                f"This machine runs no part of {site.name}. If it sleeps, the command may die with it: better a shell "
+                "on one that does, in tmux or the like."
+            )
+        with Live(output, seconds=timeout.total_seconds(), all_of_them=options.typed("members")) as live:
+            runner = Runner(
+                site,
+                voice=_voice(output, live),
+                timeout=timeout.total_seconds(),
+                end_after=None if end_after is None else end_after.total_seconds(),
+                fence=fence,
+            )
+            _end(
+                site,
+                lambda: runner.run(command, reason=reason, expected=expected, message=message, sessions=sessions),
+                options,
+                output,
+            )
+
+    run_body(body, output)
+
+
+@click.command(cls=_Dashed, short_help="Go on with a run whose runner is gone.")
+@click.argument("run_id", metavar="ID")
+@timeout_option
+@click.option("--end-writers-after", "end_after", type=Duration(), metavar="30s", help="End what a fence waits for.")
+@json_option
+@click.pass_obj
+def resume(
+    options: common.Options,
+    run_id: str,
+    timeout: timedelta,
+    end_after: timedelta | None,
+    as_json: bool,
+    command: tuple[str, ...],
+) -> None:
+    """Go on with run ID. Without COMMAND: it had succeeded, do what comes after it. With: run COMMAND (again) first.
+
+    Refused while the old runner reports, or a session of its command is still at work at the database.
+    """
+    output = Output(as_json=as_json or options.as_json)
+
+    def body() -> None:
+        site = options.site()
+        common.headline(site, options, output)
+        with Live(output, seconds=timeout.total_seconds(), all_of_them=options.typed("members")) as live:
+            runner = Runner(
+                site,
+                voice=_voice(output, live),
+                timeout=timeout.total_seconds(),
+                end_after=None if end_after is None else end_after.total_seconds(),
+            )
+            _end(site, lambda: runner.resume(run_id, command), options, output)
+
+    run_body(body, output)
+
+
+@click.command(short_help="Open the site as it is, and give a run up.")
+@click.argument("run_id", metavar="ID")
+@click.option("--end-sessions", is_flag=True, help="End its command's sessions at the database first.")
+@timeout_option
+@yes_option
+@json_option
+@click.pass_obj
+def abandon(
+    options: common.Options, run_id: str, end_sessions: bool, timeout: timedelta, yes: bool, as_json: bool
+) -> None:
+    """Lift what run ID raised and open the site. The database is left as the command left it: nothing is undone there.
+
+    Refused while the runner reports, or a session of its command is still at work.
+    """
+    output = Output(as_json=as_json or options.as_json)
+
+    def body() -> None:
+        site = options.site()
+        look = common.headline(site, options, output)
+        common.check_site(options, site, look, f"Open {site.name} as it is?", yes=yes)
+        runner = Runner(site, voice=_voice(output, None), timeout=timeout.total_seconds())
+
+        def give_up() -> int:
+            runner.abandon(run_id, end_sessions=end_sessions)
+            return OK
+
+        output.note("The database is left as the command left it: nothing is undone there.")
+        _end(site, give_up, options, output)
+
+    run_body(body, output)
+
+
+@click.command("attach", short_help="Show a run's output again, on the machine that it runs on.")
+@click.argument("run_id", metavar="ID")
+@click.pass_obj
+def attach_(options: common.Options, run_id: str) -> None:
+    """Show the output of run ID from its begin, and go on until it is over. Ctrl-C ends the showing, not the run."""
+    output = Output(as_json=options.as_json)
+
+    def body() -> None:
+        site = options.site()
+        output.site = site.name
+        voice = _voice(output, None)
+        attach(run_id, voice.output, over=lambda: not read(site, run_id).reports)
+        found = read(site, run_id)
+        for line in run_lines(found, site, options):
+            output.line(line)
+        output.result(OK, run=run_id, exit_code=found.exit_code)
+
+    run_body(body, output)
+
+
+def _end(site: Site, work: Any, options: common.Options, output: Output) -> NoReturn:
+    """Do the work, say what stands, and end with the code that `run` promises."""
+    try:
+        code = work()
+    except RunFailed as error:
+        output.note(f"readonlyctl: {printable(str(error))}")
+        output.event("error", error="RunFailed", message=str(error))
+        code = error.code
+    state = site.look().state
+    left = standing_run(site.look().record)
+    if left is not None:
+        found = read(site, left.id)
+        output.line(f"READ-ONLY, epoch {state.epoch}: the site stays closed, for you to decide.")
+        for line in run_lines(found, site, options):
+            output.line("  " + line)
+    elif state.read_only:
+        output.line(f"Still READ-ONLY, epoch {state.epoch}:")
+        for line in cause_lines(state.causes, site.look().census.reading.at):
+            output.line("  " + line)
+    else:
+        output.line(f"WRITABLE, epoch {state.epoch}.")
+    output.result(code, **state_fields(state), run=left.id if left is not None else None)
+
+
+def run_lines(found: Progress, site: Site, options: common.Options) -> list[str]:
+    """Return how far a run came, what holds now, and the ways on, each as a command."""
+    lines = []
+    cause = found.cause
+    at = site.look().census.reading.at
+    if cause is not None:
+        reason = f'   "{printable(cause.reason)}"' if cause.reason else ""
+        since = clock_time(cause.since, at)
+        lines.append(f"run {found.id}   {printable(cause.by)} @ {printable(cause.host)}{reason}   since {since}")
+    if found.command:
+        lines.append(f"  command  {printable(shlex.join(found.command))}")
+    lines.append(f"  done     {' · '.join(found.done) or 'nothing'}")
+    if cause is None:
+        return lines
+    if found.reports:
+        lines.append("  now      at work")
+        lines.append(f"  its output, on that machine:  {options.typed(f'attach {found.id}')}")
+        return lines
+    if found.heard_seconds is not None and not _ended(found):
+        lines.append(f"  STOPPED REPORTING {spoken(min(found.heard_seconds, _longest(found, at)))} ago")
+    still = _sessions(found, site)
+    lines += [f"  STILL AT WORK at the database: {line}" for line in still]
+    again = options.typed(f"resume {found.id} -- {printable(shlex.join(found.command)) or 'COMMAND'}")
+    give_up = options.typed(f"abandon {found.id}")
+    if found.log and found.command_began:
+        lines.append(f"  log of the command: {printable(found.log)}")
+    if still:
+        lines.append(f"  wait for it, or end it and open the site:   {give_up} --end-sessions")
+    if not found.command_began:
+        lines.append("  the command was never started")
+        lines.append(f"  go on:                 {again}")
+    elif found.exit_code is None:
+        lines.append("  how the command ended is not known: read its log, look at the database")
+        lines.append(f"  it had succeeded:      {options.typed(f'resume {found.id}')}")
+        lines.append(f"  it had failed:         {again}      (runs it again)")
+    elif found.exit_code == 0:
+        lines.append(f"  go on:                 {options.typed(f'resume {found.id}')}")
+    else:
+        lines.append(f"  the command ended with {found.exit_code}")
+        lines.append(f"  try again:             {again}")
+    lines.append(f"  open the site as is:   {give_up}")
+    return lines
+
+
+def _ended(found: Progress) -> bool:
+    return found.exit_code is not None
+
+
+def _longest(found: Progress, at: Any) -> float:
+    began = min((entry.at for entry in found.entries), default=at)
+    return float(max(0.0, (at - began).total_seconds()))
+
+
+def _sessions(found: Progress, site: Site) -> list[str]:
+    lines = []
+    for one in site.fences.fences:
+        try:
+            lines += [holdup_line(holdup) for holdup in one.sessions_of(found.id)]
+        except FenceError as error:
+            lines.append(f"not known: {printable(str(error))}")
+    return lines
+
+
+def _dry(site: Site, fence: bool, options: common.Options, output: Output) -> NoReturn:
+    """Look at all that a run needs, change nothing, and end with 0 or 3."""
+    problems: list[str] = []
+    plans: list[dict[str, Any]] = []
+    standing = standing_run(site.look().record)
+    if standing is not None:
+        problems.append(f"run {standing.id} by {standing.by} stands: one at a time")
+    found: Confirmation = site.judge(site.look())
+    problems += [printable(problem) for problem in found.problems]
+    for line in shortened(holding_up(found), 5, how=options.typed("members")):
+        output.line("  " + line)
+    for one in site.fences.fences if fence else ():
+        try:
+            plan = one.preflight()
+        except Error as error:
+            problems.append(printable(str(error)))
+            continue
+        for line in plan_lines(one.name, plan):
+            output.line(line)
+        plans.append(plan_fields(one.name, plan))
+        problems += [f"{one.name} lacks: {printable(statement)}" for statement in plan.missing]
+    if not site.fences:
+        output.line("no fence is configured: cron, consoles and other programs could still write")
+    for problem in problems:
+        output.line(f"not ready: {problem}")
+    output.line("Nothing was changed, nothing was run." + ("" if problems else " A run could start."))
+    output.result(NOT_PROVEN if problems else OK, fences=plans, missing=problems)
