@@ -182,7 +182,7 @@ local function walk(from, to)
   end
 end
 walk('(' .. ARGV[2], '+')
-walk('-', '(' .. ARGV[2])
+if living < {NEIGHBOURS} then walk('-', '(' .. ARGV[2]) end
 return {{{_READING}, near}}
 """)
 

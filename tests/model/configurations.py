@@ -33,7 +33,7 @@ LARGE = (
     Config("a flush and a pause", faults={"flush": 1, "stop": 1}, offs=False),
     Config("a flush and two pauses", faults={"flush": 1, "stop": 2}, offs=False),
     Config("a flush, a pause, a kill, a boot", {"flush": 1, "stop": 1, "kill": 1, "boot": 1}, writers=1, offs=False),
-    Config("a flush, a pause, a goodbye, a boot", {"flush": 1, "stop": 1, "leave": 1, "boot": 1}, 2, 2, 1, offs=False),
+    Config("a flush, two pauses, a goodbye", {"flush": 1, "stop": 2, "leave": 1}, writers=1, offs=False),
     Config("a flush, a pause and off", faults={"flush": 1, "stop": 1}),
     Config("a flush, a pause, look and count apart", {"flush": 1, "stop": 1}, offs=False, counts=True),
     Config("a flush, a kill, a boot", {"flush": 1, "kill": 1, "boot": 1}, offs=False),
