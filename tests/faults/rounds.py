@@ -107,7 +107,7 @@ class Round:
     def run(self) -> None:
         """Go through the cycles; what happened is in the folder then."""
         plan = self.plan
-        broken = plan.sabotaged if plan.sabotaged in sabotage.WORKER else ""
+        broken = plan.sabotaged if plan.sabotaged in {*sabotage.WORKER, *sabotage.WITH_FAKETIME} else ""
         with ExitStack() as stack:
             stack.callback(self._recorder.close)
             if plan.sabotaged in sabotage.OPERATOR:

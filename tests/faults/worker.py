@@ -173,7 +173,7 @@ def made(settings: Settings) -> App:
         sys.path.insert(0, str(Path(__file__).parents[1]))
         from faults import sabotage
 
-        site = sabotage.WORKER[settings.sabotage](switch, site)
+        site = {**sabotage.WORKER, **sabotage.WITH_FAKETIME}[settings.sabotage](switch, site)
     return ReadOnlyMiddleware(site, switch, policy=Policy())
 
 
