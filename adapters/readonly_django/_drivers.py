@@ -53,15 +53,27 @@ def prepare(parameters: dict[str, Any], vendor: str) -> dict[str, Any]:
     return {**parameters, "factory": _sqlite_connection(parameters.get("factory", sqlite3.Connection))}
 
 
-def attach(connection: Any, guard: Guarding) -> None:
-    """Put a driver's connection under a guard; one that comes out of a pool may be under it already."""
+def attach(connection: Any, guard: Guarding, alias: str) -> None:
+    """Put a driver's connection under a guard; one that comes out of a pool may be under it already.
+
+    Raises:
+        ConfigurationError: It is none of the driver's own, or not of the class that it was asked for.
+    """
     held = held_of(connection)
     if held is not None:
         held.guard = guard
         return
-    if hasattr(connection, "pgconn"):
-        base: Any = type(connection)
+    base: Any = type(connection)
+    own = getattr(connection, "__dict__", {})
+    if "lock" in own and "pgconn" in own:
         connection.__class__ = _psycopg_connection(base)
+    elif not issubclass(base, sqlite3.Connection) or base is sqlite3.Connection:
+        connection.close()
+        raise ConfigurationError(
+            f"DATABASES[{alias!r}] connects with {base.__module__}.{base.__qualname__}, which can't be guarded: a "
+            "backend or pool stands between Django and the driver. Use Django's own backend, and psycopg's pool in its "
+            f"OPTIONS; or, if the read-only mode is not about this database, leave it out by UNGUARDED = [{alias!r}]"
+        )
     held = Held(guard)
     setattr(connection, _HELD, held)
     held.watch(connection)

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from .databases import Guard
 
 _HOOKS = "_readonly_hooks"
-# They begin no transaction, or (the last) one in which the backend sets time zone and role of a new connection: there a
-# session's default would be set for nothing, where all that the project does is in transactions.
-_QUIET = ("_set_autocommit", "_commit", "_rollback", "init_connection_state")
+# They begin no transaction, or one of Django's own that only looks (a health check) or sets time zone and role of a new
+# connection: a session's default would be set for nothing there, where all that the project does is in transactions.
+_QUIET = ("_set_autocommit", "_commit", "_rollback", "init_connection_state", "is_usable")
 # The four letters that nearly every statement begins with; none of them is transaction control.
 _HARMLESS = frozenset({"SELE", "INSE", "UPDA", "DELE", "WITH"})
 
@@ -90,7 +90,7 @@ class Hooks:
     def _connecting(self, original: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:
         def get_new_connection(parameters: dict[str, Any]) -> Any:
             connection = original(_drivers.prepare(parameters, self._wrapper.vendor))
-            _drivers.attach(connection, self.guard)
+            _drivers.attach(connection, self.guard, self._wrapper.alias)
             return connection
 
         return get_new_connection

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -185,13 +185,20 @@ class Guards:
         self.closed = False
         try:
             for alias in connections:
-                self.guard(alias)
+                # A driver that is missing is Django's to report, when somebody connects: commands that need no
+                # database go on without it.
+                with suppress(ImproperlyConfigured):
+                    self.guard(alias)
         except BaseException:
             self.close()
             raise
 
-    def guard(self, alias: str) -> Guard | None:
+    def guard(self, alias: str, wrapper: Any = None) -> Guard | None:
         """Return the guard of an alias, made when it is first asked for; None for one that has none.
+
+        Args:
+            alias: The alias.
+            wrapper: A connection object of it, where DATABASES need not have the alias.
 
         Raises:
             ConfigurationError: It can't be guarded, and was not left out.
@@ -203,19 +210,20 @@ class Guards:
             found = self._guards.get(alias)
             if found is not None or self.closed:
                 return found
-            wrapper = connections[alias]
+            wrapper = wrapper or connections[alias]
             if wrapper.vendor == "unknown":  # django.db.backends.dummy: there is no database
                 return None
             _drivers.check(wrapper)
             found = Guard(alias, server_for(wrapper.vendor), self.switch, replica=self.routing.replica(alias))
-            if found.replica is None:
+            # What nobody has configured can't be connected to for a proof, either.
+            if found.replica is None and alias in connections.settings:
                 self.switch.add_guard(found)
             self._guards[alias] = found
             return found
 
     def adopt(self, wrapper: BaseDatabaseWrapper) -> None:
         """Hook one of Django's connection objects, before it connects. Twice does no harm."""
-        guard = self.guard(wrapper.alias)
+        guard = self.guard(wrapper.alias, wrapper)
         hooks = hooks_of(wrapper)
         if guard is None:
             if hooks is not None:
@@ -316,7 +324,7 @@ def connect(wrapper: BaseDatabaseWrapper) -> None:
         _connect(wrapper)
         return
     guards.adopt(wrapper)
-    guard = guards.guard(wrapper.alias)
+    guard = guards.guard(wrapper.alias, wrapper)
     try:
         _connect(wrapper)
     except ImproperlyConfigured:
@@ -334,7 +342,7 @@ def _adopt_connected(guards: Guards, wrapper: Any) -> None:
     if hooks is None or wrapper.connection is None or held_of(wrapper.connection) is not None:
         return
     if wrapper.vendor != "sqlite":
-        _drivers.attach(wrapper.connection, hooks.guard)
+        _drivers.attach(wrapper.connection, hooks.guard, wrapper.alias)
     elif wrapper.in_atomic_block or wrapper.is_in_memory_db():
         logger.warning(
             "readonly: the connection to %r was opened before the guard was installed, and can't be guarded as it is; "

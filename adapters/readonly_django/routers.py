@@ -55,7 +55,8 @@ class ReplicaRouter:
             return None
         alias = self._others("db_for_write", model, hints)
         primary = guards.routing.primary(alias)
-        if not guards.discards.knows(model):
+        # A cache in the database asks as a model that is none; Django goes on without what it could not keep there.
+        if model._meta.app_label != "django_cache" and not guards.discards.knows(model):
             guard = guards.refuses(primary)
             if guard is not None and not _only_asked(sys._getframe(1)):
                 raise guard.no_write(f"{model._meta.label} can't be written")

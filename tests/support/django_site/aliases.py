@@ -40,12 +40,11 @@ def databases(**entries: dict[str, Any]) -> Iterator[None]:
 
 
 def _replace(handler: Any, settings: dict[str, Any]) -> None:
-    for alias in list(handler.settings):
-        wrapper = handler[alias]
+    for wrapper in handler.all(initialized_only=True):
         wrapper.close()
         if getattr(wrapper, "pool", None):
             wrapper.close_pool()
-        del handler[alias]
+        del handler[wrapper.alias]
     handler.settings.clear()
     handler.settings.update(settings)
 
