@@ -809,7 +809,8 @@ def test_the_cache_in_the_database(site: Site, guards: Guards, switch: Switch) -
     from django.core.cache.backends.db import DatabaseCache
 
     execute("DROP TABLE IF EXISTS cached")
-    execute("CREATE TABLE cached (cache_key varchar(255) PRIMARY KEY, value text, expires timestamp)")
+    moment = "timestamptz" if site.on_postgresql else "datetime"
+    execute(f"CREATE TABLE cached (cache_key varchar(255) PRIMARY KEY, value text, expires {moment})")
     with override_settings(DATABASE_ROUTERS=["readonly_django.routers.ReplicaRouter"]):
         cache = DatabaseCache("cached", {})
         cache.set("x", 1)
