@@ -85,13 +85,15 @@ class Kept(Generic[T]):
         self.until = until
         self.variants: list[T] = []
         # Taking the next one is a single operation of the interpreter.
-        self.ready: Iterator[T] | None = None
+        self.ready: Iterator[T] = iter(())
 
-    def add(self, variant: T) -> None:
-        """Take in one more, until there are enough."""
+    def add(self, variant: T) -> bool:
+        """Take in one more; return True when there are enough."""
         self.variants.append(variant)
-        if len(self.variants) >= VARIANTS and self.ready is None:
-            self.ready = cycle(self.variants)
+        if len(self.variants) < VARIANTS:
+            return False
+        self.ready = cycle(self.variants)
+        return True
 
 
 class Handling(Generic[T]):
@@ -107,7 +109,7 @@ class Handling(Generic[T]):
         next_look: When the next request has to look at a state that is read-only, not only to read it.
         plain: Places (method and path, as the protocol spells them) that are known to be plain reads.
         counted: Places that are known to be writes which the session rules do not look away from.
-        kept: Refusals that were given just now, by what they depend on.
+        ready: Refusals that were given just now, by what they depend on, once there are enough variants of each.
     """
 
     def __init__(self, switch: Switch, policy: Policy, page: Page | None, endpoint: Any) -> None:
@@ -134,7 +136,8 @@ class Handling(Generic[T]):
         self.next_look = float("-inf")
         self.plain: set[Hashable] = set()
         self.counted: set[Hashable] = set()
-        self.kept: dict[Hashable, Kept[T]] = {}
+        self.ready: dict[Hashable, Kept[T]] = {}
+        self._kept: dict[Hashable, Kept[T]] = {}
         self._anonymous: Judged | None = None
         self._marks: tuple[State | None, HeaderList] = (None, [])
         # The same, as ASGI spells them.
@@ -277,13 +280,15 @@ class Handling(Generic[T]):
         if not self.simple or judged.taken.lost or state.unknown_because or not _is_refused(verdict):
             return
         now = monotonic()
-        found = self.kept.get(key)
+        found = self._kept.get(key)
         if found is None or found.state is not state or now >= found.until:
-            if len(self.kept) >= REMEMBERED:
-                self.kept.clear()
+            if len(self._kept) >= REMEMBERED:
+                self._kept.clear()
+                self.ready.clear()
             count = self.switch.tally.more_refused(self.route(verdict.act, facts), verdict.act.kind)
-            found = self.kept[key] = Kept(count, state, now + KEPT_SECONDS)
-        found.add(variant)
+            found = self._kept[key] = Kept(count, state, now + KEPT_SECONDS)
+        if found.add(variant):
+            self.ready[key] = found
 
     def response(self, headers: HeaderList, judged: Judged, *, secure: bool) -> HeaderList:
         """Return a response's headers as they may leave."""

@@ -13,6 +13,7 @@ import pytest
 from itsdangerous import TimestampSigner
 
 from readonly.context import Work
+from readonly.handling import NEGOTIATED, VARIANTS
 from readonly.policy import Policy, SessionCookie
 from readonly.rules import BODY_LIMIT_BYTES, Endpoint, Facts, rule
 from support.apps import SITES, Behaviour, Broken, HandSwitch, Reply, Request, Site, innermost
@@ -824,10 +825,38 @@ def test_exempt_and_logout_in_flight_at_the_switch(make: Callable[..., Site]) ->
             assert site.ask(Request("POST", path, body=b"x")).all("Set-Cookie") == [given]
 
 
+TELLING = {
+    "accept": "application/json",
+    "content-type": "application/json",
+    "origin": "https://app.example",
+    "hx-request": "true",
+    "x-requested-with": "XMLHttpRequest",
+    "sec-fetch-dest": "empty",
+}
+
+
+@pytest.mark.parametrize("name", NEGOTIATED)
+def test_what_a_refusal_looks_at_tells_remembered_ones_apart(make: Callable[..., Site], name: str) -> None:
+    """The same request with and without each of those headers, once enough refusals are ready to be sent."""
+    site = make(PLAIN)
+    site.switch.read_only()
+    plain = Request("POST", "/", headers=(HTML,))
+    telling = Request("POST", "/", headers=tuple({"accept": HTML[1], name: TELLING[name]}.items()))
+    expected = site.ask(telling)
+    for _ in range(2 * VARIANTS):
+        site.ask(plain)
+    found = site.ask(telling)
+    for header in ("content-type", "access-control-allow-origin"):
+        assert found.get(header) == expected.get(header)
+    assert (expected.get("content-type"), expected.get("access-control-allow-origin")) != (
+        "text/html; charset=utf-8",
+        None,
+    )
+
+
 def test_a_refusal_looks_at_no_other_header() -> None:
     """What is remembered is remembered by these headers: `rejection` must not begin to look at another one."""
     from readonly.gate import Gate
-    from readonly.handling import NEGOTIATED
     from readonly.rejection import Rejection
 
     asked: set[str] = set()

@@ -19,7 +19,7 @@ from ..rules import SAFE_METHODS, Endpoint, Facts
 from ..state import State
 from ..switch import Switch
 from ..tally import route_group
-from ._requests import Headers, facts_of, key_of, peeked, place, stripped
+from ._requests import NEGOTIATED_NAMES, Headers, facts_of, key_of, peeked, place, stripped
 from ._responses import (
     CLOSE,
     Refusal,
@@ -84,7 +84,7 @@ def ReadOnlyMiddleware(
     sockets = Sockets(switch)
     seen = Seen()
     # Nothing below is looked up twice: a name of the closure costs less than an attribute.
-    plain, known = handling.plain, handling.kept
+    plain, known = handling.plain, handling.ready
     cookies_matter, stamping = handling.cookies_matter, sessions.stamping
     any_read, any_closed_read = handling.any_read, handling.any_closed_read
     any_write, counted = handling.trivial_unsafe, handling.counted
@@ -96,6 +96,8 @@ def ReadOnlyMiddleware(
             *(["authorization"] if policy.bearer == "end" else []),
         )
     )
+    # A request with a notable header is one of its own: its refusal is never kept, and so never found.
+    deciding = NEGOTIATED_NAMES | notable
 
     async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
         method = scope.get("method")
@@ -136,8 +138,12 @@ def ReadOnlyMiddleware(
                     return
             if await quick(scope, receive, send):
                 return
-        elif method is not None and await quick(scope, receive, send):
-            return
+        elif method is not None:
+            refusal = given_just_now(scope, receive)
+            if refusal is not None:
+                await send({"type": "http.response.start", "status": refusal[0], "headers": refusal[1]})
+                await send({"type": "http.response.body", "body": refusal[2]})
+                return
         kind = scope["type"]
         if kind == "http":
             await http(scope, receive, send)
@@ -148,8 +154,25 @@ def ReadOnlyMiddleware(
         else:
             await app(scope, receive, send)
 
+    def given_just_now(scope: Scope, receive: Receive) -> Refusal | None:
+        """Return a refusal that a request just like this one was given, if nothing about it needs a closer look."""
+        query = scope.get("query_string")
+        if query and (b"%" in query or b"_method" in query.lower()):
+            return None
+        key, has_body = key_of(scope, deciding)
+        kept = known.get(key)
+        if kept is None or kept.state is not view.state or monotonic() >= kept.until:
+            return None
+        kept.count()
+        status, headers, body = next(kept.ready)
+        # Copied, since whoever is outside may edit what is sent.
+        headers = headers.copy()
+        if has_body and closes(scope, dict(scope["headers"]), receive):
+            headers.append(CLOSE)
+        return status, headers, body
+
     async def quick(scope: Scope, receive: Receive, send: Send) -> bool:
-        """Serve a request that a read-only site has much of, if nothing about it needs a closer look."""
+        """Serve a read, of which a read-only site has much, if nothing about it needs a closer look."""
         pairs = scope["headers"]
         found = dict(pairs)
         query = scope.get("query_string")
@@ -159,21 +182,8 @@ def ReadOnlyMiddleware(
             or (query and (b"%" in query or b"_method" in query.lower()))
         ):
             return False
-        state, now = view.state, monotonic()
-        if scope["method"] not in SAFE_METHODS:
-            kept = known.get(key_of(scope, found))
-            if kept is None or kept.ready is None or kept.state is not state or now >= kept.until:
-                return False
-            kept.count()
-            status, headers, body = next(kept.ready)
-            # Copied, since whoever is outside may edit what is sent.
-            headers = headers.copy()
-            if closes(scope, found, receive):
-                headers.append(CLOSE)
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
-            return True
-        if now >= handling.next_look or not state.read_only:
+        state = view.state
+        if monotonic() >= handling.next_look or not state.read_only:
             return False
         if not any_closed_read and place(scope) not in plain:
             return False
@@ -235,7 +245,7 @@ def ReadOnlyMiddleware(
                 refusal = (answer.status, raw(answer.headers), answer.body)
                 found = dict(scope["headers"])
                 if len(found) == len(scope["headers"]) and found.keys().isdisjoint(notable):
-                    handling.keep(key_of(scope, found), exchange.judged, facts, refusal)
+                    handling.keep(key_of(scope, deciding)[0], exchange.judged, facts, refusal)
                 await refuse(scope, send, refusal, found, receive)
                 return
             scope = stripped(scope, exchange.judged)

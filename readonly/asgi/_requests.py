@@ -9,26 +9,31 @@ from ..handling import NEGOTIATED, Judged
 from ..rules import BODY_LIMIT_BYTES, Endpoint, Facts
 from ._types import Message, RawHeaders, Receive, Scope
 
-_NEGOTIATED: Final = frozenset(name.encode() for name in NEGOTIATED)
+NEGOTIATED_NAMES: Final = frozenset(name.encode() for name in NEGOTIATED)
+_BODY: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
 def place(scope: Scope) -> Hashable:
+    """Return what a rule sees of a request, headers and body aside."""
     return scope["method"], scope["path"], scope.get("raw_path"), scope.get("root_path")
 
 
-def key_of(scope: Scope, headers: dict[bytes, bytes]) -> Hashable:
-    if headers.keys().isdisjoint(_NEGOTIATED):
-        return place(scope)
-    get = headers.get
-    return (
-        place(scope),
-        get(b"accept"),
-        get(b"content-type"),
-        get(b"origin"),
-        get(b"hx-request"),
-        get(b"x-requested-with"),
-        get(b"sec-fetch-dest"),
-    )
+def key_of(scope: Scope, deciding: frozenset[bytes]) -> tuple[Hashable, bool]:
+    """Return what a refusal of a request depends on, and whether the request says that it has a body.
+
+    Args:
+        scope: The request's.
+        deciding: Headers that it depends on.
+    """
+    told: list[Hashable] = []
+    body = False
+    for name, value in scope["headers"]:
+        if name in deciding:
+            told.append((name, value))
+        elif name in _BODY:
+            body = True
+    where = scope["method"], scope["path"], scope.get("raw_path"), scope.get("root_path")
+    return (where, *told) if told else where, body
 
 
 class Headers:

@@ -15,7 +15,7 @@ from ..pages import Page
 from ..policy import Policy
 from ..rules import SAFE_METHODS, Endpoint
 from ..switch import Switch
-from ._requests import NEGOTIATED_NAMES, Environ, facts_of, key_of, peeked, peeked_environ, place, stripped
+from ._requests import Environ, facts_of, key_of, peeked, peeked_environ, place, stripped
 from ._responses import (
     Guarded,
     Refusal,
@@ -67,10 +67,11 @@ def ReadOnlyMiddleware(
     begin, end = switch.inflight.begin, switch.inflight.end
     clock = switch.monotonic  # what `view.admit_until` is measured by
     # Nothing below is looked up twice: a name of the closure costs less than an attribute.
-    plain, counted, known = handling.plain, handling.counted, handling.kept
+    plain, counted, known = handling.plain, handling.counted, handling.ready
     cookies_matter, stamping = handling.cookies_matter, sessions.stamping
     any_read, any_closed_read = handling.any_read, handling.any_closed_read
     any_write = handling.trivial_unsafe
+    # Headers that make a request one of its own.
     notable = {
         "HTTP_" + name.upper().replace("-", "_")
         for name in (
@@ -79,7 +80,6 @@ def ReadOnlyMiddleware(
             *(("authorization",) if policy.bearer == "end" else ()),
         )
     }
-    telling = notable | NEGOTIATED_NAMES
 
     def middleware(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
@@ -107,14 +107,12 @@ def ReadOnlyMiddleware(
                     return counted_body(body, end, key)
                 end(key)
         else:
-            names = environ.keys()
             query = environ.get("QUERY_STRING")
-            bare = names.isdisjoint(telling)
-            if (not bare and not names.isdisjoint(notable)) or (query and ("%" in query or "_method" in query.lower())):
+            if not environ.keys().isdisjoint(notable) or (query and ("%" in query or "_method" in query.lower())):
                 return handled(environ, start_response)
             if method not in SAFE_METHODS:
-                kept = known.get(place(environ) if bare else key_of(environ))
-                if kept is not None and kept.ready and kept.state is view.state and monotonic() < kept.until:
+                kept = known.get(key_of(environ))
+                if kept is not None and kept.state is view.state and monotonic() < kept.until:
                     kept.count()
                     status, headers, answer = next(kept.ready)
                     # Copied, since whoever is outside may edit what is sent.

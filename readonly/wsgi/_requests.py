@@ -6,16 +6,14 @@ import io
 from collections.abc import Callable, Hashable, Mapping, MutableMapping
 from typing import Any
 
-from ..handling import NEGOTIATED, Judged
+from ..handling import Judged
 from ..rules import BODY_LIMIT_BYTES, Endpoint, Facts
 
 Environ = MutableMapping[str, Any]
-NEGOTIATED_NAMES = {
-    "CONTENT_TYPE" if name == "content-type" else "HTTP_" + name.upper().replace("-", "_") for name in NEGOTIATED
-}
 
 
 def place(environ: Environ) -> Hashable:
+    """Return what a rule sees of a request, headers and body aside."""
     get = environ.get
     raw = get("RAW_URI") or get("REQUEST_URI") or ""
     if "?" in raw:
@@ -24,11 +22,13 @@ def place(environ: Environ) -> Hashable:
 
 
 def key_of(environ: Environ) -> Hashable:
-    if environ.keys().isdisjoint(NEGOTIATED_NAMES):
-        return place(environ)
+    """Return what a refusal of a request depends on: where it goes, and what it says about the answer."""
     get = environ.get
     return (
-        place(environ),
+        environ["REQUEST_METHOD"],
+        get("PATH_INFO"),
+        get("SCRIPT_NAME"),
+        get("RAW_URI") or get("REQUEST_URI"),
         get("HTTP_ACCEPT"),
         get("CONTENT_TYPE"),
         get("HTTP_ORIGIN"),
