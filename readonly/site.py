@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import threading
 import time
 from collections import Counter
@@ -58,6 +59,10 @@ FENCE_SECONDS = 5.0
 # How strong a "safe" is without a fence: every process answered for itself; or some only can't admit anything any more,
 # and what they had begun was accepted unproven.
 APP_ONLY, LEASE = "app only", "lease"
+
+
+# A member's id, as every process draws it.
+_AN_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def level_of(found: Confirmation, raised: Raised | None = None) -> str:
@@ -541,7 +546,7 @@ class Site:
             Their last reports; empty if it was not registered.
 
         Raises:
-            ConfigurationError: More than one id begins like that, or a member reports.
+            ConfigurationError: More than one id begins like that, none does, or a member reports.
         """
         look = self.look()
         # Seen from no change at all, everybody who is registered is there.
@@ -557,6 +562,11 @@ class Site:
                     f"{one.report.name} reported {one.silent_seconds:.1f} s ago: it is at work, and is not forgotten. "
                     "Nothing was changed"
                 )
+        if not found and not _AN_ID.fullmatch(member):
+            raise ConfigurationError(
+                f"nobody is registered as {member!r}: no id begins like that, and no host is called so (members --all "
+                "lists them). One of a registry that was lost is forgotten by its whole id. Nothing was changed"
+            )
         for member_id in [m.report.id for m in found] or [member]:
             self.store.forget(member_id)
         operator = operator or self.operator

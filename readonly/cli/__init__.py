@@ -26,7 +26,8 @@ HELP = """Make a running site read-only while you do something irreversible, and
 Before the night    init
 The night           on  wait  off          run -- COMMAND  job -- COMMAND
                     status  members [forget]
-When it went wrong  resume  abandon  attach  fence status|plan|raise|lift|install
+When it went wrong  resume  abandon  attach
+                    fence status|plan|raise|lift|install
 The morning after   history [show]
 
 \b

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -20,7 +21,7 @@ from ..site import Look, Site
 from ..stores import redacted
 from .groups import SILENT
 from .terminal import REFUSED, USAGE, Output, Refusal
-from .words import cause_lines, counted, state_fields
+from .words import cause_lines, clock_time, counted, state_fields
 
 NOBODY = "no process of the site reports: is the middleware installed, and does it use this very store?"
 
@@ -121,14 +122,38 @@ def headline(site: Site, options: Options, output: Output) -> Look:
 def first_line(site: Site, options: Options, output: Output) -> Look:
     """Do what `headline` does, and let the caller judge what was read."""
     output.site = site.name
-    with naming_init(site.name, options):
-        look = site.look()
+    try:
+        with naming_init(site.name, options):
+            look = site.look()
+    except StoreUnreachable as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            before = output.standing
+            output.standing = lambda why: _away(site, output, before(why))
+        raise
     there = living(site, look)
     hosts = len({m.report.host for m in there})
     protected = look.record is not None and look.record.protected
     text = f"{site.name}{' (protected)' if protected else ''} · {site.shown_store} · {counted(len(there), 'member')}"
     output.line(text + (f" on {hosts} hosts" if hosts > 1 else ""))
     return look
+
+
+def _away(site: Site, output: Output, fields: dict[str, Any]) -> dict[str, Any]:
+    """Say what an operator has without the store: what was seen last, where else to look, what to do if it is lost."""
+    output.note("Processes keep what they last saw, and follow again by themselves when the store answers.")
+    state = site.last_seen()
+    if state is not None and state.record is not None:
+        at = clock_time(state.record.changed_at, datetime.now(UTC))
+        output.note(f"This host saw it change last at {at}: {state.mode.upper()}, epoch {state.epoch}")
+        for line in cause_lines(state.causes, state.record.changed_at):
+            output.note("  " + line)
+    if site.store.url.startswith("redis"):
+        output.note("See a process for yourself:   curl -sI https://YOUR-SITE/ | grep -i x-read-only")
+        output.note(
+            "If the store is lost for good: start an empty one at the same address; any process that knew the state "
+            "writes it back within seconds."
+        )
+    return fields
 
 
 def living(site: Site, look: Look) -> list[Member]:

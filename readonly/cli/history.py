@@ -92,7 +92,7 @@ def _time_of(entries: Sequence[Entry], epoch: int) -> list[Entry]:
 
 
 def _line(entry: Entry) -> str:
-    text = f"{entry.at[:19].replace('T', ' ')} UTC  epoch {entry.epoch}  {entry.what:<9}  {printable(entry.by)}"
+    text = f"{entry.at[:19].replace('T', ' ')} UTC  epoch {entry.epoch}  {entry.what:<13}  {printable(entry.by)}"
     if entry.host and not entry.by.endswith("@" + entry.host):
         text += f" @ {printable(entry.host)}"
     if entry.what in ("off", "undo") and entry.seconds is not None:
@@ -103,6 +103,8 @@ def _line(entry: Entry) -> str:
         text += f"   SAFE ({entry.level})"
     if entry.causes and entry.what in ("on", "off", "undo"):
         text += f"   {printable(', '.join(entry.causes))}"
+    if entry.what == "forgot":
+        text += f"   {printable(', '.join(entry.missing))}"
     if entry.reason:
         text += f'   "{printable(entry.reason)}"'
     return text
@@ -116,7 +118,8 @@ def _details(entry: Entry) -> list[str]:
         lines.append(
             "members         " + ", ".join(f"{n} {printable(what)}" for what, n in sorted(entry.members.items()))
         )
-    lines += [f"missing         {printable(what)}" for what in entry.missing]
+    if entry.what != "forgot":
+        lines += [f"missing         {printable(what)}" for what in entry.missing]
     lines += [f"accepted        {printable(what)}" for what in entry.accepted]
     for key in ("refused", "escaped", "bypassed", "ended"):
         number = entry.tally.get(key)

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from ..errors import Error, StoreUnreachable
+from ..errors import Error, NotConfirmed, StoreUnreachable
 from ..members import Confirmation
 from .groups import holding_up, obeying, role_lines, shortened
 from .terminal import Output
@@ -92,8 +92,9 @@ class Progress:
     def trouble(self, error: Error) -> None:
         """Take in what keeps the wait from going on."""
         self._trouble = f"waiting: {printable(str(error))}"
-        # A store that is away fails with ever new words; that it holds no record is said once in each of its ways.
-        meaning = type(error) if isinstance(error, StoreUnreachable) else str(error)
+        # A store that is away fails with ever new words, and one that is young grows older with each; that it holds no
+        # record is said once in each of its ways.
+        meaning = type(error) if isinstance(error, (StoreUnreachable, NotConfirmed)) else str(error)
         if self._say(meaning, self._trouble):
             self._output.event("waiting", error=type(error).__name__, message=str(error))
 

@@ -18,7 +18,7 @@ from .groups import SILENT, group_line, holding_up, member_line, role_lines, sho
 from .history import forget
 from .options import accept_option, expect_option, json_option
 from .run import run_lines
-from .terminal import NO_STORE, NOT_PROVEN, OK, Interrupted, Output, run
+from .terminal import NO_STORE, NOT_PROVEN, OK, Output, run
 from .words import cause_lines, clock_time, confirmation_fields, expected_end, printable, spoken, state_fields
 
 LINES_OF_MISSING = 20
@@ -37,7 +37,7 @@ LINES_OF_MISSING = 20
 def status(options: common.Options, wanted: str | None, accept: str | None, as_json: bool) -> None:
     """Say what the site is now. Exits 0 whenever it could answer; with --expect, by what the answer is."""
     output = Output(as_json=as_json or options.as_json)
-    output.standing = lambda why: _away(why, output)
+    output.standing = _unknown
 
     def body() -> None:
         site = options.site()
@@ -70,9 +70,7 @@ def status(options: common.Options, wanted: str | None, accept: str | None, as_j
     run(body, output)
 
 
-def _away(why: BaseException, output: Output) -> dict[str, Any]:
-    if not isinstance(why, Interrupted):
-        output.note("Processes keep what they last saw, and follow again by themselves when the store answers.")
+def _unknown(_why: BaseException) -> dict[str, Any]:
     return {"mode": str(Mode.UNKNOWN)}
 
 
@@ -132,7 +130,7 @@ def members(context: click.Context, show_all: bool, expect: str | None, as_json:
         return
     options: common.Options = context.obj
     output = Output(as_json=as_json or options.as_json)
-    output.standing = lambda why: _away(why, output)
+    output.standing = _unknown
 
     def body() -> None:
         site = options.site(expect)

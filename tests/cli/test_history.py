@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from typing import Any
 
 from support.operating import Member, Shop, json_lines
 
@@ -102,5 +104,14 @@ def test_a_member_at_work_is_not_forgotten(served: Served) -> None:
     one, other = shop.silent_member(120.0, id="aa" * 16), shop.silent_member(120.0, id="ab" * 16)
     ambiguous = shop.here("members", "forget", "a", "--reason", "both")
     assert ambiguous.returncode == 2
-    for report in (one, other):
-        assert shop.here("members", "forget", report.id, "--reason", "over").returncode == 0
+    mistyped = shop.here("members", "forget", "web-22", "--reason", "a slip")
+    assert mistyped.returncode == 2
+    assert "nobody is registered as 'web-22'" in mistyped.stderr
+    assert ("forgot", "a slip") not in [(e["what"], e["reason"]) for e in _all(shop)]
+    assert shop.here("members", "forget", "web-2", "--reason", "the rack is off").returncode == 0
+    assert [e["missing"] for e in _all(shop)][-1] == [one.name, other.name]
+    assert re.search(r'forgot +anna.* web web-2/4711, web web-2/4711 +"the rack is off"', shop.here("history").stdout)
+
+
+def _all(shop: Shop) -> list[dict[str, Any]]:
+    return [line for line in json_lines(shop.here("history", "--json").stdout) if line["event"] == "entry"]

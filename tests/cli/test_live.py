@@ -44,7 +44,7 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 def test_a_terminal_shows_groups(crowd: Shop, size: tuple[int, int]) -> None:
     """One line a role, who holds things up by name, the worst first: whole at any width, and no line a member."""
     with Terminal(crowd, "wait", "--timeout", "1h", size=size) as terminal:
-        terminal.until("the oldest for 12.0 s or more")
+        terminal.until("(pid 4000, 4001, 4002, 4003)")  # what stands last
         rows, text = terminal.rows, terminal.text
         assert "300 of 313 members" in " ".join(rows)
         assert squeezed("web       300 of 313 obey and have drained, 5 drain, 8 silent") in text

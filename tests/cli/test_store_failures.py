@@ -65,6 +65,30 @@ def test_a_store_that_is_down(tmp_path: Path) -> None:
     assert time.monotonic() - started < 10
 
 
+def test_what_is_known_without_the_store_is_said(own_redis: RedisServer, tmp_path: Path) -> None:
+    """What this host saw last, where else to look, and what to do if the store is lost; in every command, once."""
+    shop = Shop(own_redis.url(), tmp_path)
+    changes.initialise(shop.store, ANNA)
+    assert shop.here("on", "--no-wait", "--reason", "UTF-8\x1b[31m").returncode == 0
+    assert shop.here("status").returncode == 0
+    own_redis.kill()
+    for command in ("status", "members", "on", "off", "wait"):
+        said = shop.here(command, "--timeout", "100ms") if command in ("on", "off", "wait") else shop.here(command)
+        assert said.returncode == 4
+        assert said.stdout == ""
+        for text in (
+            "can't be reached",
+            "Processes keep what they last saw",
+            "This host saw it change last at ",
+            ": READ-ONLY, epoch 2",
+            '"UTF-8\\x1b[31m"',
+            "curl -sI",
+            "If the store is lost for good: start an empty one",
+        ):
+            assert said.stderr.count(text) == 1, (text, said.stderr)
+        assert ".." not in said.stderr.replace("...", "")
+
+
 def test_a_store_that_hangs(own_redis: RedisServer, tmp_path: Path) -> None:
     """A stopped server accepts connections and answers nothing: exit 4, at the command's own deadline."""
     shop = Shop(own_redis.url(), tmp_path)
