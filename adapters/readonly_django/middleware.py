@@ -31,6 +31,7 @@ from .endpoints import Endpoints, resolved
 from .page import own_page
 from .quiet import Incidentals, keep_last_login_quiet, watch
 from .requests import at_end, cookies_of, facts_of, respond, show_body, strip, treat, work_in
+from .visible import BANNER
 from .words import languages
 
 # Marked views are looked for where Django has found them, at no cost for the others.
@@ -259,6 +260,9 @@ class _Visit:
             response = replaced
         elif exchange.treats_response:
             treat(response, exchange)
+            if getattr(self.request, BANNER, False):
+                # Nobody is to be told for another hour by a cache what is over by then.
+                response.headers["Cache-Control"] = "no-store"
         self._end_with(response, exchange)
         return response
 

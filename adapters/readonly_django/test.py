@@ -9,9 +9,11 @@ with override_readonly(False): ...                     # inside one that is
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 
+from django.db import connections
 from django.test.utils import TestContextDecorator
 
 from readonly.stores.memory import MemoryStore
@@ -58,10 +60,11 @@ class override_readonly(TestContextDecorator):  # noqa: N801 - named like Django
         with ExitStack() as stack:
             stack.callback(_put, switch, switch.store)
             # A store of its own: nested ones end where they began, and no other process is switched with this one.
-            _put(switch, MemoryStore("memory://?site=override", site="override"))
+            _put(switch, MemoryStore(f"memory://?site={switch.site}", site=switch.site))
             if self._read_only:
                 switch.on(by="override_readonly", **self._how)  # type: ignore[arg-type]
                 # `TestCase` wraps each test in a transaction, which began while the site was writable.
+                stack.enter_context(_unbroken())
                 stack.enter_context(databases.read_only_transactions())
             self._entered.append(stack.pop_all())
         return switch
@@ -71,7 +74,19 @@ class override_readonly(TestContextDecorator):  # noqa: N801 - named like Django
         self._entered.pop().close()
 
 
+@contextmanager
+def _unbroken() -> Iterator[None]:
+    """Leave the transactions of a test as usable as they were: what was refused in them has changed nothing."""
+    before = {connection: connection.needs_rollback for connection in connections.all(initialized_only=True)}
+    try:
+        yield
+    finally:
+        for connection, broken in before.items():
+            connection.needs_rollback = broken
+
+
 def _put(switch: Switch, store: object) -> None:
-    switch.close()
+    # In this order: a guard that is just being tried out asks again, and must not find the old one.
     switch.store = store  # type: ignore[assignment]
+    switch.close()
     switch.start()

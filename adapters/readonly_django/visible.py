@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from . import conf
+
+# A request whose page carries the banner has this attribute.
+BANNER: Final = "_readonly_banner"
 
 
 def shown() -> dict[str, Any]:

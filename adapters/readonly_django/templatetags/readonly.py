@@ -7,7 +7,7 @@ from typing import Any
 from django import template
 from django.template import Context
 
-from readonly_django.visible import shown
+from readonly_django.visible import BANNER, shown
 
 register = template.Library()
 
@@ -21,7 +21,7 @@ def readonly_banner(context: Context) -> dict[str, Any]:
     found = shown()
     request = context.get("request")
     if found["read_only"] and request is not None:
-        request._readonly_banner = True
+        setattr(request, BANNER, True)
         # Django's own cache of whole pages asks this.
         request._cache_update_cache = False
     return {"readonly": found}

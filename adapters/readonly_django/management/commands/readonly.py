@@ -6,7 +6,7 @@ anybody from `off`. Where even `INSTALLED_APPS` can't be loaded, `readonlyctl --
 
 from __future__ import annotations
 
-from argparse import REMAINDER
+from argparse import Namespace
 from typing import Any, Final, NoReturn
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -37,9 +37,9 @@ class Command(BaseCommand):
         """Print the group's own help, for `manage.py help readonly`."""
         self._call(["--help"], f"{_shown(prog_name)} {subcommand}")
 
-    def add_arguments(self, parser: CommandParser) -> None:
-        """Take whatever follows, for `call_command`."""
-        parser.add_argument("words", nargs=REMAINDER)
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """Return a parser that takes whatever follows, for `call_command`."""
+        return _Everything(prog=f"{prog_name} {subcommand}")
 
     def handle(self, *args: Any, words: list[str], **options: Any) -> None:
         """Run it for `call_command("readonly", "on", ...)`.
@@ -58,6 +58,12 @@ class Command(BaseCommand):
         except SystemExit as end:
             return end.code if isinstance(end.code, int) else 1
         return 0
+
+
+class _Everything(CommandParser):
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        # The others are those that Django looks at before it calls a command.
+        return Namespace(words=list(args or ()), force_color=False, no_color=False)
 
 
 def _site() -> Site:
