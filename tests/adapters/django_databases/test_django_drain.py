@@ -170,6 +170,18 @@ def test_rows_that_are_read_later(make_site: Callable[..., Site], switch: Switch
     assert switch.inflight.count() == 0
 
 
+def test_sqlite_commits_when_autocommit_is_turned_on(make_site: Callable[..., Site], switch: Switch) -> None:
+    """The driver does so by itself: what was open is over."""
+    site = make_site(SQLITE)
+    install(switch)
+    transaction.set_autocommit(False)
+    execute(INSERT)
+    assert switch.inflight.count() == 1
+    transaction.set_autocommit(True)
+    assert switch.inflight.count() == 0
+    assert site.count() == 2
+
+
 def test_a_commit_that_fails(make_site: Callable[..., Site], switch: Switch) -> None:
     """A deferred constraint fails at COMMIT: over when it is rolled back."""
     make_site(POSTGRESQL)

@@ -20,6 +20,7 @@ from django.db import (
     connections,
     transaction,
 )
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test.utils import override_settings
 
 from readonly import ReadOnlyError, Switch
@@ -260,6 +261,7 @@ def test_uninstalled_in_the_middle_of_the_mode(site: Site, guards: Guards, switc
         assert written.result() == 1
     Article.objects.create(title="x")
     assert site.count() == 3
+    assert BaseDatabaseWrapper.connect.__module__ == BaseDatabaseWrapper.__module__
     assert not switch.guarded
     assert switch.inflight.count() == 0
 
@@ -584,7 +586,10 @@ def test_the_pool_of_psycopg(make_site: Callable[..., Site], switch: Switch) -> 
         fresh()
     with pytest.raises(ReadOnlyError):
         in_thread(lambda: execute(INSERT))
+    # The application holds the pool's only connection: the proof has one of its own.
+    assert Article.objects.count() == 2
     assert guards_prove(switch) == [""]
+    fresh()
     switch.off()
     in_thread(lambda: execute(INSERT))
     assert left_over() == clean
