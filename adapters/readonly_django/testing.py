@@ -27,11 +27,11 @@ _ANSWERED_BY_DJANGO: Final = frozenset({"OPTIONS", "TRACE"})
 # --- routes -----------------------------------------------------------------------------------------------------------
 
 
-def routes(urlconf: str | None = None) -> Iterator[Route]:
+def routes(urlconf: Any = None) -> Iterator[Route]:
     """Yield every route of a URLconf, namespaces and regular expressions included, in the order Django looks at them.
 
     Args:
-        urlconf: Its module; None: ROOT_URLCONF.
+        urlconf: Its module, or the name of that; None: ROOT_URLCONF.
     """
     yield from _routes(get_resolver(urlconf).url_patterns, "/", "")
 
@@ -115,12 +115,17 @@ def visitor(client: Client) -> Visitor:
                 content_type=headers.pop("content-type", "application/octet-stream"),
                 headers=headers,
             )
-            found.close()
         finally:
             client.raise_request_exception = raises
         _, raised, _ = getattr(found, "exc_info", None) or (None, None, None)
-        error = "" if raised is None else f"{type(raised).__name__}: {raised}"
-        return Answer(found.status_code, {name.lower(): value for name, value in found.items()}, error)
+        status = found.status_code
+        try:
+            found.getvalue()
+        except Exception as error:
+            # It broke off while it was sent.
+            status, raised = 500, error
+        said = "" if raised is None else f"{type(raised).__name__}: {raised}"
+        return Answer(status, {name.lower(): value for name, value in found.items()}, said)
 
     return send
 
@@ -145,20 +150,35 @@ def recorded_writes(alias: str = DEFAULT_DB_ALIAS) -> Iterator[Witness]:
     word = word_of(connection.vendor)
     is_refusal = server_for(connection.vendor).is_refusal
     witness = Witness(alias)
+    # The last statement that has not written yet, and what the connection said then.
+    last: tuple[object, str] = (UNKNOWN, "")
+
+    def settle() -> None:
+        nonlocal last
+        (before, statement), last = last, (UNKNOWN, "")
+        after = UNKNOWN if before is UNKNOWN else word.late(connection.connection)
+        if after is not UNKNOWN and after != before:
+            witness.wrote(refused=False, statement=statement)
 
     def execute(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        nonlocal last
         witness.saw()
-        before = word(connection.connection)
+        settle()
+        before = word.now(connection.connection)
         try:
             result = execute(sql, params, many, context)
         except Exception as error:
             if isinstance(error, ReadOnlyError) or is_refusal(error.__cause__ or error):
                 witness.wrote(refused=True, table=getattr(error, "table", None), statement=str(sql))
             raise
-        after = word(connection.connection)
+        after = word.now(connection.connection)
         if after != before and UNKNOWN not in (before, after):
             witness.wrote(refused=False, statement=str(sql))
+        else:
+            last = (word.late(connection.connection), str(sql))
         return result
 
+    witness.settling(settle)
     with connection.execute_wrapper(execute):
         yield witness
+    settle()

@@ -7,38 +7,54 @@ connection counts the rows that it has changed, and the file counts its schemas.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from readonly.errors import ConfigurationError
-
-Word = Callable[[Any], object]
 
 UNKNOWN: Final = object()
 """The server did not say."""
 
 
+@dataclass(frozen=True, slots=True)
+class Word:
+    """How a server's connections are asked; two answers that differ say that something was written in between.
+
+    Both take a PEP 249 connection, and give `UNKNOWN` where it takes no question.
+
+    Attributes:
+        now: Asked before and after a statement.
+        late: Asked any time later, by any thread, since some writes are only done when their rows have been fetched
+            (SQLite, RETURNING); it sends nothing to the server.
+    """
+
+    now: Callable[[Any], object]
+    late: Callable[[Any], object]
+
+
 def word_of(server: str) -> Word:
-    """Return what asks a server's connections; two answers that differ say that something was written in between.
+    """Return how to ask a server's connections.
 
     Args:
-        server: `postgresql` or `sqlite`. What is returned takes a PEP 249 connection, and gives `UNKNOWN` where the
-            connection takes no question.
+        server: `postgresql` or `sqlite`.
 
     Raises:
         ConfigurationError: There is no way to ask such a server.
     """
     if server not in _WORDS:
         raise ConfigurationError(f"a {server} server can't be asked what has written; {' and '.join(_WORDS)} can")
-    ask = _WORDS[server]
+    return _WORDS[server]
 
-    def word(connection: Any) -> object:
+
+def _careful(ask: Callable[[Any], object]) -> Callable[[Any], object]:
+    def asked(connection: Any) -> object:
         try:
             return ask(connection)
         except Exception:
             # A transaction that has failed takes no question, and nothing can be written in it either.
             return UNKNOWN
 
-    return word
+    return asked
 
 
 def _postgresql(connection: Any) -> object:
@@ -48,9 +64,12 @@ def _postgresql(connection: Any) -> object:
 
 
 def _sqlite(connection: Any) -> object:
+    return _changes(connection), *_row(connection, "PRAGMA schema_version")
+
+
+def _changes(connection: Any) -> object:
     # aiosqlite, as SQLAlchemy adapts it, keeps the driver's connection inside.
-    driver = getattr(connection, "driver_connection", connection)
-    return driver.total_changes, *_row(connection, "PRAGMA schema_version")
+    return getattr(connection, "driver_connection", connection).total_changes
 
 
 def _row(connection: Any, statement: str) -> tuple[Any, ...]:
@@ -62,4 +81,7 @@ def _row(connection: Any, statement: str) -> tuple[Any, ...]:
         cursor.close()
 
 
-_WORDS: Final[dict[str, Word]] = {"postgresql": _postgresql, "sqlite": _sqlite}
+_WORDS: Final = {
+    "postgresql": Word(_careful(_postgresql), lambda _connection: UNKNOWN),
+    "sqlite": Word(_careful(_sqlite), _careful(_changes)),
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -42,12 +43,19 @@ class Witness:
         self.statements = 0
         self._lock = threading.Lock()
         self._writes: list[Write] = []
+        self._settle: Callable[[], None] | None = None
 
     @property
     def writes(self) -> tuple[Write, ...]:
         """Every write so far."""
+        if self._settle is not None:
+            self._settle()
         with self._lock:
             return tuple(self._writes)
+
+    def settling(self, settle: Callable[[], None]) -> None:
+        """Call this before anybody reads the writes: some are only done when their rows have been fetched."""
+        self._settle = settle
 
     def saw(self) -> None:
         """Count a statement, whatever it does."""

@@ -138,6 +138,22 @@ def test_writes_of_one_transaction_are_told_apart(client: Client) -> None:
     assert len(writes_of(client, body).writes) == 2
 
 
+def test_a_write_that_returns_rows_is_seen(client: Client) -> None:
+    """SQLite has only written when they were fetched: it is seen when somebody asks, and told once."""
+    for statement in (insert(ITEM).values(size=1).returning(ITEM.c.id), sql("DELETE FROM item RETURNING id")):
+        for options in ({}, {"isolation_level": "AUTOCOMMIT"}):
+            client.run(partial(Connection.execute, statement=insert(ITEM).values(size=1)))
+
+            def body(connection: Connection, statement: Any = statement) -> None:
+                rows = connection.execute(statement)
+                assert len(rows.all()) >= 1
+                connection.execute(select(ITEM)).all()
+
+            found = writes_of(client, body, **options).writes
+            assert [write.refused for write in found] == [False]
+            assert "RETURNING" in found[0].statement
+
+
 def test_a_write_in_autocommit_is_seen(client: Client) -> None:
     """There is no transaction to ask about: the server's next one tells."""
     with recorded_writes(client.engine) as witness:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection, Delete, Engine, Insert, Update, event
 from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from readonly.databases import server_for
 from readonly.databases.written import UNKNOWN, Word, word_of
@@ -24,6 +25,9 @@ class Told(Protocol):
     def wrote(self, *, refused: bool, table: str | None = "", statement: str = "") -> None:
         """A write took place, or was refused as read-only."""
 
+    def settling(self, settle: Callable[[], None]) -> None:
+        """Before anybody reads what was told: call this."""
+
 
 @contextmanager
 def recorded(engine: Engine | AsyncEngine, witness: Told) -> Iterator[None]:
@@ -38,12 +42,15 @@ def recorded(engine: Engine | AsyncEngine, witness: Told) -> Iterator[None]:
         "before_cursor_execute": recorder.before,
         "after_cursor_execute": recorder.after,
         "handle_error": recorder.failed,
+        "checkin": recorder.checkin,
     }
     for event_name, listener in listeners.items():
         event.listen(engine, event_name, listener)
+    witness.settling(recorder.settle)
     try:
         yield
     finally:
+        recorder.settle()
         for event_name, listener in listeners.items():
             event.remove(engine, event_name, listener)
 
@@ -55,32 +62,50 @@ class _Recorder:
         self._witness = witness
         self._word = word
         self._is_refusal = is_refusal
-        self._key = ("readonly.recorded", id(self))
+        # What each connection said last, and after which statement.
+        self._last: dict[int, tuple[Any, object, str, str]] = {}
+        self._before: dict[int, object] = {}
 
     def before(
         self, connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
     ) -> None:
         self._witness.saw()
-        connection.info[self._key] = self._ask(connection)
+        asked = connection.connection.dbapi_connection
+        self._look(asked)
+        self._before[id(asked)] = self._word.now(asked)
 
     def after(
         self, connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
     ) -> None:
-        before, after = connection.info.pop(self._key, UNKNOWN), self._ask(connection)
+        asked = connection.connection.dbapi_connection
+        before, after = self._before.pop(id(asked), UNKNOWN), self._word.now(asked)
         if before is UNKNOWN or after is UNKNOWN:
             return
         # What SQLAlchemy knows to write has written, also where the transaction had its id already.
         known = bool(context is not None and (context.isinsert or context.isupdate or context.isdelete))
         if after != before or (known and cursor.rowcount != 0):
             self._witness.wrote(refused=False, table=_table(context), statement=statement)
+        else:
+            self._last[id(asked)] = (asked, self._word.late(asked), _table(context), statement)
 
     def failed(self, context: ExceptionContext) -> None:
         if self._is_refusal(context.original_exception):
             table = _table(context.execution_context)
             self._witness.wrote(refused=True, table=table, statement=context.statement or "a raw connection")
 
-    def _ask(self, connection: Connection) -> object:
-        return self._word(connection.connection.dbapi_connection)
+    def checkin(self, connection: Any, _entry: ConnectionPoolEntry) -> None:
+        self._look(connection)
+
+    def settle(self) -> None:
+        """Look whether a statement has written after all, when its rows were fetched."""
+        for asked, *_ in list(self._last.values()):
+            self._look(asked)
+
+    def _look(self, asked: Any) -> None:
+        _, before, table, statement = self._last.pop(id(asked), (None, UNKNOWN, "", ""))
+        after = UNKNOWN if before is UNKNOWN else self._word.late(asked)
+        if after is not UNKNOWN and after != before:
+            self._witness.wrote(refused=False, table=table, statement=statement)
 
 
 def _table(context: Any) -> str:
