@@ -60,6 +60,7 @@ class Admission:
         self.never = never
         self._admit = admit or switch.admit
         self._refused_until = float("-inf")
+        self._refused_by: State | None = None
 
     def begin(self) -> object | None:
         """Count a transaction that begins now, look, and return its key; None if it may not write, uncounted again.
@@ -107,13 +108,15 @@ class Admission:
             return False
         if work is not None and work.admitted:
             return True
-        switch = self.switch
+        view = self.switch.view
         now = time.monotonic()
-        if not switch.view.open and now < self._refused_until:
+        # By the state that was found then: where threads can't be trusted, `open` does not tell that it is over.
+        if not view.open and now < self._refused_until and view.state is self._refused_by:
             return False
-        if self._admit() is None:
+        state = self._admit()
+        if state is None:
             return True
-        self._refused_until = now + REFUSED_SECONDS
+        self._refused_until, self._refused_by = now + REFUSED_SECONDS, state
         return False
 
     def refusal(self, reason: str, *, kind: type[R], table: str | None = None) -> R:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from types import ModuleType
 
 import pytest
 from sqlalchemy import Connection, Engine, event, insert, text
@@ -624,3 +626,21 @@ def test_the_report_carries_the_proof(client: Client, guarded: Database, switch:
     assert switch.confirm(state.epoch, timeout=10).safe
     [report] = switch.members()
     assert [(g.name, g.proof) for g in report.guards] == [("main", "")]
+
+
+def test_what_is_over_is_over_at_once(make_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under uWSGI, where each transaction looks for itself, the last refusal does not speak for the time after it."""
+    monkeypatch.setitem(sys.modules, "uwsgi", ModuleType("uwsgi"))
+    switch = Switch.from_url("memory://?site=uwsgi")
+    client = make_client("sqlite3")
+    database = Database(client.engine, switch)
+    try:
+        for _ in range(5):
+            switch.on()
+            with pytest.raises(ReadOnlyError):
+                client.write()
+            switch.off()
+            client.write()
+    finally:
+        database.close()
+        switch.close()
