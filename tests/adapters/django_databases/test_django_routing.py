@@ -182,6 +182,8 @@ def test_a_tests_own_transaction(replicated: Replicated) -> None:
     seen: list[str] = []
 
     class Inside(TestCase):
+        databases = "__all__"
+
         def runTest(self) -> None:
             Article.objects.update(title="of the test")
             replicated.on()
