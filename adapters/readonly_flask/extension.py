@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, appcontext_pushed, current_app
+from flask.globals import app_ctx
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from readonly.errors import ConfigurationError, ReadOnlyError
@@ -75,11 +76,13 @@ class ReadOnly:
         """The switch that was given, else the current application's.
 
         Raises:
-            RuntimeError: There is neither; outside of requests use `app.extensions["readonly"].switch`.
+            RuntimeError: There is neither; outside of a context use `app.extensions["readonly"].switch`.
         """
         if self._switch is not None:
             return self._switch
-        found: Installed = current_app.extensions[databases.EXTENSION]
+        found: Installed | None = current_app.extensions.get(databases.EXTENSION)
+        if found is None:
+            raise RuntimeError(f"{current_app.name} has no switch: call init_app for this application first.")
         return found.switch
 
 
@@ -111,11 +114,11 @@ class Installed:
             _close_with(app, self.switch)
         # Kept here: signals hold their receivers weakly.
         self._on_context = self._context_pushed
+        if not self._guarded and "sqlalchemy" in app.extensions:
+            with app.app_context():
+                self._guard(app)
         if not self._guarded:
             appcontext_pushed.connect(self._on_context, app)
-            if "sqlalchemy" in app.extensions:
-                with app.app_context():
-                    self._guard(app)
 
     @property
     def databases(self) -> Mapping[BindKey, Database]:
@@ -175,8 +178,13 @@ class Installed:
 
     def _context_pushed(self, app: Flask, **_more: Any) -> None:
         # Flask-SQLAlchemy works inside a context only: nothing was read or written before.
-        if not self._guarded and "sqlalchemy" in app.extensions:
+        if self._guarded or "sqlalchemy" not in app.extensions:
+            return
+        try:
             self._guard(app)
+        except BaseException as error:
+            app_ctx.pop(error)  # nobody pops a context whose push has failed
+            raise
 
     def _guard(self, app: Flask) -> None:
         with self._lock:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import sqlite3
 import weakref
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, has_app_context
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -204,6 +204,7 @@ def test_settings_that_name_no_bind(
     """Said when the application is wrapped, or at its first context if Flask-SQLAlchemy comes later."""
     with pytest.raises(ConfigurationError, match=message):
         Site(tmp_path, make_app, first=first, **config)
+    assert not has_app_context()  # a push that failed leaves nothing behind
 
 
 def test_something_else_of_that_name(make_app: MakeApp) -> None:
@@ -216,8 +217,7 @@ def test_something_else_of_that_name(make_app: MakeApp) -> None:
 
 def test_a_server_that_cannot_be_guarded(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     """Start-up stops, and the message says how the bind is left alone; the others are not guarded either."""
-    from readonly.databases import sqlalchemy as guards
-
+    guards: Any = importlib.import_module("readonly.databases.sqlalchemy")
     app = Flask("site")
     app.config.update(SQLALCHEMY_DATABASE_URI="sqlite://", SQLALCHEMY_BINDS={"other": "sqlite://"})
     SQLAlchemy(app)
@@ -338,7 +338,7 @@ def test_without_replicas_the_session_is_left_as_it_is(tmp_path: Path, make_app:
 
 
 @pytest.fixture
-def shared(tmp_path: Path, make_app: MakeApp) -> Iterator[tuple[Any, list[Flask]]]:
+def shared(tmp_path: Path, make_app: MakeApp) -> tuple[Any, list[Flask]]:
     """Two applications of one `db`, each with a database and a copy; only the first names it."""
     db: Any = SQLAlchemy()
     apps = []

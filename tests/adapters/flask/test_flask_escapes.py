@@ -50,22 +50,20 @@ def writing(make_app: MakeApp, folder: Path, **config: Any) -> Flask:
 
     @app.get("/streamed")
     def streamed() -> Response:
-        @stream_with_context
         def parts() -> Iterator[str]:
             write()
             yield "written"
 
-        return Response(parts())
+        return Response(stream_with_context(parts()))
 
     @app.get("/half")
     def half() -> Response:
-        @stream_with_context
         def parts() -> Iterator[str]:
             yield "half of it, and "
             write()
             yield "the other half"
 
-        return Response(parts())
+        return Response(stream_with_context(parts()))
 
     @app.get("/broken")
     def broken() -> str:

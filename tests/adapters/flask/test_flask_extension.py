@@ -69,6 +69,8 @@ def test_the_factory_pattern() -> None:
             assert readonly.switch is switch_of(second)
         with pytest.raises(RuntimeError, match="application context"):
             _ = readonly.switch
+        with Flask("other").app_context(), pytest.raises(RuntimeError, match="other has no switch"):
+            _ = readonly.switch
     finally:
         installed(first).close()
         installed(second).close()
@@ -241,11 +243,12 @@ def test_an_application_that_is_gone_takes_its_thread_along() -> None:
 
     app, switch = used()
     (follower,) = switch._followers.values()
-    assert follower._thread is not None
-    assert follower._thread.is_alive()
+    thread = follower._thread
+    assert thread is not None
+    assert thread.is_alive()
     gc.collect()
     assert app() is None
-    eventually(lambda: not follower._thread.is_alive(), what="the switch of an application that is gone has ended")
+    eventually(lambda: not thread.is_alive(), what="the switch of an application that is gone has ended")
 
 
 def test_closed_by_hand(make_app: MakeApp) -> None:
@@ -253,8 +256,10 @@ def test_closed_by_hand(make_app: MakeApp) -> None:
     app = with_routes(make_app())
     app.test_client().post("/")
     (follower,) = switch_of(app)._followers.values()
+    thread = follower._thread
+    assert thread is not None
     installed(app).close()
-    assert not follower._thread.is_alive()
+    assert not thread.is_alive()
 
 
 def test_a_site_in_a_file(make_app: MakeApp, tmp_path: Path) -> None:

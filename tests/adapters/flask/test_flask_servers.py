@@ -73,6 +73,7 @@ def uwsgi(folder: Path, log: Path, environment: dict[str, str]) -> WebServer:
     port = children.free_port()
     command = [str(Path(sys.executable).with_name("uwsgi")), "--http-socket", f"127.0.0.1:{port}", "--master"]
     command += ["--module", "wsgi", "--processes", str(WORKERS), "--enable-threads", "--die-on-term"]
+    command += ["--post-buffering", "8192"]
     command += ["--need-app", "--pythonpath", str(HERE), "--pythonpath", str(folder)]
     return WebServer(command, log=log, port=port, workers=WORKERS, environment=environment, folder=folder)
 
