@@ -120,14 +120,14 @@ class Routing:
 
     def _stays(self, primary: str) -> bool:
         """Tell whether reads stay on the primary: they may be of what was written there."""
-        work = current(self._switch)
-        if work is not None and work.may_write:
-            return True
         wrapper: Any = connections[primary]
-        if not wrapper.in_atomic_block:
-            return False
         # A test's own transaction: what it has written is nowhere else.
-        return any(block._from_testcase for block in wrapper.atomic_blocks) or not self._refuses(primary)
+        if wrapper.in_atomic_block and any(block._from_testcase for block in wrapper.atomic_blocks):
+            return True
+        if self._switch.state.read_only:
+            return not self._refuses(primary)
+        work = current(self._switch)
+        return bool(wrapper.in_atomic_block) or (work is not None and work.may_write)
 
     def _bounds(self) -> tuple[int, int] | None:
         """Return what a replica must have reached, and can have; None: nobody knows, or nothing is to be routed."""

@@ -170,6 +170,16 @@ def test_what_may_write_reads_from_the_primary(replicated: Replicated, switch: S
     switch.inflight.end(key)
 
 
+def test_the_command_of_a_run(replicated: Replicated, switch: Switch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A migration that was let through reads what it has changed."""
+    replicated.on()
+    assert request(title) in ("one", "two")
+    monkeypatch.setattr(Switch, "in_run", property(lambda self: True))
+    assert request(title) == "first"
+    Article.objects.update(title="migrated")
+    assert request(title) == "migrated"
+
+
 def test_atomic_blocks(replicated: Replicated, switch: Switch) -> None:
     """One that can't write reads like the rest of the request: with ATOMIC_REQUESTS, that is every request."""
     replicated.on()
