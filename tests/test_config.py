@@ -79,7 +79,11 @@ def test_no_password_need_stand_in_the_file() -> None:
         ("store = ", "is no TOML"),
         ("store = 5\n", "store=5 must be text"),
         ('stroe = "x"\n', "stroe is no setting"),
-        ('[fence.main]\nurl = "x"\n', "fence is no setting"),
+        ('store = "x"\n[fence.main]\nurl = "x"\nwriter = ["a"]\n', "fence.main.writer is no setting"),
+        ('store = "x"\n[fence.main]\nurl = "x"\nwriters = "a"\n', "fence.main.writers='a' must be a list"),
+        ('store = "x"\n[fence.main]\nurl = 5\n', "fence.main.url must be text"),
+        ('store = "x"\n[fence.main]\nwriters = ["a"]\n', "fence.main names no database"),
+        ('store = "x"\nfence = "main"\n', "fence must be a table"),
         ('store = "${OPEN"\n', "OPEN"),
         ('expect = "web"\nstore = "x"\n', "expect="),
     ],
@@ -103,3 +107,23 @@ def test_a_file_that_is_not_there_is_named() -> None:
     Path("latin.toml").write_bytes(b'store = "\xe4"')
     with pytest.raises(ConfigurationError, match="is no TOML"):
         operator_config(config="latin.toml", environ={})
+
+
+def test_a_fence_is_read_with_its_secrets_from_the_environment() -> None:
+    """Nothing of its URL is shown, and a file with a password in it is not everybody's to read."""
+    path = write(
+        'store = "x"\n[fence.main]\nurl = "postgresql://fencer:${PW}@db1/shop"\nwriters = ["app"]\n'
+        'migrators = ["owner"]\nstrategy = "gate"\n'
+    )
+    (found,) = operator_config(environ={"PW": "geheim"}).fences
+    assert (found.name, found.url, found.writers, found.migrators, found.strategy) == (
+        "main", "postgresql://fencer:geheim@db1/shop", ("app",), ("owner",), "gate",
+    )  # fmt: skip
+    assert "geheim" not in repr(found)
+    path.write_text('store = "x"\n[fence.main]\nurl = "postgresql://fencer:geheim@db1/shop"\n', encoding="utf-8")
+    path.chmod(0o644)
+    with pytest.raises(ConfigurationError, match="chmod 600 it") as caught:
+        operator_config(environ={})
+    assert "geheim" not in str(caught.value)
+    path.chmod(0o600)
+    assert operator_config(environ={}).fences[0].name == "main"

@@ -58,7 +58,7 @@ def alive():
     return [report for report in switch.members() if not report.gone]
 
 # A store that is old enough to be believed by who begins.
-until(lambda: store_from_url(URL).read().incarnation_seconds > 0.15)
+until(lambda: store_from_url(URL).read().incarnation_seconds > 1.0)
 switch = Switch.from_url(URL, interval=0.05, role="web")
 """
 
