@@ -14,7 +14,7 @@ from typing import TextIO
 
 # The first clients come back at once, refused or not: that is the hardest load for a gate, and no good manners. The
 # others leave the processes time for what is asked of them besides: readers always, writers when they were refused.
-HARD = 2
+HARD = 1
 PAUSE_SECONDS, LONG_PAUSE_SECONDS = 0.002, 0.02
 # A server of several processes accepts on a socket on which asyncio does not switch Nagle's algorithm off: the body of
 # each answer would wait for our delayed acknowledgement of its head, 40 ms, and most of the load would be waiting.
