@@ -1047,3 +1047,25 @@ def test_a_record_that_cannot_be_read_refuses_writes(site: Site, switch: Switch)
     site.holds(dump(record(epoch=9)).replace(b'"v":1', b'"v":2'))
     eventually(lambda: not writes(switch))
     assert "upgrade readonly-mode" in switch.state.reason
+
+
+def test_another_store_is_another_site() -> None:
+    """Nothing of the old one is known there, and the old one is as it was when it is used again."""
+    switch = Switch.from_url("memory://?site=shop")
+    old, new = switch.store, MemoryStore("memory://?site=other", site="other")
+    try:
+        first = switch.on()
+        assert switch.confirm(first.epoch, timeout=10).safe
+        switch.use(new)
+        switch.start()
+        assert (switch.site, switch.state.mode) == ("other", Mode.WRITABLE)
+        second = switch.on()
+        assert second.epoch == first.epoch
+        # By its own causes, though another store had an epoch of that number.
+        assert switch.confirm(second.epoch, timeout=10).safe
+        switch.use(old)
+        switch.start()
+        assert switch.state.epoch == first.epoch
+        assert switch.state.causes == first.causes
+    finally:
+        switch.close()

@@ -16,6 +16,7 @@ from datetime import timedelta
 from django.db import connections
 from django.test.utils import TestContextDecorator
 
+from readonly.stores import Store
 from readonly.stores.memory import MemoryStore
 from readonly.switch import Switch
 
@@ -58,9 +59,9 @@ class override_readonly(TestContextDecorator):  # noqa: N801 - named like Django
         """Begin; returns the process's switch."""
         switch = conf.current_switch()
         with ExitStack() as stack:
-            stack.callback(_put, switch, switch.store)
+            stack.callback(_use, switch, switch.store)
             # A store of its own: nested ones end where they began, and no other process is switched with this one.
-            _put(switch, MemoryStore(f"memory://?site={switch.site}", site=switch.site))
+            _use(switch, MemoryStore(f"memory://?site={switch.site}", site=switch.site))
             if self._read_only:
                 switch.on(by="override_readonly", **self._how)  # type: ignore[arg-type]
                 # `TestCase` wraps each test in a transaction, which began while the site was writable.
@@ -85,8 +86,6 @@ def _unbroken() -> Iterator[None]:
             connection.needs_rollback = broken
 
 
-def _put(switch: Switch, store: object) -> None:
-    # In this order: a guard that is just being tried out asks again, and must not find the old one.
-    switch.store = store  # type: ignore[assignment]
-    switch.close()
+def _use(switch: Switch, store: Store) -> None:
+    switch.use(store)
     switch.start()

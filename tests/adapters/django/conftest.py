@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth.models import User
+from django.contrib.contenttypes.models import ContentType
 from django.test import AsyncClient, Client, override_settings
 
 from readonly import Switch
@@ -112,6 +113,8 @@ def database(tables: Path, tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "site.db"
     shutil.copy(tables, path)
     with databases(default=settings_of(f"sqlite:///{path}")):
+        # Remembered from the database before.
+        ContentType.objects.clear_cache()
         yield path
 
 
