@@ -18,12 +18,12 @@ class Kind(StrEnum):
     WRITES_ON_READ = "a read that writes"
     WRITES_THOUGH_DECLARED = "declared as harmless, and writes"
     FAILED = "it failed"
-    NOWHERE = "its example leads nowhere"
     NO_EXAMPLE = "no example"
+    NOWHERE = "its example leads nowhere"
     NO_BODY = "no example of a body"
     NOT_REFUSED = "not refused"
-    UNUSED = "unused"
     BLIND = "nothing was seen"
+    UNUSED = "unused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def remedies_for_read(route: Route, method: str, writes: tuple[Write, ...]) -> t
         "If the write is what the request is for, refuse it before it begins:",
         f'    writes=["{route.rule(method)}"]    in the policy, or @writes on the endpoint',
         "If it comes along with the page (a counter, a last-seen), let it be dropped while read-only:",
-        f"    discard=[{named}]    for the guarded database",
+        f"    discard=[{named}]    for the guarded database; or the one column, as table.column",
     )
 
 

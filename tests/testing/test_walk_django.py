@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,91 +10,22 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
-from django.db.models import F
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import Client, override_settings
 from django.urls import include, path, re_path
 from django.views import View
-from django.views.decorators.http import require_POST
 from rest_framework.viewsets import ModelViewSet
 
 from readonly import reads
-from readonly.testing import Example, Finding, Kind, Request, Visitor, Walk, walk
+from readonly.testing import Finding, Kind, Request, Visitor, Walk, walk
 from readonly_django import conf, databases
 from readonly_django.test import override_readonly
 from readonly_django.testing import recorded_writes, routes, visitor
-from support.django_site import SETTINGS
 from support.django_site.aliases import create_tables, settings_of
 from support.django_site.aliases import databases as aliases
-from support.django_site.models import Article, Comment, PageView
+from support.django_site.models import Article, PageView
 from support.postgres_server import PostgresServer
-
-EXAMPLES: dict[str, Any] = {
-    "number": 1,
-    "POST /search": Example(form={"words": "boots"}),
-    "POST /export": Example(json={"since": 1}),
-}
-
-
-def urls(*planted: str) -> ModuleType:
-    """Return a URLconf: the shop on Django, with these faults."""
-
-    def front(request: HttpRequest) -> HttpResponse:
-        titles = ", ".join(Article.objects.values_list("title", flat=True))
-        return HttpResponse(f"{titles}, {request.user.get_username() or 'nobody'}")
-
-    class Item(View):
-        """A class with two methods."""
-
-        def get(self, request: HttpRequest, number: int) -> HttpResponse:
-            """Read, and count the view in passing: discarded while read-only."""
-            found = Article.objects.filter(id=number).first()
-            if found is None:
-                raise Http404
-            PageView.objects.filter(article=found).update(count=F("count") + 1)
-            Article.objects.filter(id=number).update(views=F("views") + 1)
-            return HttpResponse(found.title)
-
-        def post(self, request: HttpRequest, number: int) -> HttpResponse:
-            """Write."""
-            Comment.objects.create(article_id=number, text="bought")
-            return HttpResponse("bought")
-
-    def add(request: HttpRequest, number: int) -> HttpResponse:
-        if "cart" in planted:
-            Comment.objects.create(article_id=number, text="in the cart")
-        return HttpResponse("empty")
-
-    @require_POST
-    @reads
-    def search(request: HttpRequest) -> HttpResponse:
-        return HttpResponse(str(Article.objects.filter(title=request.POST["words"]).exists()))
-
-    @require_POST
-    def export(request: HttpRequest) -> HttpResponse:
-        if "export" in planted:
-            with connection.cursor() as cursor:
-                cursor.execute("INSERT INTO news_tag (name) VALUES ('exported')")
-        return HttpResponse(str(json.loads(request.body)["since"]))
-
-    def health(request: HttpRequest) -> HttpResponse:
-        if request.method != "GET":
-            return HttpResponseNotAllowed(["GET"])
-        if "broken" in planted and conf.switch.state.read_only:
-            raise RuntimeError("nobody thought of that")
-        return HttpResponse("ok")
-
-    module = ModuleType("shop_urls")
-    module.urlpatterns = [  # type: ignore[attr-defined]  # as Django looks for it
-        path("", front, name="front"),
-        path("items/<int:number>", Item.as_view(), name="item"),
-        path("cart/", include(([path("<int:number>", add, name="add")], "cart"))),
-        path("search", search, name="search"),
-        path("export", export, name="export"),
-        path("healthz", health, name="health"),
-    ]
-    return module
+from testing.django_shop import DISCARD, EXAMPLES, MIDDLEWARE, urls
 
 
 @pytest.fixture(scope="module")
@@ -150,17 +80,16 @@ def walked(entry: dict[str, Any], *planted: str, guarded: bool = True, sessions:
         "EXEMPT": ["/healthz"],
         "READS": ["POST /export"],
     }
-    first, *others = SETTINGS["MIDDLEWARE"]
     with (
         aliases(default=entry),
         override_settings(
             ROOT_URLCONF=urls(*planted),
-            MIDDLEWARE=["readonly_django.middleware.ReadOnlyMiddleware", first, *others],
+            MIDDLEWARE=MIDDLEWARE,
             READONLY=conf_of_site,
         ),
     ):
         if guarded:
-            databases.install(conf.current_switch(), discard=["news.PageView", "news.Article.views"])
+            databases.install(conf.current_switch(), discard=DISCARD)
         try:
             return walk(
                 routes(), conf.switch, visitors(), examples=EXAMPLES, witnesses=[recorded_writes()], sessions=sessions
@@ -299,11 +228,11 @@ def test_a_walk_inside_of_override_readonly(tables: Path, tmp_path: Path) -> Non
         aliases(default=settings_of(url)),
         override_settings(
             ROOT_URLCONF=urls(),
-            MIDDLEWARE=["readonly_django.middleware.ReadOnlyMiddleware", *SETTINGS["MIDDLEWARE"]],
+            MIDDLEWARE=MIDDLEWARE,
             READONLY={"STORE": "redis://127.0.0.1:1/0?site=shop", "GUARD": False, "READS": ["POST /export"]},
         ),
     ):
-        databases.install(conf.current_switch(), discard=["news.PageView", "news.Article.views"])
+        databases.install(conf.current_switch(), discard=DISCARD)
         try:
             with override_readonly(False):
                 people = visitors()
