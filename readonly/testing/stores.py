@@ -151,6 +151,8 @@ class StoreContract:
             store.forget("nobody")
             assert [seen.member for seen in store.census().reports] == ["m2"]
             assert store.read().members == 1
+            tick(store)
+            assert [seen.member for seen in store.silent(longer_than=0.0, shorter_than=60.0)] == ["m2"]
 
     def test_who_was_forgotten_by_a_person_is_remembered(self) -> None:
         """Also one that is not registered: it may be asked after by those who knew it in a lost registry."""
@@ -245,8 +247,11 @@ class StoreContract:
             tick(store)
             assert store.report("new", b"2", keep_seconds=60).members == 2
             tick(store)
-            assert store.report("new", b"3", keep_seconds=0.0).members == 1
+            found = store.report("new", b"3", keep_seconds=0.0)
+            assert (found.members, found.neighbours) == (1, ())
             assert [seen.member for seen in store.census().reports] == ["new"]
+            tick(store)
+            assert [seen.member for seen in store.silent(longer_than=0.0, shorter_than=60.0)] == ["new"]
 
     # --- hints --------------------------------------------------------------------------------------------
 
