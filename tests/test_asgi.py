@@ -396,6 +396,30 @@ def test_an_open_socket_is_closed_at_the_switch(goodbye: bool) -> None:
     asyncio.run(scenario())
 
 
+def test_a_server_that_refuses_to_send_1012_sends_one_of_our_own() -> None:
+    """Else the socket would stay open for as long as its client likes."""
+
+    async def scenario() -> None:
+        chat = Chat()
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            if 1000 < message.get("code", 0) < 3000:
+                raise RuntimeError("invalid close code")
+            sent.append(message)
+            if message["type"] == "websocket.accept":
+                chat.opened.set()
+
+        middleware = ReadOnlyMiddleware(validated(chat._app), chat.switch.as_switch(), policy=POLICY)
+        running = asyncio.ensure_future(middleware(chat.scope, chat.incoming.get, send))
+        await chat.opened.wait()
+        chat.switch.read_only()
+        await asyncio.wait_for(running, 5)
+        assert sent[-1] == {"type": "websocket.close", "code": 4012, "reason": "read-only"}
+
+    asyncio.run(scenario())
+
+
 def test_a_socket_that_is_being_opened_at_the_switch_is_refused() -> None:
     """It was admitted, and the change came before its accept."""
     for denial in (False, True):

@@ -99,6 +99,49 @@ def test_a_list_is_over_when_it_is_returned(body: Iterable[bytes]) -> None:
     assert result is body
 
 
+@pytest.mark.parametrize("status", ["201 Created", "500 Internal Server Error"])
+def test_the_response_is_known_by_the_time_that_the_application_returns(status: str) -> None:
+    """Some servers do not wait for the first part of its body, though they should."""
+    for body in ([b"x"], Parts(b"x", b"y"), iter([b"x"]), []):
+
+        def app(
+            environ: dict[str, Any], start_response: Any, body: Iterable[bytes] = cast(Any, body)
+        ) -> Iterable[bytes]:
+            start_response(status, [("Location", "/there")])
+            return body
+
+        switch = HandSwitch()
+        switch.guarded = True
+        response = Response()
+        parts = wrapped(app, switch)(wsgi_environ(Request("POST", "/")), response)
+        assert (response.status, response.get("Location")) == (int(status[:3]), "/there")
+        assert b"".join(parts)[:1] in (b"x", b"")
+        cast(Any, parts).close()
+        assert switch.inflight.count() == 0
+
+
+def test_what_fails_at_once_is_over_and_closed() -> None:
+    """The first part of its body is asked for before the server has anything to close."""
+    closed: list[bool] = []
+
+    class Failing:
+        def __iter__(self) -> Iterator[bytes]:
+            raise LookupError("broken")
+            yield b""
+
+        def close(self) -> None:
+            closed.append(True)
+
+    switch = HandSwitch()
+    switch.guarded = True
+    with pytest.raises(LookupError):
+        wrapped(lambda environ, start_response: cast(Any, Failing()), switch)(
+            wsgi_environ(Request("POST", "/")), Response()
+        )
+    assert closed == [True]
+    assert switch.inflight.count() == 0
+
+
 @pytest.mark.parametrize("guarded", [False, True])
 def test_a_server_that_forgets_to_close_keeps_no_site_from_being_drained(guarded: bool) -> None:
     """PEP 3333 forbids it; when the response is collected the write is over."""

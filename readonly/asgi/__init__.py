@@ -11,7 +11,7 @@ from time import monotonic
 
 from ..context import Work, enter, leave
 from ..exchange import Exchange
-from ..gate import Act
+from ..gate import Act, ActKind
 from ..handling import OVERRIDES, Handling
 from ..pages import Page
 from ..policy import Policy
@@ -19,6 +19,7 @@ from ..rules import SAFE_METHODS, Endpoint, Facts
 from ..state import State
 from ..switch import Switch
 from ..tally import route_group
+from ._conversations import Conversation
 from ._requests import NEGOTIATED_NAMES, Headers, facts_of, key_of, peeked, place, stripped
 from ._responses import (
     CLOSE,
@@ -273,7 +274,25 @@ def ReadOnlyMiddleware(
         judged = handling.judge(act, facts, headers.all(b"cookie"), state)
         if state.read_only or judged.taken.edits:
             send = Response(scope, send, handling, judged, None, endpoint).send
-        await app(stripped(scope, judged), receive, send)
+        dialogue = gate.dialogue(facts) if act.kind is ActKind.DECLARED_READ else None
+        if dialogue is None:
+            await app(stripped(scope, judged), receive, send)
+            return
+        work = Work(switch, name=handling.route(act, facts)) if switch.guarded else None
+        conversation = Conversation(switch, handling, facts, act, dialogue, work, receive, send)
+        token = None if work is None else enter(work)
+        try:
+            await app(stripped(scope, judged), conversation.receive, conversation.send)
+        except Exception as error:
+            if not is_ours(error):
+                raise
+        finally:
+            if work is not None and token is not None:
+                leave(token)
+                if work.escape is not None:
+                    handling.count_escape(work, work.escape)
+                work.end()
+            conversation.end()
 
     async def undeclared_socket(scope: Scope, receive: Receive, send: Send, facts: Facts, act: Act) -> None:
         # A socket that may write is a write in flight for as long as it is open.

@@ -15,6 +15,9 @@ from ._responses import Refusal, edited, raw
 from ._types import Message, Receive, Scope, Send
 
 TRY_AGAIN_LATER, SERVICE_RESTART = 1013, 1012  # RFC 6455's registry of close codes
+# The same as 1012, for servers that send none of the registered codes but 1000 (daphne): of the range for private use,
+# since clients take 1000 for an end that was wanted and do not come back.
+OWN_SERVICE_RESTART = 4012
 
 
 class Closed(OSError):
@@ -60,9 +63,11 @@ class Socket:
     async def _close(self) -> None:
         if not self._closed:
             self._closed = True
-            # Whoever is at the other end has left, perhaps: then there is nothing to tell.
-            with contextlib.suppress(Exception):
-                await self._send({"type": "websocket.close", "code": SERVICE_RESTART, "reason": "read-only"})
+            for code in (SERVICE_RESTART, OWN_SERVICE_RESTART):
+                # Whoever is at the other end has left, perhaps: then there is nothing to tell.
+                with contextlib.suppress(Exception):
+                    await self._send({"type": "websocket.close", "code": code, "reason": "read-only"})
+                    return
 
     async def deny(self, state: State, judged: Judged | None = None) -> None:
         """Refuse it before it is accepted."""

@@ -109,7 +109,9 @@ class _Counted:
 class Guarded:
     """A response behind a database guard: each step of it runs inside its `Work`, and a refusal replaces it.
 
-    The work is entered for each step alone, since nothing says that a server takes all of them in one context.
+    The work is entered for each step alone, since nothing says that a server takes all of them in one context. The
+    first step is taken at once: then it is known what is sent, and some servers (granian) send what start_response was
+    told by the time that the application has returned, though PEP 3333 lets it be told later.
     """
 
     def __init__(
@@ -126,19 +128,29 @@ class Guarded:
         self._started = self._replaced = self._closed = False
         self._iterator: Iterator[bytes] = iter(())
         self._body: Iterable[bytes] = ()
-        with exchange.working():
-            try:
-                self._body = app(environ, self._start)  # type: ignore[arg-type]
-                if not self._replaced:
-                    self._iterator = iter(self._body)
-            except Exception:
-                if not self._replace():
-                    raise
+        self._first: bytes | None = None
+        try:
+            with exchange.working():
+                try:
+                    self._body = app(environ, self._start)  # type: ignore[arg-type]
+                    if not self._replaced:
+                        self._iterator = iter(self._body)
+                except Exception:
+                    if not self._replace():
+                        raise
+            self._first = next(self, None)
+        except BaseException:
+            # The server has nothing yet that it could close.
+            self.close()
+            raise
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
+        first, self._first = self._first, None
+        if first is not None:
+            return first
         with self._exchange.working():
             try:
                 part = next(self._iterator)
