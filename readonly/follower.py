@@ -30,6 +30,8 @@ from .state import UNKNOWN, State
 from .stores import SILENT_AT_MOST, Reading, Store, redacted
 from .transitions import Knowledge, lacks_whole, lapsed, learn, recalled
 
+# Of our own: a thread that draws from everybody's would change what a program draws that has seeded it.
+_random = random.SystemRandom()  # which forked processes draw from apart
 T = TypeVar("T")
 logger = logging.getLogger("readonly")
 
@@ -348,7 +350,7 @@ class Follower:
         timeout = self._patience()
         if self._problem:
             # The store's own wait needs the store; an event needs nothing.
-            self._woken.wait(min(timeout, self._backoff * random.uniform(0.5, 1.0)))  # noqa: S311 - jitter
+            self._woken.wait(min(timeout, self._backoff * _random.uniform(0.5, 1.0)))
             self._backoff = min(self._backoff * 2, BACKOFF_CAP_SECONDS)
             return
         if self._woken.is_set():
@@ -370,7 +372,7 @@ class Follower:
 
     def _patience(self) -> float:
         """Seconds until something is due by the clock."""
-        due = [self.interval * random.uniform(0.9, 1.0)]  # noqa: S311 - jitter, so that members do not report in step
+        due = [self.interval * _random.uniform(0.9, 1.0)]  # so that members do not report in step
         now = self._monotonic()
         if self._waiters:
             due.append(max(0.0, min(w.deadline for w in self._waiters) - now))

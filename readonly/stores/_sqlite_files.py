@@ -29,6 +29,8 @@ from readonly.errors import ConfigurationError, StoreUnreachable
 
 from . import automatic_record, redacted
 
+# Of our own: a thread that draws from everybody's would change what a program draws that has seeded it.
+_random = random.SystemRandom()  # which forked processes draw from apart
 LOCK_POLL_SECONDS = 0.002
 # A file's time of change is a few milliseconds coarse: one this recent does not prove that nothing came after it.
 RECENT_SECONDS = 0.05
@@ -202,7 +204,7 @@ class Files:
                     raise
                 if self._db is not None and self._db.in_transaction:
                     self._db.execute("ROLLBACK")
-                time.sleep(LOCK_POLL_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+                time.sleep(LOCK_POLL_SECONDS * _random.uniform(0.5, 1.5))
             else:
                 db.execute(f"PRAGMA busy_timeout = {max(1, int(1000 * (deadline - time.monotonic())))}")
                 return db

@@ -23,6 +23,8 @@ from .redis_connection import (
     maker,
 )
 
+# Of our own: a thread that draws from everybody's would change what a program draws that has seeded it.
+_random = random.SystemRandom()  # which forked processes draw from apart
 NODE_PORT = 6379
 SLOTS = 16384
 
@@ -55,7 +57,7 @@ class Cluster:
         self._node = maker(url, database=0, timeout=timeout)
         self._named = addresses(url, port=NODE_PORT)
         # Not all processes ask the same one first.
-        random.shuffle(self._named)
+        _random.shuffle(self._named)
         # Where the last one was asked, or where a node has sent us: asked first.
         self._last: Address | None = None
 

@@ -27,6 +27,8 @@ from .redis_connection import (
     maker,
 )
 
+# Of our own: a thread that draws from everybody's would change what a program draws that has seeded it.
+_random = random.SystemRandom()  # which forked processes draw from apart
 SENTINEL_PORT = 26379
 # An old primary that is cut off keeps its connections, so that nothing else tells those who hold one. A thousand
 # processes that each ask once in this time are half a percent of a core for their Sentinels.
@@ -84,7 +86,7 @@ class Sentinels:
         self._patience = timeout / len(self._sentinels)
         self._sentinel = maker(url, database=0, timeout=self._patience, also=_OURS, login=(user, password))
         # Not all processes ask the same one first; whoever answers comes first the next time.
-        random.shuffle(self._sentinels)
+        _random.shuffle(self._sentinels)
         self._asked: Connection | None = None
         self._looks = 0
         self._look_at = float("-inf")
@@ -113,7 +115,7 @@ class Sentinels:
         now = time.monotonic()
         if now < self._look_at:
             return False
-        self._look_at = now + LOOK_SECONDS * random.uniform(0.9, 1.1)  # noqa: S311 - jitter
+        self._look_at = now + LOOK_SECONDS * _random.uniform(0.9, 1.1)
         try:
             return self._named_by_one() != server and self._resolved() != server
         except FAILURES:
