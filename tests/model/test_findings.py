@@ -11,11 +11,14 @@ from readonly import changes, follower
 from readonly.changes import Operator
 from readonly.errors import NoRecord
 from readonly.members import Report, confirm
+from readonly.record import load
 from readonly.stores import Seen
 from readonly.stores.memory import MemoryStore
 from readonly.switch import Switch
 from readonly.transitions import first_record, with_cause
 from support.records import NOON, cause
+
+from .replay import HandedClock
 
 
 def test_nobody_is_confirmed_over_a_partial_record() -> None:
@@ -83,3 +86,43 @@ def test_who_was_found_over_is_remembered(last: Report, monkeypatch: pytest.Monk
     heart._look_for_the_dead(store)
     assert Report.load("a", store.census().reports[0].report).found_gone
     assert store.report("z", b"{}", keep_seconds=60).neighbours == ("a",)
+
+
+def test_a_report_that_was_built_before_the_loss_was_known_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failover loses a member; the one that knew it stalls before it has asked after it, and looks obedient."""
+    monkeypatch.setattr(follower, "ROUNDS", 1)
+    clock = HandedClock()
+    store = MemoryStore(clock=clock)
+    hearts = [Switch(store.peer(), clock=clock, inert=False)._follower() for _ in range(2)]
+    for heart in (*hearts, *hearts):
+        heart._beat(heart.store)
+    obeys, stands_still = hearts
+    (mine,) = changes.turn_on(store, Operator("ann", "h")).causes
+    record = store.read().record
+    obeys._beat(obeys.store)
+    store.lose()
+    store._memory.record = record
+    clock.seconds += 3.0
+    obeys._beat(obeys.store)
+    clock.seconds += 2.0
+
+    def missing() -> tuple[str, ...]:
+        census = store.census()
+        return confirm(
+            load(record or b""),
+            census.reports,
+            causes=[mine],
+            closing=True,
+            at=census.reading.at,
+            registry=census.reading.registry,
+            incarnation_seconds=census.reading.incarnation_seconds,
+        ).missing
+
+    (why,) = missing()
+    assert "list of members" in why
+    obeys._beat(obeys.store)
+    (why,) = missing()
+    assert stands_still.member in why
+    stands_still._beat(stands_still.store)
+    stands_still._beat(stands_still.store)
+    assert missing() == ()
