@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from readonly.cli.progress import Progress
+from readonly.cli.terminal import Output
+from readonly.errors import NotConfirmed, StoreUnreachable
 from readonly.members import Report
 from support.operating import ANNA, Member, Shop, made
 from support.terminal import Terminal, squeezed
@@ -119,6 +122,17 @@ def test_many_changes_are_few_lines(tmp_path: Path) -> None:
         assert command.ends() == 0, command.err
     assert len(command.err.splitlines()) < 12
     shop.store.close()
+
+
+def test_a_trouble_that_only_ages_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A store that is away, or young, is told with other words each time; what has another cause is another line."""
+    with Progress(Output(as_json=False, command="off"), seconds=60) as progress:
+        for seconds in range(5):
+            progress.trouble(NotConfirmed(f"the store is known for {seconds} s only", missing=()))
+        for port in range(5):
+            progress.trouble(StoreUnreachable(f"connection {port} refused"))
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["  waiting: the store is known for 0 s only", "  waiting: connection 0 refused"]
 
 
 def test_it_ends_by_itself_on_a_terminal(served: tuple[Shop, Member]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from readonly import changes
 from readonly.changes import Operator
 from readonly.stores import store_from_url
-from support.operating import ANNA, Shop, json_lines, members
+from support.operating import ANNA, BEN, Shop, json_lines, members
 from support.redis_server import RedisServer
 from support.waiting import eventually
 
@@ -145,6 +145,27 @@ def test_a_mode_for_a_site_that_the_store_does_not_know(redis_url: str, tmp_path
     assert f"readonlyctl init {shop.name}" in done.stderr
     assert shop.standing() == ["anna"]
     assert "the store was emptied" in shop.here("status").stdout
+
+
+def test_the_command_remembers_what_this_host_saw(own_redis: RedisServer, tmp_path: Path) -> None:
+    """Store and processes start empty together: `on` brings back what a command saw last, and that opens nothing."""
+    shop = Shop(own_redis.url(), tmp_path)
+    changes.initialise(shop.store, ANNA)
+    shop.on(BEN, reason="index")
+    assert shop.here("status").returncode == 0
+    before = shop.look().state.epoch
+    own_redis.flush()
+    assert "UNKNOWN" in shop.here("status").stdout  # looking brings nothing back
+    done = shop.here("on", "--no-wait")
+    assert done.returncode == 0
+    assert shop.standing() == ["anna", "ben"]
+    assert '"index"' in done.stdout
+    assert shop.look().state.epoch > before
+    assert shop.here("--as", "ben", "off", "--timeout", "100ms").returncode == 4  # a partial record can't open
+    own_redis.flush()
+    nothing = {"READONLY_STATE_DIR": ""}
+    assert shop.here("on", "--no-wait", environment=nothing).returncode == 0
+    assert shop.standing() == ["anna"]
 
 
 def test_off_waits_for_a_process_that_knew(own_redis: RedisServer, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ class Terminal:
         def ended() -> bool:
             self.types(key)
             try:
-                self.process.wait(0.2)
+                self.process.wait(2.0)
             except subprocess.TimeoutExpired:
                 return False
             return True
