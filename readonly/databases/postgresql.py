@@ -144,7 +144,10 @@ def _get_driver(connection: Any) -> tuple[Any] | None:
 def _set_driver(connection: Any, value: bool | None) -> None:
     if hasattr(connection, "read_only"):
         # psycopg: None leaves it to the server; False would send BEGIN READ WRITE ever after, past any fence.
-        connection.set_read_only(value or None)
+        if hasattr(connection, "set_read_only"):
+            connection.set_read_only(value or None)
+        else:  # psycopg 3.1
+            connection.read_only = value or None
     else:
         connection.readonly = value
 
