@@ -96,14 +96,20 @@ class _Lock:
         self._held = held
 
     def __enter__(self) -> None:
-        self._held.before(self._connection)
+        if not self._in_two_phases():
+            self._held.before(self._connection)
         self._lock.__enter__()
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         try:
             self._lock.__exit__(kind, error, traceback)
         finally:
-            self._held.after(self._connection, error)
+            if not self._in_two_phases():
+                self._held.after(self._connection, error)
+
+    def _in_two_phases(self) -> bool:
+        # To the server it is idle between the phases, and the second one commits.
+        return getattr(self._connection, "_tpc", None) is not None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._lock, name)

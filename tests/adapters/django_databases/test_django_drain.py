@@ -194,6 +194,32 @@ def test_a_commit_that_fails(make_site: Callable[..., Site], switch: Switch) -> 
     execute("DROP TABLE once")
 
 
+def test_two_phases(make_site: Callable[..., Site], switch: Switch) -> None:
+    """Through the driver: in flight until the second phase, which may come after the switch; no other begins then."""
+    site = make_site(POSTGRESQL)
+    install(switch)
+    transaction.set_autocommit(False)
+    found = raw()
+
+    def prepare(name: str) -> None:
+        found.tpc_begin(name)
+        found.execute(INSERT)
+        found.tpc_prepare()
+
+    prepare("one")
+    state = switch.on()
+    assert switch.inflight.count() == 1
+    assert not switch.confirm(state.epoch, timeout=0.1).safe
+    found.tpc_commit()
+    assert switch.inflight.count() == 0
+    with pytest.raises(driver().Error, match="read-only transaction"):
+        prepare("two")
+    found.tpc_rollback()
+    assert switch.inflight.count() == 0
+    transaction.set_autocommit(True)
+    assert site.count() == 2
+
+
 def test_a_connection_that_is_lost(make_site: Callable[..., Site], switch: Switch) -> None:
     """The server ends the session: the error is Django's, the transaction is over, the next connection is guarded."""
     make_site(POSTGRESQL)

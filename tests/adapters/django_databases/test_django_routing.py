@@ -25,7 +25,7 @@ from readonly.errors import ConfigurationError
 from readonly_django import routing as routing_module
 from readonly_django.databases import install, installed, read_only_transactions
 from support.django_site.aliases import settings_of
-from support.django_site.models import Article, Comment, PageView, Tag
+from support.django_site.models import Article, Comment, HeadlinePageView, PageView, Tag
 
 from .conftest import SQLITE, Site, fresh
 
@@ -294,6 +294,7 @@ def test_discarded_models_are_not_refused(make_replicated: Callable[..., Replica
     replicated = make_replicated(discard=["news.PageView", "news.Article.views"])
     replicated.on()
     PageView.objects.create(path="/x")
+    HeadlinePageView.objects.create(path="/x")
     Article.objects.update(views=5)
     with pytest.raises(ReadOnlyError):
         Article.objects.update(title="x")
