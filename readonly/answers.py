@@ -6,7 +6,7 @@ whenever they are refused, whichever rule refused them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -58,3 +58,34 @@ class Answering(Protocol):
 
     def answer(self, facts: Facts, refusal: Refusal) -> Worded:
         """Return the answer. `facts.body` is there if the rule was shown it, cut off like for the rule."""
+
+
+class Dialogue(Protocol):
+    """Follows one websocket, and knows which of its messages begin something that may write.
+
+    Messages are what was sent, text or bytes. All methods are called in the order of the messages.
+    """
+
+    def asks(self, message: str | bytes) -> str | None:
+        """Return a name for what a client's message begins if that may write; None if nothing in it does.
+
+        Raises:
+            ValueError: It can't be understood; the socket is closed.
+        """
+
+    def withdraws(self, message: str | bytes) -> str | None:
+        """Return the name of what a client's message takes back, or None."""
+
+    def refuses(self, operation: str, refusal: Refusal) -> Sequence[str]:
+        """Return the messages by which a client learns that something was not begun."""
+
+    def ends(self, message: str | bytes) -> str | None:
+        """Return the name of what is over with a server's message, or None."""
+
+
+@runtime_checkable
+class Listening(Protocol):
+    """A predicate that lets a websocket through because each of its messages is judged by itself."""
+
+    def dialogue(self) -> Dialogue:
+        """Return what follows a socket that is about to be opened."""

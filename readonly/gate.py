@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from .answers import Answering
+from .answers import Answering, Dialogue, Listening
 from .policy import Policy, Role
 from .record import Mode
 from .rules import (
@@ -119,6 +119,7 @@ class Gate:
             (rule, role in _UNSAFE_ONLY) for role in _ROLES for rule in policy.rules(role) if rule.needs_body
         )
         self._answering = tuple(_answering(self._with_body))
+        self._listening = tuple(_listening(self._with_body))
         self._names = any(isinstance(rule, PathRule) and rule.route is not None for rule in everything)
         self._cacheable = not self._names and all(
             isinstance(rule, PathRule) and rule.when is None for rule in everything
@@ -149,6 +150,13 @@ class Gate:
         for rule, unsafe_only, when in self._answering:
             if rule.concerns(facts, unsafe_only=unsafe_only):
                 return when
+        return None
+
+    def dialogue(self, facts: Facts) -> Dialogue | None:
+        """Return what judges the messages of a websocket, if some rule for its path judges each by itself."""
+        for rule, unsafe_only, when in self._listening:
+            if rule.concerns(facts, unsafe_only=unsafe_only):
+                return when.dialogue()
         return None
 
     def classify(self, facts: Facts) -> Act:
@@ -231,6 +239,14 @@ def _answering(rules: Iterable[tuple[Rule, bool]]) -> Iterator[tuple[PathRule, b
         if isinstance(rule, PathRule):
             when: object = rule.when
             if isinstance(when, Answering):
+                yield rule, unsafe_only, when
+
+
+def _listening(rules: Iterable[tuple[Rule, bool]]) -> Iterator[tuple[PathRule, bool, Listening]]:
+    for rule, unsafe_only in rules:
+        if isinstance(rule, PathRule):
+            when: object = rule.when
+            if isinstance(when, Listening):
                 yield rule, unsafe_only, when
 
 

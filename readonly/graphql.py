@@ -6,8 +6,8 @@
 A request reads if no operation in it that a server might choose is a mutation. Whatever can't be told for certain is
 a write: a body that is no GraphQL request, was cut off or is longer than 64 KiB, a key that is there twice or is none
 of GraphQL's, a document that can't be parsed and has the word `mutation`, a file upload, a persisted document without
-its text (unless it was named), a websocket. Without that word nothing in a document is a mutation, and its errors are
-the application's to answer. A subscription reads.
+its text (unless it was named). Without that word nothing in a document is a mutation, and its errors are the
+application's to answer. A subscription reads. In a websocket each operation is judged by itself.
 
 A refused request is answered as GraphQL's clients expect: `errors[].extensions.code` is `READ_ONLY`. A batch is run as
 a whole or not at all: one mutation in it refuses all of it, and each of its entries gets an error of its own.
@@ -27,9 +27,9 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from .answers import Refusal, Worded
+from .answers import Dialogue, Refusal, Worded
 from .errors import ConfigurationError
-from .rules import SAFE_METHODS, Facts
+from .rules import BODY_LIMIT_BYTES, SAFE_METHODS, Facts
 
 try:
     from graphql import GraphQLError, OperationDefinitionNode, OperationType, parse
@@ -76,10 +76,16 @@ class GraphQL:
         if isinstance(persisted, (str, bytes)):
             raise ConfigurationError(f"persisted={persisted!r} is a bare string where a list belongs.")
         self._persisted = frozenset(persisted)
-        self.reads = Operations("reads", self._reads)
-        self.writes = Operations("writes", lambda facts: not self._reads(facts))
+        self.reads = Operations("reads", self._reads, self.dialogue)
+        self.writes = Operations("writes", lambda facts: not self._reads(facts), self.dialogue)
+
+    def dialogue(self) -> Dialogue:
+        """Return what follows a websocket that speaks GraphQL."""
+        return _Socket(self._request_reads)
 
     def _reads(self, facts: Facts) -> bool:
+        if facts.kind == "websocket":
+            return True  # each operation in it is judged by itself
         requests = _requests(facts)
         return requests is not None and all(self._request_reads(one) for one in requests)
 
@@ -95,11 +101,16 @@ class GraphQL:
 
 
 class Operations:
-    """A predicate, and the answer to whom it refuses."""
+    """A predicate, and the answer to whom it refuses.
 
-    def __init__(self, name: str, decide: Callable[[Facts], bool]) -> None:
+    Attributes:
+        dialogue: Returns what follows a websocket.
+    """
+
+    def __init__(self, name: str, decide: Callable[[Facts], bool], dialogue: Callable[[], Dialogue]) -> None:
         self._name = name
         self._decide = decide
+        self.dialogue = dialogue
 
     def __call__(self, facts: Facts) -> bool:
         """Return what the name says."""
@@ -209,7 +220,7 @@ class _Request:
 
 def _requests(facts: Facts) -> list[_Request] | None:
     """Return the GraphQL requests in an HTTP request, or None if they can't be told for certain."""
-    if facts.kind != "http" or not facts.body_complete:
+    if not facts.body_complete:
         return None
     try:
         asked = parse_qsl(facts.query, keep_blank_values=True, errors="strict", encoding="utf-8")
@@ -224,15 +235,22 @@ def _requests(facts: Facts) -> list[_Request] | None:
         sent = [[]]
     found: list[_Request] = []
     for pairs in sent:
-        request = _Request()
         # Parameters of the address that are none of GraphQL's are for something else.
-        given = [*pairs, *((key, value) for key, value in asked if key in _PARAMETERS)]
-        if not all(request.add(key, value) for key, value in given if key != "id"):
-            return None
-        if not request.texts and not all(request.add(key, value) for key, value in given if key == "id"):
+        request = _request([*pairs, *((key, value) for key, value in asked if key in _PARAMETERS)])
+        if request is None:
             return None
         found.append(request)
     return found
+
+
+def _request(pairs: Pairs) -> _Request | None:
+    """Return the request that is in these parameters, or None if it can't be told for certain."""
+    request = _Request()
+    if not all(request.add(key, value) for key, value in pairs if key != "id"):
+        return None
+    if not request.texts and not all(request.add(key, value) for key, value in pairs if key == "id"):
+        return None
+    return request
 
 
 Pairs = Sequence[tuple[str, object]]
@@ -294,6 +312,72 @@ def _json(text: str) -> Any:
         return json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError):
         return None
+
+
+# --- websockets ------------------------------------------------------------------------------------------------------
+
+# In the protocol graphql-transport-ws and in its predecessor, graphql-ws: what begins an operation, and all else.
+_BEGINS: Final = frozenset({"subscribe", "start"})
+_TALK: Final = frozenset({"connection_init", "ping", "pong", "complete", "stop", "connection_terminate"})
+
+
+class _Socket:
+    """One websocket that speaks GraphQL, in either protocol: they differ in the names of their messages."""
+
+    def __init__(self, reads: Callable[[_Request], bool]) -> None:
+        self._reads = reads
+        # How each operation that may write was begun: type and id of its message.
+        self._begun: dict[str, tuple[str, object]] = {}
+
+    def asks(self, message: str | bytes) -> str | None:
+        """Return the id of an operation that may write."""
+        said = _message(message)
+        kind = said.get("type")
+        if kind not in _BEGINS:
+            if kind in _TALK:
+                return None
+            raise ValueError(kind)
+        name, payload = said.get("id"), said.get("payload")
+        if not isinstance(name, (str, int)) or not isinstance(payload, dict):
+            raise ValueError(name)
+        request = _request(list(payload.items()))
+        # One of the same id as a write's would say when that is over.
+        if request is not None and self._reads(request) and str(name) not in self._begun:
+            return None
+        self._begun[str(name)] = (kind, name)
+        return str(name)
+
+    def withdraws(self, message: str | bytes) -> str | None:
+        """Return the id of an operation that the client wants no more of."""
+        said = _message(message)
+        return str(said["id"]) if said.get("type") in ("complete", "stop") and "id" in said else None
+
+    def refuses(self, operation: str, refusal: Refusal) -> Sequence[str]:
+        """Return an error for that operation; the socket stays as it is."""
+        kind, name = self._begun.pop(operation)
+        errors = _errors(refusal, refusal.detail)["errors"]
+        payload = errors if kind == "subscribe" else errors[0]
+        return (json.dumps({"id": name, "type": "error", "payload": payload}, ensure_ascii=False),)
+
+    def ends(self, message: str | bytes) -> str | None:
+        """Return the id of an operation that the server has done with."""
+        try:
+            said = _message(message)
+        except ValueError:
+            return None
+        if said.get("type") not in ("complete", "error") or "id" not in said:
+            return None
+        self._begun.pop(str(said["id"]), None)
+        return str(said["id"])
+
+
+def _message(message: str | bytes) -> dict[str, Any]:
+    if len(message) > BODY_LIMIT_BYTES:
+        raise ValueError("a message that is longer than what is looked at")
+    said = _json(message if isinstance(message, str) else message.decode("utf-8"))
+    if not isinstance(said, dict):
+        raise ValueError("no message of GraphQL's")
+    return said
 
 
 # --- what would run --------------------------------------------------------------------------------------------------

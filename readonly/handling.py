@@ -13,6 +13,7 @@ from itertools import cycle
 from time import monotonic
 from typing import Any, Final, Generic, TypeVar
 
+from .answers import Refusal
 from .clock import boottime
 from .context import Work
 from .errors import ReadOnlyError
@@ -213,6 +214,11 @@ class Handling(Generic[T]):
             headers = self.sessions.answer(answer.headers, judged.taken, judged.now, secure=secure)
             return Answer(answer.status, headers, answer.body)
         return answer
+
+    def told(self, act: Act, facts: Facts, state: State) -> Refusal:
+        """Return what there is to say about a part of a request that is refused by itself, and count it."""
+        self.switch.tally.refused(self.route(act, facts), ActKind.WRITE)
+        return self.rejection.told(Verdict(Outcome.READ_ONLY, act), facts, state, now=datetime.now(UTC))
 
     def escape(self, judged: Judged, facts: Facts) -> Answer:
         """Return the answer to a request in which a guard refused a write."""

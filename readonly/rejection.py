@@ -251,16 +251,10 @@ class Rejection:
         """
         ended = verdict.outcome is Outcome.SESSION_ENDED
         status = 403 if ended else 503
-        retry_after = None
-        if not ended:
-            retry_after = retry_after_seconds(
-                state.expected_end, now=now, default_seconds=self._default_seconds, jitter=self._jitter()
-            )
+        retry_after = self._retry_after(verdict, state, now)
         language, catalog = ("en", ENGLISH) if self._languages is None else self._languages(facts)
         if answering is not None:
-            end = rfc3339(state.expected_end) if state.expected_end is not None else None
-            refusal = Refusal(status, str(verdict.outcome), _detail(verdict, state, catalog), end, retry_after)
-            worded = _worded(answering, facts, refusal)
+            worded = _worded(answering, facts, _told(verdict, state, retry_after, catalog))
             if worded is not None:
                 headers = [("Content-Type", worded.content_type), *self._common(worded.body, state, language)]
                 if retry_after is not None:
@@ -296,6 +290,25 @@ class Rejection:
             exposed = _EXPOSED + ", grpc-status, grpc-message" if form is Format.GRPC else _EXPOSED
             headers += cors_headers(origin, exposed=exposed)
         return Answer(status, headers, b"" if facts.method == "HEAD" else body)
+
+    def told(self, verdict: Verdict, facts: Facts, state: State, *, now: datetime) -> Refusal:
+        """Return what there is to say about a refusal, for whoever words it.
+
+        Args:
+            verdict: What the gate said.
+            facts: The request.
+            state: The state that it was decided by.
+            now: Current time by the store's clock, timezone-aware.
+        """
+        catalog = ENGLISH if self._languages is None else self._languages(facts)[1]
+        return _told(verdict, state, self._retry_after(verdict, state, now), catalog)
+
+    def _retry_after(self, verdict: Verdict, state: State, now: datetime) -> int | None:
+        if verdict.outcome is Outcome.SESSION_ENDED:
+            return None
+        return retry_after_seconds(
+            state.expected_end, now=now, default_seconds=self._default_seconds, jitter=self._jitter()
+        )
 
     def _make(
         self,
@@ -363,6 +376,12 @@ class Rejection:
         except (IndexError, KeyError, ValueError):
             logger.exception("the page's translation to %r failed; it is shown in English instead", language)
             return render(refused), headers
+
+
+def _told(verdict: Verdict, state: State, retry_after: int | None, catalog: Catalog) -> Refusal:
+    status = 403 if verdict.outcome is Outcome.SESSION_ENDED else 503
+    end = rfc3339(state.expected_end) if state.expected_end is not None else None
+    return Refusal(status, str(verdict.outcome), _detail(verdict, state, catalog), end, retry_after)
 
 
 def _worded(answering: Answering, facts: Facts, refusal: Refusal) -> Worded | None:

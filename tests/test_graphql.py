@@ -106,7 +106,7 @@ def typed(content_type: str) -> dict[str, str]:
         (False, posted(b'{"qu\\u0065ry": "m\\u0075tation { a }"}')),
         (False, posted({"query": FIND}, body_complete=False)),
         (False, Facts("POST", "/graphql", headers=JSON_TYPE)),
-        (False, Facts("GET", "/graphql", kind="websocket")),
+        (True, Facts("GET", "/graphql", kind="websocket")),  # of which each operation is judged by itself
         # Other types.
         (True, posted({"query": FIND}, headers=typed("application/json; charset=UTF-8"))),
         (False, posted({"query": FIND}, headers=typed("application/json; charset=utf-7"))),

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from readonly import Policy
+from readonly.gate import ActKind, Gate
+from readonly.rules import Facts
 from support.apps import AsgiSite, HandSwitch, Reply, Request
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "bodies.md").read_text(encoding="utf-8")
@@ -77,6 +79,18 @@ def test_the_answer_of_the_graphql_sample() -> None:
         assert error["extensions"].keys() <= example["extensions"].keys()
     batch = ask(policy, "/graphql", b'[{"query": "{ a }"}, {"query": "mutation { b }"}]', JSON)
     assert (batch.status, len(json.loads(batch.body))) == (200, 2)
+
+
+def test_the_sample_for_websockets() -> None:
+    """Such a socket passes, and its messages are judged; without the rule it would be refused."""
+    socket = Facts("GET", "/graphql", kind="websocket")
+    gate = Gate(sample("sockets"))
+    assert gate.classify(socket).kind is ActKind.DECLARED_READ
+    dialogue = gate.dialogue(socket)
+    assert dialogue is not None
+    mutation = {"id": "1", "type": "subscribe", "payload": {"query": "mutation { a }"}}
+    assert dialogue.asks(json.dumps(mutation)) == "1"
+    assert Gate(sample("graphql")).classify(socket).kind is ActKind.UNDECLARED
 
 
 def test_the_answer_in_words_of_ones_own() -> None:
