@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import gc
 import logging
 from collections.abc import Iterator
 from datetime import timedelta
@@ -148,20 +146,20 @@ def test_a_refusal_is_not_logged_as_a_crash(
     make_app: MakeApp, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No traceback and no `got_request_exception`, which wakes people; one line says which rule is missing."""
-    gc.collect()  # answers that earlier tests left open are counted when they go
     app = writing(make_app, tmp_path)
+    app.add_url_rule("/noted", "noted", app.view_functions["write"])
     crashed: list[BaseException] = []
-    gc.collect()  # a response that another test left unclosed tells of its escape when it goes
 
     def note(sender: Flask, exception: BaseException, **_more: Any) -> None:
         crashed.append(exception)
 
     with caplog.at_level(logging.INFO), got_request_exception.connected_to(note, app):
         for _ in range(3):
-            assert app.test_client().get("/write", buffered=True).status_code == 503  # closed, as a server does
+            assert app.test_client().get("/noted", buffered=True).status_code == 503  # closed, as a server does
     assert crashed == []
-    assert [record.name for record in caplog.records if record.levelno >= logging.WARNING] == ["readonly"]
-    assert "write tried to write while read-only" in caplog.text
+    # Answers that other tests have left open are counted when they go, which may be now.
+    assert {record.name for record in caplog.records} <= {"readonly"}
+    assert caplog.text.count("noted tried to write while read-only") == 1
     assert switch_of(app).tally.totals()["escaped"] == 3
 
 

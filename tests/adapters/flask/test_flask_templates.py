@@ -203,6 +203,7 @@ def test_nothing_is_sent_for_what_is_closed(make_app: MakeApp) -> None:
     switch = switch_of(app)
     other = make_app("other", switch=switch)
     installed(other).close()
+    switch.start()
     with heard() as told:
         switch.on()
         eventually(lambda: bool(told), what="the first one is told")
