@@ -314,7 +314,8 @@ def _refuse_unknown(given: Mapping[Any, Any]) -> None:
 
 _lock = threading.RLock()
 _settings: Settings | None = None
-_switch: tuple[tuple[Any, ...], Switch] | None = None
+# By which settings it was made, what those said of it, and the switch.
+_switch: tuple[Settings, tuple[Any, ...], Switch] | None = None
 
 
 def settings() -> Settings:
@@ -348,17 +349,19 @@ def current_switch() -> Switch:
     """
     global _switch
     found = _switch
-    if found is not None and _settings is not None:
-        return found[1]
+    if found is not None and found[0] is _settings:
+        return found[2]
     with _lock:
         said = settings()
         wanted = (said.store, said.lease, said.boot, said.runs, said.role)
-        if _switch is not None:
-            if _switch[0] == wanted:
-                return _switch[1]
-            _switch[1].close()
-        _switch = (wanted, _made(said))
-        return _switch[1]
+        if _switch is not None and _switch[1] == wanted:
+            switch = _switch[2]
+        else:
+            switch = _made(said)
+            if _switch is not None:
+                _switch[2].close()
+        _switch = (said, wanted, switch)
+        return switch
 
 
 def _made(said: Settings) -> Switch:
