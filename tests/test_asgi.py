@@ -420,6 +420,31 @@ def test_a_server_that_refuses_to_send_1012_sends_one_of_our_own() -> None:
     asyncio.run(scenario())
 
 
+def test_the_application_s_end_does_not_overtake_the_closing() -> None:
+    """Some servers (granian) end a socket without a code as soon as its application has ended."""
+
+    async def scenario() -> None:
+        chat = Chat()
+        told: list[int] = []
+
+        async def send(message: Message) -> None:
+            if message["type"] == "websocket.accept":
+                chat.opened.set()
+            elif message["type"] == "websocket.close":
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                told.append(message["code"])
+
+        middleware = ReadOnlyMiddleware(validated(chat._app), chat.switch.as_switch(), policy=POLICY)
+        running = asyncio.ensure_future(middleware(chat.scope, chat.incoming.get, send))
+        await chat.opened.wait()
+        chat.switch.read_only()
+        await asyncio.wait_for(running, 5)
+        assert told == [1012]
+
+    asyncio.run(scenario())
+
+
 def test_a_socket_that_is_being_opened_at_the_switch_is_refused() -> None:
     """It was admitted, and the change came before its accept."""
     for denial in (False, True):

@@ -329,6 +329,7 @@ def ReadOnlyMiddleware(
             work.end()
             sockets.remove(socket)
             end(key)
+            await socket.closed()
 
     return middleware
 

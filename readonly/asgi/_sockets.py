@@ -60,6 +60,11 @@ class Socket:
             if self._accepted:
                 self._closer = self.loop.create_task(self._close())
 
+    async def closed(self) -> None:
+        """Wait until it has been told to close, if it was: a server may end it as soon as its application has ended."""
+        if self._closer is not None:
+            await asyncio.wait((self._closer,))
+
     async def _close(self) -> None:
         if not self._closed:
             self._closed = True
