@@ -9,8 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.utils.module_loading import import_string
+from flask import Flask
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session, sessionmaker
+from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
@@ -61,19 +64,37 @@ def test_a_sample_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "routes": [Route("/", lambda request: PlainTextResponse("hello"))],
         "engine": engine,
         "replica": replica,
+        "INSTALLED_APPS": [],
+        "MIDDLEWARE": [],
         "Session": Session,
         "sessionmaker": sessionmaker,
         "switch": Switch.from_url("memory://"),
     }
+    if name == "README.md: starlette":
+        given["app"] = Starlette(routes=given["routes"])
+    elif name == "README.md: flask":
+        given["app"] = Flask("sample", static_folder=None)
+        given["app"].add_url_rule("/", view_func=lambda: "hello")
     code = SAMPLES[name].replace("sqlite:////srv/shop/flag.db", f"sqlite:///{tmp_path}/flag.db")
     exec(compile(code, name, "exec"), given)
     switch = given["switch"]
     try:
-        if name == "starlette.md: starlette":
+        if name in ("starlette.md: starlette", "README.md: starlette"):
             with TestClient(given["app"]) as client:
                 assert client.get("/").status_code == 200
                 switch.on()
                 assert client.post("/").status_code == 503
+        elif name == "README.md: flask":
+            visitor, switched = given["app"].test_client(), given["app"].extensions["readonly"].switch
+            assert visitor.get("/").status_code == 200
+            switched.on()
+            assert visitor.post("/").get_json()["code"] == "READ_ONLY"
+            given["app"].extensions["readonly"].close()
+        elif name == "README.md: django":
+            from readonly_django.conf import read_settings
+
+            assert read_settings(given["READONLY"], {}).discard == ("stats.PageView",)
+            assert callable(import_string(given["MIDDLEWARE"][0]))
     finally:
         switch.close()
         if "database" in given:
