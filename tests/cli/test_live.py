@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,9 @@ import pytest
 from readonly.cli.progress import Progress
 from readonly.cli.terminal import Output
 from readonly.errors import NotConfirmed, StoreUnreachable
-from readonly.members import Report
-from support.operating import ANNA, Member, Shop, made
+from readonly.members import Condition, Confirmation, Member, Report
+from support.operating import ANNA, Shop, made
+from support.operating import Member as Process
 from support.terminal import Terminal, squeezed
 
 HOSTILE = "pod-\x1b[31m\x1b]0;owned\x07\u202e[bold]-" + "x" * 70
@@ -109,19 +112,17 @@ def test_many_groups_are_shortened(tmp_path: Path) -> None:
     shop.store.close()
 
 
-def test_many_changes_are_few_lines(tmp_path: Path) -> None:
+def test_many_changes_are_few_lines(capsys: pytest.CaptureFixture[str]) -> None:
     """Each process that comes to obey is a change; they are not a line each."""
-    shop = made(tmp_path / "shop.db")
-    cause = shop.on(ANNA)
-    late = [said(f"web-{n}", 1) for n in range(80)]
-    shop.reported(*late)
-    with shop.start("wait", "--timeout", "30s") as command:
-        command.says("0 of 80 members there")
-        for report in late:
-            shop.reported(said(report.host, 1, id=report.id, causes=(cause,)))
-        assert command.ends() == 0, command.err
-    assert len(command.err.splitlines()) < 12
-    shop.store.close()
+    late = [Member(said(f"web-{n}", 1), 0.1, Condition.LATE, "has not taken the change in yet") for n in range(80)]
+    with Progress(Output(as_json=False, command="on"), seconds=60) as progress:
+        for done in range(81):
+            members = tuple(replace(m, condition=Condition.OBEYS, why="") for m in late[:done])
+            progress.show(Confirmation(1, ("c1",), True, datetime.now(UTC), (*members, *late[done:])))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("  0 of 80 members there; missing: web web-0/1: has not taken")
+    assert lines[0].endswith("; and 77 more")
+    assert len(lines) < 12
 
 
 def test_a_trouble_that_only_ages_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,7 +136,7 @@ def test_a_trouble_that_only_ages_is_one_line(capsys: pytest.CaptureFixture[str]
     assert said == ["  waiting: the store is known for 0 s only", "  waiting: connection 0 refused"]
 
 
-def test_it_ends_by_itself_on_a_terminal(served: tuple[Shop, Member]) -> None:
+def test_it_ends_by_itself_on_a_terminal(served: tuple[Shop, Process]) -> None:
     """The last write ends, and what stays on the screen is the result."""
     shop, member = served
     member.begins()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
 import pytest
+import redis
 
 from readonly import changes
 from readonly.changes import Operator
 from readonly.stores import store_from_url
+from readonly.stores.redis_connection import explain
 from support.operating import ANNA, BEN, Shop, json_lines, members
 from support.redis_server import RedisServer
 from support.waiting import eventually
@@ -86,7 +89,23 @@ def test_what_is_known_without_the_store_is_said(own_redis: RedisServer, tmp_pat
             "If the store is lost for good: start an empty one",
         ):
             assert said.stderr.count(text) == 1, (text, said.stderr)
-        assert ".." not in said.stderr.replace("...", "")
+        assert ".." not in said.stderr
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        redis.exceptions.ConnectionError("Error 111 connecting to 10.0.0.1:6379. Connection refused."),
+        redis.exceptions.ResponseError("WRONGPASS invalid username-password pair or user is disabled."),
+        redis.exceptions.ResponseError("something else."),
+        TimeoutError("Timeout reading from socket. "),
+    ],
+)
+def test_what_a_server_says_does_not_end_our_sentence(error: Exception) -> None:
+    """Some texts end in a full stop; what stands behind them goes on."""
+    said = explain(error, 1.0)
+    assert "socket" in said or str(error).rstrip(". ").removeprefix("WRONGPASS ") in said
+    assert not re.search(r"\.[ )]*$|\.\)|\.;", said)
 
 
 def test_a_store_that_hangs(own_redis: RedisServer, tmp_path: Path) -> None:

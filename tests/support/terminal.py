@@ -9,6 +9,7 @@ import select
 import struct
 import subprocess
 import termios
+import time
 from collections.abc import Mapping
 from types import TracebackType
 
@@ -72,8 +73,12 @@ class Terminal:
 
     def until(self, text: str) -> None:
         """Read until a text is on the screen, or was written in one piece."""
+        deadline = time.monotonic() + 20
         while text not in self.shown and squeezed(text) not in self.text:
-            assert select.select([self.main], [], [], 20)[0], f"{text!r} was not shown: {self.shown!r}"
+            left = max(0.0, deadline - time.monotonic())
+            heard, _, _ = select.select([self.main], [], [], left)
+            assert heard, f"{text!r} was not shown: {self.rows}"
+            assert left, f"{text!r} was not shown in time: {self.rows}"
             self._take(os.read(self.main, 65536))
 
     def types(self, text: str) -> None:
