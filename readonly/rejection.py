@@ -9,12 +9,11 @@ import random
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from enum import StrEnum
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 from .answers import Answering, Refusal, Worded
 from .gate import ActKind, Outcome, Verdict
+from .negotiation import Format, negotiate
 from .pages import CONTENT_SECURITY_POLICY, ENGLISH, Catalog, Page, Refused, render
 from .policy import RETRY_AFTER_SECONDS
 from .rules import Facts
@@ -46,67 +45,6 @@ class Answer(NamedTuple):
     status: int
     headers: HeaderList
     body: bytes
-
-
-class Format(StrEnum):
-    """What a client can make use of."""
-
-    PAGE = "page"
-    PROBLEM = "problem"
-    GRPC = "grpc"
-
-
-# --- What the client can read -------------------------------------------------------------------------------
-
-
-def negotiate(facts: Facts) -> Format:
-    """Return the form in which a client can use a refusal.
-
-    A page is for a browser that is about to show it. Everything that code will read gets problem details:
-    whoever sent or asks for JSON, and whatever calls from a script (XMLHttpRequest, fetch, htmx), even if it
-    takes HTML. Turbo is the exception among those: it shows the page that it gets as a page.
-    """
-    get = facts.headers.get
-    content_type = get("content-type")
-    if content_type is not None:
-        media = content_type.partition(";")[0].strip().lower()
-        if media.startswith("application/grpc"):
-            return Format.GRPC
-        if media == "application/json" or media.endswith("+json"):
-            return Format.PROBLEM
-    if facts.kind == "websocket":
-        return Format.PROBLEM
-    accept = get("accept")
-    if accept is None or not _prefers_page(accept):
-        return Format.PROBLEM
-    if get("hx-request") is not None or get("x-requested-with") is not None:
-        return Format.PROBLEM
-    if get("sec-fetch-dest") == "empty" and "text/vnd.turbo-stream.html" not in accept:
-        return Format.PROBLEM
-    return Format.PAGE
-
-
-@lru_cache(maxsize=512)
-def _prefers_page(accept: str) -> bool:
-    """Return whether HTML is asked for by name, and JSON not before it (RFC 9110 section 12.5.1)."""
-    page = problem = 0.0
-    for position, item in enumerate(accept.lower().split(",")):
-        media, *parameters = (part.strip() for part in item.split(";"))
-        weight = 1.0
-        for parameter in parameters:
-            if parameter.startswith("q="):
-                try:
-                    weight = float(parameter[2:])
-                except ValueError:
-                    weight = 0.0
-        if not 0 < weight <= 1:
-            continue
-        weight -= position * 1e-6  # of two that are as welcome, the first
-        if media in ("text/html", "application/xhtml+xml"):
-            page = max(page, weight)
-        elif media == "application/json" or media.endswith("+json"):
-            problem = max(problem, weight)
-    return page > problem
 
 
 # --- Headers ------------------------------------------------------------------------------------------------

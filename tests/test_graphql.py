@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -179,6 +181,15 @@ def test_a_bare_string_is_no_list() -> None:
     """Every letter of it would be an identifier."""
     with pytest.raises(ConfigurationError, match="bare string"):
         GraphQL(persisted="read-1")
+
+
+def test_without_graphql_core_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And only if that very package is missing."""
+    for name in [name for name in sys.modules if name.split(".")[:2] == ["readonly", "graphql"]]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "graphql", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'readonly-mode\[graphql\]'"):
+        importlib.import_module("readonly.graphql")
 
 
 # --- against a server ------------------------------------------------------------------------------------------------

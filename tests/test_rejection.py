@@ -16,15 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from readonly.gate import Gate, Verdict
+from readonly.negotiation import Format, negotiate
 from readonly.pages import CONTENT_SECURITY_POLICY, Catalog, Refused, about, render
 from readonly.policy import Policy
 from readonly.record import OPERATOR, Cause, Record
 from readonly.rejection import (
     Answer,
-    Format,
     Rejection,
     cors_headers,
-    negotiate,
     retry_after_seconds,
     rfc3339,
     state_headers,
