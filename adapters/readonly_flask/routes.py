@@ -36,6 +36,9 @@ class _Match(NamedTuple):
     automatic: bool
 
 
+_UNASKED: Final = _Match("", False)
+
+
 class Routes:
     """Asks one application's URL map which view a request would reach. Any thread may call it; it runs no view.
 
@@ -104,10 +107,11 @@ class Routes:
         # Flask adds no route once it has served a request; but somebody may, and only the map itself can tell.
         if self._app.url_map._remap or len(known) >= REMEMBERED:
             known.clear()
-        elif key in known:
-            return known[key]
-        match = known[key] = self._ask(environ, method)
-        return match
+        # One look, since another thread may clear it between two.
+        found = known.get(key, _UNASKED)
+        if found is _UNASKED:
+            found = known[key] = self._ask(environ, method)
+        return found
 
     def _ask(self, environ: Mapping[str, Any], method: str) -> _Match | None:
         try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from flask.cli import FlaskGroup
 
 from readonly import Switch
 from support.flask_sites import MakeApp, installed
-from support.operating import Shop, made
+from support.operating import ANNA, Shop, made, members
 from support.processes import run
 
 
@@ -144,6 +146,34 @@ def test_a_database_that_is_away_and_a_broken_url_map(shop: Shop, tmp_path: Path
     done = run(*flask, "off", environment=shop.environment, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "shop · " in done.stdout
+
+
+def test_a_migration_is_let_through_by_a_run(shop: Shop, tmp_path: Path) -> None:
+    """A command of the application is guarded like the site; the one that `run` has started may write."""
+    (tmp_path / "migrated.py").write_text(
+        "from flask import Flask\nfrom flask_sqlalchemy import SQLAlchemy\nfrom readonly_flask import ReadOnly\n"
+        "app = Flask('migrated')\n"
+        f"app.config.update(SECRET_KEY='key', READONLY_STORE={shop.url!r},\n"
+        f"    SQLALCHEMY_DATABASE_URI='sqlite:///{tmp_path}/site.db')\n"
+        "db = SQLAlchemy(app)\nReadOnly(app)\n"
+        "@app.cli.command()\ndef migrate():\n"
+        "    db.session.execute(db.text('CREATE TABLE moved (x INTEGER)'))\n    db.session.commit()\n"
+    )
+    flask = [sys.executable, "-m", "flask", "--app", "migrated"]
+
+    def typed(*words: str) -> tuple[int, str]:
+        done = run(*flask, *words, environment=shop.environment, folder=tmp_path)
+        return done.returncode, done.stdout + done.stderr
+
+    with members(shop):
+        shop.on(ANNA)
+        code, said = typed("migrate")
+        assert (code, "ReadOnlyError" in said) == (1, True)
+        shop.open()
+        code, said = typed("readonly", "run", "--", *flask, "migrate")
+        assert code == 0, said
+    with closing(sqlite3.connect(tmp_path / "site.db")) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("moved",)]
 
 
 def test_json_of_what_was_typed_wrongly(app: Flask) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Blueprint, Flask, request
+from flask import Blueprint, Flask, appcontext_pushed, request
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import Client
@@ -204,6 +204,14 @@ def test_nothing_starts_by_itself(make_app: MakeApp) -> None:
         assert threading.active_count() == before
     app.test_client().post("/")
     assert threading.active_count() == before + 1
+
+
+def test_contexts_cost_nothing_once_it_serves(make_app: MakeApp) -> None:
+    """Until then each one may be the first with a database in it; afterwards nobody listens any more."""
+    app = with_routes(make_app())
+    assert appcontext_pushed.has_receivers_for(app)
+    app.test_client().get("/")
+    assert not list(appcontext_pushed.receivers_for(app))
 
 
 def test_a_server_hook_starts_it(make_app: MakeApp) -> None:
