@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -33,6 +33,10 @@ def test_it_is_a_coroutine_function() -> None:
 
 async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
     """Do nothing."""
+
+
+async def _awaited(some: Awaitable[None]) -> None:
+    await some
 
 
 # --- connections ---------------------------------------------------------------------------------------------------
@@ -100,7 +104,7 @@ def test_uvicorn_throws_a_small_body_away_itself(headers: list[tuple[bytes, byte
     middleware = ReadOnlyMiddleware(_nothing, switch.as_switch())
     for _ in range(40):  # what is decided anew, and what is remembered
         sent: list[Message] = []
-        asyncio.run(middleware(scope, cycle.receive, cycle.send))
+        asyncio.run(_awaited(middleware(scope, cycle.receive, cycle.send)))
         assert sent[0]["status"] == 503
         assert ((b"connection", b"close") in sent[0]["headers"]) is closes
 

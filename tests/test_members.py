@@ -226,7 +226,7 @@ def test_a_store_whose_clock_went_back_makes_nobody_silent() -> None:
     assert condition(seen(OBEYING, silent=-60)) == (Condition.OBEYS, False)
 
 
-HERE_LONG = {"here_since": {"c1": NOON - timedelta(seconds=60)}}
+HERE_LONG: dict[str, Any] = {"here_since": {"c1": NOON - timedelta(seconds=60)}}
 LEASED = replace(OBEYING, lease=10.0)
 
 

@@ -19,7 +19,7 @@ def die_at(step: str, what: str) -> None:
         if (str(which), did) == (step, what):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    run.Runner._write = written  # type: ignore[method-assign]
+    run.Runner._write = written  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":

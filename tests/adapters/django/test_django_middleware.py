@@ -7,7 +7,7 @@ import gc
 import json
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -299,7 +299,13 @@ async def call(
     async def send(message: Any) -> None:
         sent(message)
 
-    scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "path": path}
+    scope: dict[str, Any] = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "path": path,
+    }
     scope |= {"raw_path": path.encode(), "query_string": b"", "headers": [(b"host", b"testserver")], "root_path": ""}
     await application(scope, receive, send)
 
@@ -342,7 +348,7 @@ def test_a_refusal_in_mid_stream_ends_the_stream(switch: Switch) -> None:
     """It is too late for another answer; it is counted all the same."""
     handler = WSGIHandler()
     with override_readonly():
-        response: Any = handler(environ("GET", "/streamed-write"), lambda *_: None)
+        response: Any = handler(environ("GET", "/streamed-write"), cast(Any, lambda *_: None))
         parts = iter(response)
         assert next(parts) == b"one "
         with pytest.raises(Exception, match="read-only"):

@@ -290,9 +290,9 @@ def test_every_text_is_translated() -> None:
     for path in (ROOT / "readonly/pages/__init__.py", ROOT / "readonly/rejection.py", *folder.glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("_", "gettext_lazy", "ngettext"):
-                said |= {arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant)}
+                said |= {str(arg.value) for arg in node.args[:1] if isinstance(arg, ast.Constant)}
             elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "gettext":
-                said |= {arg.value for arg in node.args if isinstance(arg, ast.Constant)}
+                said |= {str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)}
     for page in folder.rglob("*.html"):
         for text, context in re.findall(r'translate ["\']([^"\']+)["\'](?: context "([^"]+)")?', page.read_text()):
             said.add(f"{context}\x04{text}" if context else text)

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from django.conf.urls.i18n import i18n_patterns
 from django.contrib import admin, messages
@@ -366,6 +366,6 @@ urlpatterns = [
     path("allauth/", include("allauth.urls")),
     path("admin/", admin.site.urls),
     path("probes/", include("readonly_django.urls")),
-    *(path(name, view) for name, view in {**ORDINARY, **TROUBLE}.items()),
+    *(path(name, cast(Any, view)) for name, view in {**ORDINARY, **TROUBLE}.items()),
     *i18n_patterns(path("local/search", search, name="local-search")),
 ]
