@@ -379,6 +379,7 @@ class Sessions:
         kept: list[Header] = []
         stamps: list[Header] = []
         dropped = False
+        renewed: set[str] = set()
         for name, value in headers:
             if name.lower() == "set-cookie":
                 set_name, _, rest = value.partition("=")
@@ -389,13 +390,17 @@ class Sessions:
                         continue
                     if taken.stamp and self._stamps is not None:
                         stamps += self._stamp(self._cookies[set_name], rest, now)
+                    if not _deletes(rest, now):
+                        renewed.add(set_name)
             kept.append((name, value))
         kept += stamps
-        kept += [("set-cookie", expiry(cookie, secure=secure)) for cookie in taken.expire]
+        # Who signs in with the cookie of an ended session has a new one by this very response.
+        expire = [cookie for cookie in taken.expire if cookie.name not in renewed]
+        kept += [("set-cookie", expiry(cookie, secure=secure)) for cookie in expire]
         if self._stamps is not None:
             kept += [
                 ("set-cookie", expiry(cookie, secure=secure, suffix=STAMP_SUFFIX))
-                for cookie in taken.expire
+                for cookie in expire
                 if not cookie.tells_its_time
             ]
         if taken.lost or dropped or taken.expire:

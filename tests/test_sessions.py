@@ -550,6 +550,20 @@ def test_an_opaque_session_s_stamp_is_expired_with_it() -> None:
     assert [value.partition("=")[0] for name, value in sent if name == "set-cookie"] == ["sid", "sid-since"]
 
 
+def test_who_signs_in_with_an_ended_session_has_the_new_one() -> None:
+    """The login's own cookie is not forgotten in the same breath; one that the page deletes is."""
+    rules = Sessions(OPAQUE)
+    taken = rules.look(("sid=old",), opened(), AFTER)
+    assert names(taken.expire) == ["sid"]
+    sent = rules.answer([("Set-Cookie", "sid=new; Path=/")], taken, AFTER, secure=True)
+    values = [value for name, value in sent if name.lower() == "set-cookie"]
+    assert [value.partition("=")[0] for value in values] == ["sid", "sid-since"]
+    assert values[0] == "sid=new; Path=/"
+    assert "Max-Age=0" not in values[1]
+    gone = rules.answer([("Set-Cookie", "sid=; Max-Age=0; Path=/")], taken, AFTER, secure=True)
+    assert [value for name, value in gone if value.startswith("sid=;")][-1].endswith("SameSite=None")
+
+
 def test_a_policy_without_session_cookies_has_nothing_to_do() -> None:
     """And says so, so that the middlewares need not ask."""
     assert not Sessions(Policy()).any
