@@ -13,10 +13,11 @@ export PIP_ROOT_USER_ACTION = ignore
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install format lint test pytest bench faults model torture wheel-test demo serve clean
+.PHONY: help install format lint test test-newest pytest bench faults model torture wheel-test demo serve clean
 
 help:
 	@echo "make test        lint, types, import contracts, all tests with coverage, benchmarks, the built wheel"
+	@echo "make test-newest the adapters' tests on the newest Python here, above 3.11"
 	@echo "make demo        the demo site is switched under load; prints what the clients saw"
 	@echo "make serve       the demo site with two worker processes; both take FRAMEWORK=flask or django"
 	@echo "make lint        ruff, mypy, import contracts        make format   let ruff rewrite"
@@ -70,6 +71,11 @@ bench: install
 	READONLY_TEST_BENCH=full $(PY) -m pytest tests/benchmarks -m bench -s --no-header
 endif
 
+# Adapters once more, on the newest Python that is found: some frameworks' newest releases need it.
+test-newest:
+	@sh .ci/newest "$(NEWEST)"
+	.venv-newest/bin/python -m pytest tests/adapters -p no:cacheprovider
+
 # The long suites, by hand: SECONDS=600 SEED=1 make faults. Both end with 1 if anything broke. A minute or more of it is
 # with clocks that are set for real; where libfaketime is missing that is said.
 faults: install
@@ -97,5 +103,5 @@ serve: install
 endif
 
 clean:
-	rm -rf .venv build dist .coverage .coverage-data .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-newest build dist .coverage .coverage-data .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
