@@ -65,6 +65,7 @@ class ReadOnly:
         settings = read_settings(
             app.config, os.environ, switch=self._switch is not None, policy=self._policy is not None
         )
+        templating.check(app)
         installed = Installed(app, settings, switch=self._switch, policy=self._policy)
         templating.install(app, installed.switch)
         app.extensions[databases.EXTENSION] = installed
@@ -109,14 +110,15 @@ class Installed:
         policies.said(app, settings, policy)  # start-up stops where it can't be right
         self._owns_switch = switch is None
         self.switch = _switch(settings) if switch is None else switch
+        if not self._guarded and "sqlalchemy" in app.extensions:
+            with app.app_context():
+                self._guard(app)
+        # From here on nothing fails any more, so that what is left behind is never half of it.
         self._stop = self.switch.on_change(_teller(self._app))
         if self._owns_switch:
             _close_with(app, self.switch)
         # Kept here: signals hold their receivers weakly.
         self._on_context = self._context_pushed
-        if not self._guarded and "sqlalchemy" in app.extensions:
-            with app.app_context():
-                self._guard(app)
         if not self._guarded:
             appcontext_pushed.connect(self._on_context, app)
 

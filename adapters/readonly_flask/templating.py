@@ -49,10 +49,18 @@ class Shown:
         return self._state.expected_end
 
 
-def install(app: Flask, switch: Switch) -> None:
-    """Give an application's templates the global `readonly`, and the template `readonly/banner.html`."""
+def check(app: Flask) -> None:
+    """Make sure that our templates can be added.
+
+    Raises:
+        ConfigurationError: The name of the blueprint that brings them is taken.
+    """
     if _BLUEPRINT in app.blueprints:
         raise ConfigurationError(f"a blueprint named {_BLUEPRINT!r} is there already: rename it, the name is ours.")
+
+
+def install(app: Flask, switch: Switch) -> None:
+    """Give an application's templates the global `readonly`, and the template `readonly/banner.html`."""
     app.register_blueprint(Blueprint(_BLUEPRINT, __name__, template_folder="templates"))
     app.jinja_env.globals[NAME] = Shown(switch)
 

@@ -270,6 +270,14 @@ def test_closed_by_hand(make_app: MakeApp) -> None:
     assert not thread.is_alive()
 
 
+@pytest.mark.parametrize(("boot", "status"), [("closed", 503), ("open", 200)])
+def test_a_store_that_was_never_reached(make_app: MakeApp, boot: str, status: int) -> None:
+    """The site says in writing what its processes do then; every page can be read in any case."""
+    app = with_routes(make_app(READONLY_STORE="redis://127.0.0.1:1/0?site=shop", READONLY_BOOT=boot))
+    client = app.test_client()
+    assert (client.get("/").status_code, client.post("/").status_code) == (200, status)
+
+
 def test_a_site_in_a_file(make_app: MakeApp, tmp_path: Path) -> None:
     """Two applications on one store are one site: what one process sets, the other one obeys."""
     store = made(tmp_path / "flag.db").url
