@@ -22,6 +22,10 @@ from . import conf
 
 # Names the run that stands; set by `run` for the command that it runs.
 RUN_VARIABLE: Final = "READONLY_RUN"
+# EX_TEMPFAIL of sysexits.h, as a job that was skipped.
+REFUSED: Final = 75
+# Longer than the time for which a process takes no write from a store that is young.
+SETTLING_SECONDS: Final = 4.0
 _UID: Final = "readonly_django.migrating"
 
 
@@ -45,20 +49,13 @@ class _Migration:
     """
 
     def __init__(self, switch: Switch, of: Any) -> None:
-        # What it does is part of it, and drained with it.
-        key: object = switch.inflight.begin()
-        try:
-            closed = switch.admit()
-        except BaseException:
-            switch.inflight.end(key)
-            raise
-        bypass = False
-        if closed is not None:
-            switch.inflight.end(key)
-            key = None
-            bypass = is_inside_run(closed)
-            if not bypass:
-                raise CommandError(_refusal(switch, closed), returncode=75)
+        key, closed = _begin(switch)
+        if closed is not None and not closed.causes and switch.wait_writable(SETTLING_SECONDS):
+            # A store that has just come up may not know all yet; a moment later it does, or holds nothing.
+            key, closed = _begin(switch)
+        bypass = closed is not None and is_inside_run(closed)
+        if closed is not None and not bypass:
+            raise CommandError(_refusal(switch, closed), returncode=REFUSED)
         self.work = Work(switch, key=key, bypass=bypass, name="migrate")
         self._key = key
         self._switch = switch
@@ -75,6 +72,21 @@ class _Migration:
     def _stop(self) -> None:
         self.work.end()
         self._switch.inflight.end(self._key)
+
+
+def _begin(switch: Switch) -> tuple[object, State | None]:
+    """Count it, and then ask whether it may begin."""
+    key = switch.inflight.begin()
+    try:
+        closed = switch.admit()
+    except BaseException:
+        switch.inflight.end(key)
+        raise
+    if closed is None:
+        # What it does is part of it, and drained with it.
+        return key, None
+    switch.inflight.end(key)
+    return None, closed
 
 
 _running: _Migration | None = None

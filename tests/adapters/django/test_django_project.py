@@ -102,11 +102,6 @@ def test_the_switch_stands_for_whichever_there_is(switch: Switch) -> None:
     assert switch.guarded is True
 
 
-def test_the_page_of_settings_is_the_table() -> None:
-    """docs/django.md shows what the code reads."""
-    assert conf.table() in (ROOT / "docs" / "django.md").read_text(encoding="utf-8")
-
-
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 GOOD = {"STORE": STORE, "GUARD": False}

@@ -129,6 +129,15 @@ def test_a_session_is_over_for_good(visitor: Visitor, engine: str, ada: User, sw
     assert ("sessionid-since" in again.cookies) == (engine != "signed_cookies")
 
 
+def test_who_signs_in_with_an_ended_session_is_signed_in(visitor: Visitor, ada: User, switch: Switch) -> None:
+    """A login form that was open before: the new session is not forgotten with the old one."""
+    visitor.signs_in(ada)
+    switch.on(by="a test")
+    switch.off(by="a test")
+    assert visitor.post("/accounts/login/", {"username": "ada", "password": "secret"}).status_code == 302
+    assert visitor.get("/whoami").content == b"ada"
+
+
 def test_after_the_first_minute_the_browser_is_told(
     visitor: Visitor, ada: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
