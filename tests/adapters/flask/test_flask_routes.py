@@ -180,15 +180,18 @@ def test_a_method_that_is_overridden(make_app: MakeApp, override: dict[str, Any]
     assert client.post("/item", query_string="q=100%25").status_code == 200
 
 
-def test_a_name_counts_for_the_method_that_has_it(make_app: MakeApp) -> None:
+@pytest.mark.parametrize(
+    ("named", "method", "other"), [("item_read", "POST", "DELETE"), ("item_write", "DELETE", "POST")]
+)
+def test_a_name_counts_for_the_method_that_has_it(make_app: MakeApp, named: str, method: str, other: str) -> None:
     """A rule that names a route lets nothing through that another method would run."""
-    app = make_app(READONLY_READS=["name:item_read"])
+    app = make_app(READONLY_READS=[f"name:{named}"])
     app.add_url_rule("/item", "item_read", plain, methods=["POST"])
     app.add_url_rule("/item", "item_write", plain, methods=["DELETE"])
     switch_of(app).on()
     client = app.test_client()
-    assert client.post("/item").status_code == 200
-    assert client.post("/item", headers={"X-HTTP-Method-Override": "DELETE"}).status_code == 503
+    assert client.open("/item", method=method).status_code == 200
+    assert client.open("/item", method=method, headers={"X-HTTP-Method-Override": other}).status_code == 503
 
 
 def test_by_host_and_by_subdomain(make_app: MakeApp) -> None:
