@@ -16,7 +16,7 @@ from . import _drivers
 from ._drivers import held_of
 
 if TYPE_CHECKING:
-    from .databases import Guard
+    from ._guards import Guard
 
 _HOOKS = "_readonly_hooks"
 # They begin no transaction, or one of Django's own that only looks (a health check) or sets time zone and role of a new

@@ -18,7 +18,7 @@ from django.db.models.sql.constants import CURSOR
 from readonly.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from .databases import Guards
+    from ._guards import Guards
 
 logger = logging.getLogger("readonly")
 
