@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 
 from readonly import Switch
 from readonly_django.databases import Guards, install, uninstall
 from support.django_site.aliases import create_tables, databases, settings_of
-from support.django_site.models import Article
+from support.django_site.models import Article, PageView
 from support.postgres_server import PostgresServer
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
@@ -139,3 +141,63 @@ def raw() -> Any:
 def articles(count: int, title: str = "x") -> Sequence[Article]:
     """Return articles that are not saved yet."""
     return [Article(title=title) for _ in range(count)]
+
+
+INSERT = "INSERT INTO news_article (title, views) VALUES ('x', 0)"
+
+
+# What an application does to write.
+ORM_WRITES: tuple[Callable[[Article], object], ...] = (
+    lambda article: Article.objects.create(title="x"),
+    lambda article: Article.objects.bulk_create(articles(3)),
+    lambda article: Article.objects.update(views=1),
+    lambda article: Article.objects.filter(pk=0).update(views=1),
+    lambda article: Article.objects.bulk_update([article], ["title"]),
+    lambda article: PageView.objects.all().delete(),
+    lambda article: Article.objects.get_or_create(title="new"),
+    lambda article: Article.objects.update_or_create(title="first", defaults={"views": 3}),
+    lambda article: article.save(),
+    lambda article: article.save(update_fields=["views"]),
+    lambda article: article.tags.create(name="x"),
+    lambda article: Article(pk=77, title="x").save(force_insert=True),
+    lambda article: article.delete(),
+)
+
+
+def execute(statement: str) -> None:
+    """Run a statement through Django's cursor."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+def in_transaction(atomic: bool) -> AbstractContextManager[object]:
+    """Return an atomic block, or none."""
+    return transaction.atomic() if atomic else nullcontext()
+
+
+def in_thread(body: Callable[[], Any]) -> Any:
+    """Run a body in a thread of its own, and close what it has opened there."""
+
+    def run() -> Any:
+        try:
+            return body()
+        finally:
+            fresh()
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(run).result()
+
+
+def left_over() -> tuple[object, ...]:
+    """Return what a connection keeps that could make it refuse."""
+    found = raw()
+    if connection.vendor == SQLITE:
+        return tuple(found.execute("PRAGMA query_only").fetchone())
+    # Asked first: it is put back when the connection is used.
+    said = found.execute("SELECT setting, source FROM pg_settings WHERE name = 'default_transaction_read_only'")
+    return (*said.fetchone(), found.read_only)
+
+
+def guards_prove(switch: Switch) -> list[str]:
+    """Ask each guard for its proof, as the switch does: in a thread of its own."""
+    return [in_thread(guard.prove) for guard in switch.guards]

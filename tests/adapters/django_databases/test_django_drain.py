@@ -22,15 +22,7 @@ from readonly_django.databases import Guards, install
 from support.django_site.models import Article
 from support.waiting import eventually
 
-from .conftest import POSTGRESQL, SQLITE, Site, driver, fresh, raw
-
-INSERT = "INSERT INTO news_article (title, views) VALUES ('x', 0)"
-
-
-def execute(statement: str) -> None:
-    """Run a statement through Django's cursor."""
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
+from .conftest import INSERT, POSTGRESQL, SQLITE, Site, driver, execute, fresh, raw
 
 
 def test_in_flight_until_the_transaction_ends(site: Site, guards: Guards, switch: Switch) -> None:
