@@ -22,20 +22,20 @@ def place(environ: Environ) -> Hashable:
 
 
 def key_of(environ: Environ) -> Hashable:
-    """Return what a refusal of a request depends on: where it goes, and what it says about the answer."""
+    """Return what a refusal depends on: where a request goes, and what it says about the answer."""
     get = environ.get
-    return (
+    accept = get("HTTP_ACCEPT")
+    basis = (
         environ["REQUEST_METHOD"],
         get("PATH_INFO"),
         get("SCRIPT_NAME"),
         get("RAW_URI") or get("REQUEST_URI"),
-        get("HTTP_ACCEPT"),
         get("CONTENT_TYPE"),
         get("HTTP_ORIGIN"),
-        get("HTTP_HX_REQUEST"),
-        get("HTTP_X_REQUESTED_WITH"),
-        get("HTTP_SEC_FETCH_DEST"),
     )
+    if accept is None:
+        return basis  # whoever asks for no page is shown none, whatever it is called from
+    return basis, accept, get("HTTP_HX_REQUEST"), get("HTTP_X_REQUESTED_WITH"), get("HTTP_SEC_FETCH_DEST")
 
 
 class _Headers:
