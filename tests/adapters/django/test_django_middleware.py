@@ -231,13 +231,15 @@ def test_a_write_is_in_flight_until_its_response_is_closed(switch: Switch, path:
     response.close()
 
 
+class Wrapper:
+    """What a server sends a file by (PEP 3333)."""
+
+    def __init__(self, file: Any, size: int) -> None:
+        self.file = file
+
+
 def test_a_file_is_closed_by_the_servers_own_wrapper(switch: Switch) -> None:
     """The server may keep the file alone, and closes response and count by it."""
-
-    class Wrapper:
-        def __init__(self, file: Any, size: int) -> None:
-            self.file = file
-
     kept: Any = alone(WSGIHandler)(environ("POST", "/file", **{"wsgi.file_wrapper": Wrapper}), lambda *_: None)
     gc.collect()
     assert switch.inflight.count() == 1
@@ -378,6 +380,51 @@ def test_a_rule_may_see_the_body(visitor: Visitor) -> None:
         assert found.json()["form"] == {"button": "preview"}
         assert visitor.post("/body", {"text": text}).status_code == 503, "one that goes on may say anything"
     assert visitor.post("/body", {"text": text}).json()["form"] == {"text": text}
+
+
+def test_a_body_that_was_read_before_is_seen_as_well(project: None) -> None:
+    """By a middleware outside of ours, or a server that has it all."""
+
+    def reads_it(get_response: Any) -> Any:
+        def serve(request: HttpRequest) -> HttpResponse:
+            assert request.body
+            return get_response(request)
+
+        return serve
+
+    globals()["reads_it"] = reads_it
+    with override_settings(READONLY=BY_BODY, MIDDLEWARE=[f"{__name__}.reads_it", *FIRST]), override_readonly():
+        assert Visitor().post("/body", {"save": "1"}).status_code == 503
+        assert Visitor().post("/body", {"button": "preview"}).json()["form"] == {"button": "preview"}
+        assert Visitor().post("/body", {"text": "preview" + "x" * 100_000}).status_code == 503
+
+
+def test_a_search_in_the_moment_of_the_switch_is_served(
+    visitor: Visitor, switch: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was counted as a write, since nobody had asked for its view yet; then it is asked for."""
+    ask, aask = switch.admit, switch.aadmit
+
+    def turned() -> Any:
+        monkeypatch.undo()
+        switch.on(by="a test")
+        return ask()
+
+    async def aturned() -> Any:
+        monkeypatch.undo()
+        await switch.aon(by="a test")
+        return await aask()
+
+    visitor.get("/")
+    try:
+        for path, status in (("/search", 200), ("/", 503)):
+            monkeypatch.setattr(switch, "admit", turned)
+            monkeypatch.setattr(switch, "aadmit", aturned)
+            # The fast way to be admitted does not ask.
+            assert visitor.post(path).status_code == status
+            switch.off(by="a test")
+    finally:
+        switch.off(by="a test")
 
 
 def test_prefixes_and_spellings(visitor: Visitor) -> None:
