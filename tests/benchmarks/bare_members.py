@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 from readonly.follower import KEEP_SECONDS
 from readonly.members import Report
-from readonly.stores import DEFAULT_TIMEOUT_SECONDS
+from readonly.stores import DEFAULT_ALIVE_SECONDS, DEFAULT_TIMEOUT_SECONDS
 from readonly.stores.redis import REPORT
 
 
@@ -74,7 +74,7 @@ class Answer:
 def main(port: int, site: str, count: int, rounds: int) -> None:
     """Connect, then play the change a few times."""
     prefix = f"readonly:{{{site}}}:"
-    keys = [prefix + name for name in ("state", "members", "seen", "incarnation", "ring", "forgotten")]
+    keys = [prefix + name for name in ("state", "members", "seen", "incarnation", "ring", "forgotten", "living")]
     control = socket.create_connection(("127.0.0.1", port), timeout=30)
     control.sendall(words("SCRIPT", "LOAD", REPORT.text))
     control.recv(65536)
@@ -87,8 +87,8 @@ def main(port: int, site: str, count: int, rounds: int) -> None:
         report = replace(report, library="0.1.0", runs="news-site 2026.5", synced=True, causes=("op-1",), epoch=7)
 
         def call(channel: str, name: str = name, report: Report = report) -> bytes:
-            keep = round(KEEP_SECONDS * 1000)
-            return words("EVALSHA", REPORT.sha, len(keys), *keys, "run", name, report.dump(), keep, channel, "0")
+            keep, alive = round(KEEP_SECONDS * 1000), round(DEFAULT_ALIVE_SECONDS * 1000)
+            return words("EVALSHA", REPORT.sha, len(keys), *keys, "run", name, report.dump(), keep, channel, "", alive)
 
         listener = socket.create_connection(("127.0.0.1", port), timeout=30)
         listener.sendall(words("SUBSCRIBE", prefix + "changes"))
