@@ -6,8 +6,8 @@ import re
 import shutil
 from pathlib import Path
 
-import pytest
-
+from support import missing
+from support.missing import ServerMissing
 from support.typed_page import Page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,9 +31,10 @@ VARIABLE = [
 ]
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_page_as_it_is_typed(tmp_path: Path) -> None:
     """Install, init, on, a refused POST, a served GET, a refused login with its form, status, off, an ended session."""
+    if shutil.which("curl") is None:
+        raise missing.outcome(ServerMissing("curl", "curl on PATH"))
     shutil.copytree(TUTORIAL, tmp_path / "flaskr", ignore=shutil.ignore_patterns("__pycache__"))
     factory = tmp_path / "flaskr" / "__init__.py"
     factory.write_text(patched(factory.read_text(encoding="utf-8"), PAGE.read_text(encoding="utf-8")), encoding="utf-8")

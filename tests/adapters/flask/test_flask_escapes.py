@@ -15,7 +15,7 @@ from sqlalchemy import text
 from werkzeug.debug import DebuggedApplication
 from werkzeug.test import Client
 
-from readonly import ReadOnlyError
+from readonly import ReadOnlyError, reads
 from readonly_flask import ReadOnly
 from support.flask_sites import MakeApp, switch_of
 
@@ -161,6 +161,31 @@ def test_a_refusal_is_not_logged_as_a_crash(
     assert {record.name for record in caplog.records} <= {"readonly"}
     assert caplog.text.count("noted tried to write while read-only") == 1
     assert switch_of(app).tally.totals()["escaped"] == 3
+
+
+def test_in_a_view_that_is_a_coroutine(make_app: MakeApp, tmp_path: Path) -> None:
+    """Flask runs it on a loop in another context; what is refused there is answered here, and marks count."""
+    app = writing(make_app, tmp_path)
+    db = app.extensions["sqlalchemy"]
+
+    @app.get("/async")
+    async def view() -> str:
+        db.session.execute(text("INSERT INTO note VALUES ('x')"))
+        return "written"
+
+    @app.get("/counted-async")
+    async def counted_async() -> str:
+        async with switch_of(app).writing():
+            return "counted"
+
+    @app.post("/search")
+    @reads
+    async def search() -> str:
+        return "found"
+
+    for path in ("/async", "/counted-async"):
+        assert app.test_client().get(path).get_json()["detail"] == "moving"
+    assert app.test_client().post("/search").text == "found"
 
 
 def test_a_refusal_outside_of_a_guarded_request(make_app: MakeApp) -> None:

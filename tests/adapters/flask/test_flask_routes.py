@@ -204,6 +204,10 @@ def test_by_host_and_by_subdomain(make_app: MakeApp) -> None:
     statuses = [client.post("/", base_url=f"http://{name}.example").status_code for name in "abab"]
     assert statuses == [200, 503, 200, 503]
 
+    behind_one_name = {"SERVER_NAME": "10.0.0.7", "SERVER_PORT": "8000"}
+    hosts = [{"HTTP_HOST": f"{name}.example", **behind_one_name} for name in "abab"]
+    assert [client.post("/", environ_overrides=host).status_code for host in hosts] == [200, 503, 200, 503]
+
     app = make_app(SERVER_NAME="example.org", options={"subdomain_matching": True})
     app.add_url_rule("/", "read", search, subdomain="api", methods=["POST"])
     app.add_url_rule("/", "write", plain, subdomain="<name>", methods=["POST"])
