@@ -55,9 +55,14 @@ _running: _Migration | None = None
 def _before(*, using: str, apps: Any, **_: Any) -> None:
     """Begin: called once for each application, before anything was done."""
     global _running
-    if using in conf.settings().unguarded or (_running is not None and _running.of() is apps):
-        return
-    _running = _Migration(conf.current_switch(), apps)
+    if _running is not None:
+        if _running.of() is apps:
+            return
+        # It failed, and is not forgotten yet: what comes after it is no part of it.
+        _running.end()
+        _running = None
+    if using not in conf.settings().unguarded:
+        _running = _Migration(conf.current_switch(), apps)
 
 
 def _after(sender: Any, **_: Any) -> None:
