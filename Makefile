@@ -13,7 +13,7 @@ export PIP_ROOT_USER_ACTION = ignore
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install format lint test test-newest pytest bench faults model torture wheel-test demo serve clean
+.PHONY: help install format lint test test-newest pytest bench faults model conformance torture wheel-test demo serve clean
 
 help:
 	@echo "make test        lint, types, import contracts, all tests with coverage, benchmarks, the built wheel"
@@ -24,6 +24,7 @@ help:
 	@echo "make bench       the tables of costs                 make wheel-test   the built wheel alone"
 	@echo "make faults      servers and processes are killed, stopped and cut off for ten minutes, and a checker reads"
 	@echo "make model       every reachable state of the protocol's model"
+	@echo "make conformance every framework under every server, asked the same; writes the table of docs/conformance.md"
 	@echo "make torture     writers of every kind against every kind of fence, fifty rounds each, judged by the server's log"
 	@echo "make clean       remove the environment, builds and caches"
 
@@ -86,6 +87,10 @@ faults: install
 
 model: install
 	$(PY) -m tests.model
+
+# ARGS="--server hypercorn --site flask --scenario exempt" runs a part of it.
+conformance: install
+	$(PY) -m tests.conformance $(ARGS)
 
 torture: install
 	$(PY) -m tests.torture --rounds $(or $(ROUNDS),50)

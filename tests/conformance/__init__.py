@@ -1,0 +1,1 @@
+"""One set of scenarios, asked of every framework under every server."""

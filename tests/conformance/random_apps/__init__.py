@@ -1,0 +1,1 @@
+"""Applications drawn by a seed and built in each framework: the same request must get the same verdict everywhere."""

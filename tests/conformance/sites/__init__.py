@@ -1,0 +1,1 @@
+"""One small application, once for each framework."""
