@@ -19,7 +19,7 @@ from django.core.cache import caches
 from django.test import override_settings
 from django.urls import path
 
-from readonly import Switch
+from readonly import Switch, writes
 from readonly_django import conf
 from readonly_django.test import override_readonly
 from support.django_site import SETTINGS, views
@@ -265,6 +265,27 @@ def test_a_page_that_was_begun_before_saves_its_session_or_not(visitor: Visitor,
             assert "sessionid" not in answer.cookies
             assert Session.objects.count() == 1
         assert counted == [0, 0]
+    finally:
+        switch.off(by="a test")
+        urlpatterns.pop()
+
+
+def test_what_an_admitted_get_saves_is_part_of_it(visitor: Visitor, switch: Switch) -> None:
+    """A GET that is marked was counted: it is waited for as a whole, its session included."""
+
+    @writes
+    def marked(request: Any) -> Any:
+        from django.http import HttpResponse
+
+        request.session["x"] = 1
+        switch.on(by="a test")
+        return HttpResponse("written")
+
+    urlpatterns.append(path("marked", marked))
+    try:
+        with override_settings(ROOT_URLCONF=__name__):
+            assert visitor.get("/marked").status_code == 200
+        assert Session.objects.count() == 1
     finally:
         switch.off(by="a test")
         urlpatterns.pop()
