@@ -172,7 +172,7 @@ def recorded_writes(alias: str = DEFAULT_DB_ALIAS) -> Iterator[Witness]:
                 witness.wrote(refused=True, table=getattr(error, "table", None), statement=str(sql))
             raise
         after = word.now(connection.connection)
-        if after != before and UNKNOWN not in (before, after):
+        if word.wrote(before, after, context["cursor"]):
             witness.wrote(refused=False, statement=str(sql))
         else:
             last = (word.late(connection.connection), str(sql))

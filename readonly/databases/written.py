@@ -1,7 +1,8 @@
 """Whether a connection has written, by the word of its server: what is asked before and after a statement, in tests.
 
-On PostgreSQL a transaction has an id once it has written, and outside of one the next id moves on; on SQLite a
-connection counts the rows that it has changed, and the file counts its schemas. SQL text is not looked at.
+On PostgreSQL a transaction has an id once it has written. Outside of one the next id moves on, which others of the same
+server move as well: there the server's tag of the statement (`INSERT 0 1`) must say so, too. On SQLite a connection
+counts the rows that it has changed, and the file counts its schemas. SQL text is not looked at.
 """
 
 from __future__ import annotations
@@ -16,20 +17,28 @@ UNKNOWN: Final = object()
 """The server did not say."""
 
 
+# Tags of statements that may write nothing themselves; a function that they call may.
+_READ_TAGS: Final = frozenset({"SELECT", "SHOW", "FETCH", "BEGIN", "COMMIT", "ROLLBACK", "SET", "RESET", "DISCARD"})
+
+
 @dataclass(frozen=True, slots=True)
 class Word:
-    """How a server's connections are asked; two answers that differ say that something was written in between.
-
-    Both take a PEP 249 connection, and give `UNKNOWN` where it takes no question.
+    """How a server's connections are asked. What is asked takes a PEP 249 connection.
 
     Attributes:
-        now: Asked before and after a statement.
+        now: Asked before and after a statement; `UNKNOWN` where the connection takes no question.
         late: Asked any time later, by any thread, since some writes are only done when their rows have been fetched
-            (SQLite, RETURNING); it sends nothing to the server.
+            (SQLite, RETURNING): another answer than before says that something was written. It sends nothing.
+        tells: Takes both answers of `now` and the statement's cursor: do they say that it has written?
     """
 
     now: Callable[[Any], object]
     late: Callable[[Any], object]
+    tells: Callable[[Any, Any, Any], bool]
+
+    def wrote(self, before: object, after: object, cursor: Any) -> bool:
+        """Return whether a statement has written, by the answers before and after it."""
+        return UNKNOWN not in (before, after) and before != after and self.tells(before, after, cursor)
 
 
 def word_of(server: str) -> Word:
@@ -58,9 +67,16 @@ def _careful(ask: Callable[[Any], object]) -> Callable[[Any], object]:
 
 
 def _postgresql(connection: Any) -> object:
-    # Others of the same server move the next id as well: it is asked only where there is no transaction (autocommit).
-    assigned, ahead = _row(connection, "SELECT txid_current_if_assigned(), txid_snapshot_xmax(txid_current_snapshot())")
-    return ahead if getattr(connection, "autocommit", False) else assigned
+    row = _row(connection, "SELECT txid_current_if_assigned(), txid_snapshot_xmax(txid_current_snapshot())")
+    return ("next", row[1]) if getattr(connection, "autocommit", False) else ("own", row[0])
+
+
+def _tells(before: tuple[str, object], after: tuple[str, object], cursor: Any) -> bool:
+    if "next" not in (before[0], after[0]):
+        return True
+    tag = getattr(cursor, "statusmessage", None)
+    # A driver that keeps the tag to itself (asyncpg, below SQLAlchemy) shows at least whether there are rows.
+    return str(tag).partition(" ")[0] not in _READ_TAGS if tag else getattr(cursor, "description", None) is None
 
 
 def _sqlite(connection: Any) -> object:
@@ -82,6 +98,6 @@ def _row(connection: Any, statement: str) -> tuple[Any, ...]:
 
 
 _WORDS: Final = {
-    "postgresql": Word(_careful(_postgresql), lambda _connection: UNKNOWN),
-    "sqlite": Word(_careful(_sqlite), _careful(_changes)),
+    "postgresql": Word(_careful(_postgresql), lambda _connection: UNKNOWN, _tells),
+    "sqlite": Word(_careful(_sqlite), _careful(_changes), lambda _before, _after, _cursor: True),
 }

@@ -236,8 +236,6 @@ class _Walker:
 
     def _judge_let_through(self, route: Route, example: Example, request: Request, name: str, answer: Answer) -> None:
         """An unsafe request that the policy let through, and that wrote nothing: it must have come to the point."""
-        if answer.status == 405 and route.guessed:
-            return
         if answer.headers.get("x-read-only") != "true":
             return  # told once, for the whole walk
         if answer.status >= 400 and not example.has_body and answer.status not in (401, 403, 404, 405):

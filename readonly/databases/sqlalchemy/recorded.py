@@ -79,11 +79,11 @@ class _Recorder:
     ) -> None:
         asked = connection.connection.dbapi_connection
         before, after = self._before.pop(id(asked), UNKNOWN), self._word.now(asked)
-        if before is UNKNOWN or after is UNKNOWN:
+        if UNKNOWN in (before, after):
             return
         # What SQLAlchemy knows to write has written, also where the transaction had its id already.
         known = bool(context is not None and (context.isinsert or context.isupdate or context.isdelete))
-        if after != before or (known and cursor.rowcount != 0):
+        if self._word.wrote(before, after, cursor) or (known and cursor.rowcount != 0):
             self._witness.wrote(refused=False, table=_table(context), statement=statement)
         else:
             self._last[id(asked)] = (asked, self._word.late(asked), _table(context), statement)
