@@ -67,7 +67,7 @@ DRESSES: Final[Mapping[str, Dress]] = {
         Dress("starlette", "demo_app.on_starlette.app:app", "demo_app.on_starlette.app:plain", serve_asgi),
         Dress(
             "flask",
-            "demo_app.on_flask.app:app",
+            "demo_app.on_flask.app:served",
             "demo_app.on_flask.app:plain",
             serve_wsgi,
             command="-m flask --app demo_app.on_flask.app:app readonly",

@@ -38,7 +38,9 @@ def instructions(settings: Settings, dress: Dress) -> str:
     python = sys.executable
     control = Path(python).with_name("readonlyctl")
     ctl = control if control.exists() else f"{python} -m readonly"
-    own = f"  {python} {dress.command} status    # the framework's own command does the same\n" if dress.command else ""
+    # The framework loads the site, which wants its secret; readonlyctl loads nothing of it.
+    secret = f"SECRET=\"$(cat '{settings.database.parent / 'secret'}')\""
+    own = f"  {secret} {python} {dress.command} status    # the same by its framework\n" if dress.command else ""
     return (
         "In a second terminal:\n\n"
         f"  cd {PROJECT} && export {names}\n"

@@ -49,8 +49,13 @@ def create_app(settings: Settings, *, switch: Switch | None = None) -> Flask:
 
 
 def app() -> Flask:
-    """Return the site as the environment describes it: `gunicorn 'demo_app.on_flask.app:app()'`."""
-    site = create_app(Settings.from_env())
+    """Return the site as the environment describes it: for `flask --app demo_app.on_flask.app:app …`."""
+    return create_app(Settings.from_env())
+
+
+def served() -> Flask:
+    """Return it for a worker of a web server: `gunicorn 'demo_app.on_flask.app:served()'`."""
+    site = app()
     # Each worker makes its own: it is a member from now on, and not only from its first request.
     site.extensions["readonly"].start()
     return site
