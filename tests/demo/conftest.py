@@ -46,7 +46,8 @@ def copied(server: PostgresServer, template: str) -> str:
     return server.url(name)
 
 
-@pytest.fixture(scope="package")
+# Modules run in any order, those of other folders in between: for as long as all tests last, then.
+@pytest.fixture(scope="session")
 def sites(
     watched_server: PostgresServer, template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Site]]:
