@@ -51,9 +51,9 @@ class Routes:
         self._complained = False
         self._known: dict[tuple[str | None, ...], _Match | None] = {}
         # A site's own way to make an adapter, or its own converters, may look at anything.
-        self._remembers = type(app).create_url_adapter is Flask.create_url_adapter and dict(
-            app.url_map.converters
-        ) == dict(Map.default_converters)
+        usual_adapter = type(app).create_url_adapter is Flask.create_url_adapter
+        usual_converters = dict(app.url_map.converters) == dict(Map.default_converters)
+        self._remembers = usual_adapter and usual_converters
 
     def __call__(self, environ: Mapping[str, Any]) -> Endpoint | None:
         """Return the view's endpoint and marks; None where no view would run."""

@@ -17,7 +17,7 @@ from websockets.sync.client import ClientConnection
 
 from readonly import Switch
 from readonly.changes import Operator, initialise, turn_off, turn_on
-from readonly.members import Confirmation
+from readonly.members import Confirmation, Report
 from readonly.record import OPERATOR, Cause, dump, load, new_cause_id
 from readonly.stores import Store, store_from_url
 from readonly.transitions import with_cause
@@ -99,7 +99,7 @@ class Cell:
         def there() -> bool:
             if not self.server.started or not self.server.idle_threads:
                 self.knock()
-            members = [report for report in self.switch.members() if report.role == "web" and not report.gone]
+            members = self._members()
             return len(members) == self.server.workers and not any(report.closed for report in members)
 
         eventually(there, PATIENCE_SECONDS, what="every worker is a member and takes writes")
@@ -108,6 +108,22 @@ class Cell:
         """Wait until the store's record is true everywhere, by the library's own means."""
         confirmation = self._while_knocking(lambda: self.switch.confirm(timeout=PATIENCE_SECONDS))
         assert confirmation.safe, f"{confirmation.missing}\n{self.running.output()[-3000:]}"
+
+    def _known_everywhere(self) -> None:
+        """Wait until every worker has heard of the record that stands, whatever is in flight there."""
+        reading = self.store.read()
+        assert reading.record is not None
+        epoch = load(reading.record).epoch
+
+        def heard() -> bool:
+            if not self.server.idle_threads:
+                self.knock()
+            return all(report.epoch >= epoch for report in self._members())
+
+        eventually(heard, PATIENCE_SECONDS, what="every worker has heard of the change")
+
+    def _members(self) -> list[Report]:
+        return [report for report in self.switch.members() if report.role == "web" and not report.gone]
 
     def _while_knocking(self, wait: Callable[[], T]) -> T:
         """Wait for something that a server without threads makes true inside of requests only."""
@@ -251,7 +267,8 @@ class Cell:
             counted = any(not step.request.websocket for _, _, step, *_ in pending)
             before = self.asker.writes()
             self.close_site("first minute")
-            if counted and self.server.idle_threads:
+            self._known_everywhere()
+            if counted:
                 confirmation: Confirmation = self.switch.confirm(timeout=UNCONFIRMED_SECONDS)
                 if not any("in flight" in why for why in confirmation.missing):
                     self.outcome.failures.append(f"[across] nothing was in flight: {confirmation.missing}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -20,7 +21,7 @@ from django.test import override_settings
 from django.urls import path
 
 from readonly import Switch, writes
-from readonly_django import conf
+from readonly_django import conf, databases
 from readonly_django.test import override_readonly
 from support.django_site import SETTINGS, views
 
@@ -313,6 +314,25 @@ def test_what_a_get_saves_is_in_flight(
     assert set(counted) == ({0} if engine == "signed_cookies" else {1})
 
 
+def test_who_signs_each_request_goes_on_reading(visitor: Visitor, ada: User, witness: Witness) -> None:
+    """REST framework's basic authentication needs no session; a better hash for the password has to wait."""
+    signed = "Basic " + base64.b64encode(b"ada:secret").decode()
+    better = [
+        "django.contrib.auth.hashers.PBKDF2SHA1PasswordHasher",
+        "django.contrib.auth.hashers.MD5PasswordHasher",
+    ]
+    visitor.get("/")
+    databases.install(conf.current_switch(), discard=["auth.User.password"])
+    try:
+        with override_readonly(), override_settings(PASSWORD_HASHERS=better):
+            witness.saw_a_write()
+            answer = visitor.get("/api/articles/whoami/", authorization=signed)
+            assert (answer.status_code, answer.json()) == (200, "ada")
+            assert not witness.saw_a_write()
+    finally:
+        databases.uninstall()
+
+
 def test_the_last_login_is_written_by_logins_alone(visitor: Visitor, ada: User, witness: Witness) -> None:
     """A sign-in by a header on a GET updates it while writable, and not while read-only."""
     visitor.get("/signs-in")
@@ -381,6 +401,13 @@ def test_an_exempt_page_keeps_its_session(visitor: Visitor, ada: User, witness: 
     ):
         other = Visitor(visitor.kind)
         assert [other.get("/basket").content for _ in range(2)] == [b"1", b"2"]
+
+
+def test_how_long_a_session_may_live(project: None) -> None:
+    """Unknown, unless the settings say so: a session may be given any age."""
+    assert conf.policy().cookies[0].max_age_seconds is None
+    with override_settings(READONLY={**READONLY, "SESSION_AGE": 3600}):
+        assert conf.policy().cookies[0].max_age_seconds == 3600
 
 
 def test_keys_of_the_project_sign_the_stamps(project: None) -> None:

@@ -21,6 +21,7 @@ from readonly.databases.sqlite import copy_to_replica
 from readonly.errors import ConfigurationError, ReadOnlyError
 from readonly_flask import ReadOnly
 from support.flask_sites import MakeApp, installed, switch_of
+from support.waiting import eventually
 
 
 class Site:
@@ -297,7 +298,7 @@ def test_reads_go_to_a_replica(site: Site) -> None:
     """While read-only, by the session that the extension always had; and back to the primary after it."""
     assert site.get().text == "first"
     site.freeze()
-    assert site.get().text == "first"
+    eventually(lambda: site.get().text == "first", what="the copy was found to be there")
     assert site.get("/publish").status_code == 503
     switch_of(site.app).off()
     assert site.get().text == "on the primary"
@@ -311,9 +312,13 @@ def test_a_replica_of_another_bind(tmp_path: Path, make_app: MakeApp) -> None:
     copy_to_replica(tmp_path / "logs.db", tmp_path / "copy.db", epoch=state.epoch)
     with closing(sqlite3.connect(tmp_path / "logs.db")) as connection, connection:
         connection.execute("DELETE FROM visit")
-    with site.app.app_context():
-        assert len(site.db.session.scalars(site.db.select(site.visit)).all()) == 1
-        assert site.db.session.scalar(site.db.select(site.story.title)) == "first"
+
+    def visits() -> int:
+        with site.app.app_context():
+            assert site.db.session.scalar(site.db.select(site.story.title)) == "first"
+            return len(site.db.session.scalars(site.db.select(site.visit)).all())
+
+    eventually(lambda: visits() == 1, what="the copy was found to be there")
 
 
 def test_always(tmp_path: Path, make_app: MakeApp) -> None:
@@ -324,8 +329,14 @@ def test_always(tmp_path: Path, make_app: MakeApp) -> None:
     with site.app.app_context():
         copies = installed(site.app).databases[None]
         copies.reached(site.db.engines["copy"], state.epoch)
-        site.db.session().info["reads"] = True
-        assert site.db.session.scalar(site.db.select(site.story.title)) == "first"
+
+    def title() -> str:
+        with site.app.app_context():
+            site.db.session().info["reads"] = True
+            found: str = site.db.session.scalar(site.db.select(site.story.title))
+            return found
+
+    eventually(lambda: title() == "first", what="the copy was found to be there")
     assert site.get().text == "on the primary"
 
 

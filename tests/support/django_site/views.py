@@ -113,6 +113,15 @@ class Articles(viewsets.ModelViewSet):
         return Response("compared")
 
     @action(detail=False, methods=["get"])
+    def counted(self, request: Any) -> Response:
+        with switch.writing():
+            return Response("counted")
+
+    @action(detail=False, methods=["get"])
+    def whoami(self, request: Any) -> Response:
+        return Response(request.user.get_username())
+
+    @action(detail=False, methods=["get"])
     @writes
     def touch(self, request: Any) -> Response:
         return Response("touched")
