@@ -156,7 +156,7 @@ class ReadOnlyModeAdmin(ModeAdmin):
             "done": done,
             "readonly_token": passes.form_token(value),
         }
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]  # what `{% url %}` goes by
+        request.current_app = self.admin_site.name  # what `{% url %}` goes by
         response = TemplateResponse(request, "admin/readonly_django/mode.html", context)
         if given:
             passes.give(response, request, value)
