@@ -15,6 +15,7 @@ import pytest
 
 from support import missing
 from support.children import without_ours
+from support.mariadb_server import MariaDBPair, MariaDBServer
 from support.missing import ServerMissing
 from support.postgres_server import PostgresPair, PostgresServer
 from support.redis_server import RedisServer
@@ -121,6 +122,38 @@ def own_postgres_pair() -> Iterator[PostgresPair]:
     pair = _started(PostgresPair)
     yield pair
     pair.close()
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDBServer]:
+    """One MariaDB for all tests; each takes a database of its own (`mariadb_url`), none fences or kills it."""
+    server = _started(lambda: MariaDBServer().start())
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def mariadb_url(mariadb: MariaDBServer) -> Iterator[str]:
+    """The URL (mysql://, no driver named) of an empty database that only this test uses, as root."""
+    name = mariadb.new_database()
+    yield mariadb.url(name)
+    mariadb.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def mariadb_pair() -> Iterator[MariaDBPair]:
+    """A primary and the replica that follows it by GTID, for all tests; neither may be killed."""
+    pair = _started(MariaDBPair)
+    yield pair
+    pair.close()
+
+
+@pytest.fixture
+def own_mariadb() -> Iterator[MariaDBServer]:
+    """A MariaDB for this test alone: kill it, restart it."""
+    server = _started(lambda: MariaDBServer().start())
+    yield server
+    server.close()
 
 
 if sys.platform != "linux":  # pragma: no cover - said once, not tested: the suite is written for Linux

@@ -40,10 +40,11 @@ def reported() -> dict[str, str]:
 
 
 def _names() -> list[str]:
+    from support.mariadb_server import find_mariadb
     from support.postgres_server import find_postgres
     from support.redis_server import find_redis
 
-    lookups: list[Callable[[], object]] = [find_redis, find_postgres]
+    lookups: list[Callable[[], object]] = [find_redis, find_postgres, find_mariadb]
     names = []
     for lookup in lookups:
         try:

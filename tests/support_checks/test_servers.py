@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 from support import children
+from support.mariadb_server import MariaDBPair, MariaDBServer
 from support.postgres_server import PostgresPair, PostgresServer
 from support.processes import gunicorn, run, uvicorn
 from support.redis_server import CommandRefused, RedisServer
@@ -61,10 +63,17 @@ def test_paused_redis_answers_nothing_until_resumed(own_redis: RedisServer) -> N
 @pytest.mark.usefixtures("redis_server")
 def test_redis_does_not_outlive_a_killed_runner() -> None:
     """`kill -9` of the test runner takes its servers along, where the system can do that."""
+    folder = _killed_with_its_runner("from support.redis_server import RedisServer as Server")
+    (folder / "server.log").unlink()
+    folder.rmdir()
+
+
+def _killed_with_its_runner(importing: str) -> Path:
+    """Start a server in a process that is then killed, wait until the server is gone and return its folder."""
     if children._setpriv() is None:
         pytest.skip("no setpriv here")
     script = (
-        "import sys; from support.redis_server import RedisServer; server = RedisServer().start();"
+        f"import sys; {importing}; server = Server().start();"
         "print(server.pid, server.folder, flush=True); sys.stdin.read()"
     )
     runner = subprocess.Popen(
@@ -79,8 +88,7 @@ def test_redis_does_not_outlive_a_killed_runner() -> None:
         pid, folder = runner.stdout.readline().split()
         runner.kill()
     eventually(lambda: not _alive(int(pid)), what="the server is gone")
-    Path(folder, "server.log").unlink()
-    Path(folder).rmdir()
+    return Path(folder)
 
 
 def test_postgres_gives_each_test_a_database(postgres: PostgresServer, postgres_url: str) -> None:
@@ -120,6 +128,43 @@ def test_the_shared_pair_replicates(postgres_pair: PostgresPair) -> None:
     postgres_pair.wait_replayed()
     assert postgres_pair.standby.sql("SELECT 1", database=name) == "1"
     postgres_pair.primary.drop_database(name)
+
+
+def test_mariadb_gives_each_test_a_database(mariadb: MariaDBServer, mariadb_url: str) -> None:
+    """The URL leads to an empty database of that name; the programs do not run as root."""
+    name = mariadb_url.rpartition("/")[2]
+    assert mariadb.sql("SELECT DATABASE()", database=name) == name
+    assert mariadb.sql("SHOW TABLES", database=name) == ""
+    assert psutil.Process(mariadb.pid).uids().effective != 0
+    with pytest.raises(RuntimeError, match="error in your SQL syntax"):
+        mariadb.sql("SELECT FROM WHERE")
+
+
+def test_mariadbs_replica_follows_by_gtid(mariadb_pair: MariaDBPair) -> None:
+    """What the primary logged is at the replica, and the two name the same position."""
+    name = mariadb_pair.primary.new_database()
+    mariadb_pair.primary.sql("CREATE TABLE kept (n int); INSERT INTO kept VALUES (1)", database=name)
+    mariadb_pair.wait_replicated()
+    assert mariadb_pair.replica.sql("SELECT n FROM kept", database=name) == "1"
+    assert mariadb_pair.replica.sql("SELECT @@global.gtid_slave_pos") == mariadb_pair.primary.gtid
+    mariadb_pair.primary.drop_database(name)
+
+
+def test_a_killed_mariadb_recovers_on_its_port_and_forgets_what_was_set(own_mariadb: MariaDBServer) -> None:
+    """Rows survive a crash, SET GLOBAL does not."""
+    name = own_mariadb.new_database()
+    port = own_mariadb.port
+    own_mariadb.sql("CREATE TABLE kept (n int); INSERT INTO kept VALUES (1); SET GLOBAL read_only=1", database=name)
+    own_mariadb.sql("FLUSH LOGS")
+    own_mariadb.restart()
+    assert own_mariadb.port == port
+    assert own_mariadb.sql("SELECT n, @@global.read_only FROM kept", database=name) == "1\t0"
+
+
+@pytest.mark.usefixtures("mariadb")
+def test_mariadb_does_not_outlive_a_killed_runner() -> None:
+    """`kill -9` of the test runner takes it along, too."""
+    shutil.rmtree(_killed_with_its_runner("from support.mariadb_server import MariaDBServer as Server"))
 
 
 def _alive(pid: int) -> bool:
