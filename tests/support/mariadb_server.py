@@ -78,8 +78,15 @@ def _made_data() -> Path:
         return kept
     making = children.open_folder("readonly-mariadb-making-")
     os.chown(making, *owner)
-    words = [programs.install, "--no-defaults", f"--datadir={making / 'data'}", f"--tmpdir={making}", *_STORAGE]
-    _run([*words, "--auth-root-authentication-method=normal", "--skip-test-db"], folder=making)
+    words: list[str | os.PathLike[str]] = [
+        programs.install,
+        "--no-defaults",
+        f"--datadir={making / 'data'}",
+        f"--tmpdir={making}",
+        *_STORAGE,
+    ]
+    words += ["--auth-root-authentication-method=normal", "--skip-test-db"]
+    _run(words, folder=making)
     try:
         (making / "data").rename(kept)
     except OSError:  # another run was faster, or something else stands there
@@ -130,9 +137,12 @@ class MariaDBServer:
         self.socket = self.folder / "sock"
         self._port: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._user, self._group = children.unprivileged() or (None, None)
-        if self._user is not None and self._group is not None:
-            os.chown(self.folder, self._user, self._group)
+        self._user: int | None = None
+        self._group: int | None = None
+        dropped = children.unprivileged()
+        if dropped is not None:
+            self._user, self._group = dropped
+            os.chown(self.folder, *dropped)
 
     @property
     def port(self) -> int:
