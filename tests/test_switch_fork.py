@@ -334,6 +334,12 @@ def test_a_fork_that_python_is_not_told_of(tmp_path: Path) -> None:
         parent = switch._follower()
         other = store_from_url(URL)
 
+        # In the middle of SQLite's own work the parent's thread holds locks that nobody would give back in the child.
+        resting, go = threading.Event(), threading.Event()
+        parent.store.wait = lambda timeout, for_reports=False: (resting.set(), go.wait()) == ()
+        parent.wake()
+        assert resting.wait(10)
+
         def child():
             assert switch.view.admit_until == float("-inf")
             assert parent._thread.is_alive()
@@ -346,6 +352,7 @@ def test_a_fork_that_python_is_not_told_of(tmp_path: Path) -> None:
 
         # With the interpreter's lock held, as in uWSGI: the child goes on as the thread that forked.
         assert in_child(child, ctypes.PyDLL(None).fork) == 0
+        go.set()
         assert switch._follower() is parent
         until(writes)  # the child closed and opened the site a moment ago
         """,
