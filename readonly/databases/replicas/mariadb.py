@@ -1,0 +1,100 @@
+"""What a MariaDB server says of itself: is it a replica, of which server, how far, and with which schema.
+
+Plain functions over a driver's connection (PyMySQL, mysqlclient, MariaDB's own, asyncmy as SQLAlchemy adapts it) that
+the caller owns alone. MariaDB has no identity that a primary and its replicas share: it is the server id that the
+transactions of the position's domain carry. `SHOW ALL SLAVES STATUS` needs SLAVE MONITOR (REPLICA MONITOR); without
+it the position is told all the same, and lag and pause are not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .schema import Schema
+from .values import Standing
+
+STATEMENT_SECONDS, LOCK_SECONDS = 2, 0.1
+# ER_SPECIAL_ACCESS_DENIED, ER_ACCESS_DENIED_NO_PASSWORD and their like: the account may not ask.
+_DENIED = frozenset({1044, 1045, 1142, 1227})
+
+
+def look(connection: Any, schema: Schema | None = None) -> Standing:
+    """Return what a server is, and how far it is.
+
+    Args:
+        connection: A connection of the caller's own, with no transaction open.
+        schema: How to ask for the schema version; None: don't.
+
+    Raises:
+        Exception: The driver's, where the server can't be asked.
+    """
+    bounds = f"SET STATEMENT max_statement_time={STATEMENT_SECONDS}, lock_wait_timeout=0 FOR "
+    try:
+        [(server_id, written, replayed)] = _rows(
+            connection, f"{bounds}SELECT @@server_id, @@gtid_binlog_pos, @@gtid_slave_pos"
+        )
+        sources, denied = _sources(connection)
+        replica = bool(sources) or (denied and bool(replayed))
+        at = str((replayed if replica else written) or "")
+        version: tuple[str, ...] | None = None
+        no_schema = ""
+        if schema is not None:
+            try:
+                version = schema.seen(_rows(connection, bounds + schema.query))
+            except Exception as error:
+                if _is_gone(error):
+                    raise
+                no_schema = str(error)
+    finally:
+        connection.rollback()
+    stopped = any(source.get("Slave_SQL_Running") != "Yes" for source in sources)
+    return Standing(
+        replica=replica,
+        system=_system(at) or ("" if replica else str(server_id)),
+        at=at,
+        lag=None if stopped else _lag(sources),
+        paused=stopped and bool(sources),
+        schema=version,
+        no_schema=no_schema,
+    )
+
+
+def _system(at: str) -> str:
+    """Return who wrote the last transaction of each domain; the servers of one cluster agree on it."""
+    return ",".join(sorted({part.strip().rpartition("-")[0] for part in at.split(",") if part.strip()}))
+
+
+def _sources(connection: Any) -> tuple[list[dict[str, Any]], bool]:
+    """Return the connections that it replicates by, and whether the account may not know."""
+    cursor = connection.cursor()
+    try:
+        cursor.execute("SHOW ALL SLAVES STATUS")
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()], False
+    except Exception as error:
+        if error.args and error.args[0] in _DENIED:
+            return [], True
+        raise
+    finally:
+        cursor.close()
+
+
+def _lag(sources: list[dict[str, Any]]) -> float | None:
+    found = [source.get("Seconds_Behind_Master") for source in sources]
+    if not found:
+        return None
+    return None if any(one is None for one in found) else max(float(one) for one in found if one is not None)
+
+
+def _is_gone(error: BaseException) -> bool:
+    """Tell whether the connection is lost (CR_SERVER_GONE_ERROR, CR_SERVER_LOST)."""
+    return bool(error.args) and error.args[0] in (2006, 2013)
+
+
+def _rows(connection: Any, statement: str) -> list[tuple[Any, ...]]:
+    cursor = connection.cursor()
+    try:
+        cursor.execute(statement)
+        return [tuple(row) for row in cursor.fetchall()]
+    finally:
+        cursor.close()

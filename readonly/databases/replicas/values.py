@@ -1,0 +1,132 @@
+"""What a look at a server found, what a reader needs, and why the one does not do for the other. No I/O, no clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..fence.values import Position
+from .positions import reached
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What one look at a server found.
+
+    Attributes:
+        replica: It replays what another server has written, and nobody can write to it; False for a primary.
+        system: The identity of the system whose data it holds, the same for a primary and all its replicas and for no
+            other server; "" where the server does not tell.
+        at: Its position: what a replica has replayed, what a primary has written. "" where it can't be told.
+        lag: Seconds that it is behind, as the replica itself knows; None where nobody can tell.
+        paused: Replay was paused (a frozen replica).
+        epoch: For a copy of a file, the epoch that it was taken at.
+        schema: The schema version that it holds, as texts in order; None where it was not asked for or can't be told.
+        problem: Why it can't be read from, whatever a reader needs; "" if it can.
+        no_schema: Why the schema version can't be told, though it was asked for.
+    """
+
+    replica: bool = True
+    system: str = ""
+    at: str = ""
+    lag: float | None = None
+    paused: bool = False
+    epoch: int | None = None
+    schema: tuple[str, ...] | None = None
+    problem: str = ""
+    no_schema: str = ""
+
+    @property
+    def position(self) -> Position | None:
+        """Its position with the system that it belongs to; None where it can't be told."""
+        return Position(self.system, self.at) if self.at else None
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a reader needs of a replica.
+
+    Attributes:
+        epochs: For copies, and for what a person declared: the lowest epoch it must have been taken at, and the highest
+            that there is. One that claims more holds another site's past.
+        positions: It must have reached each; where there is one, lag does not matter.
+        system: The system that it must be a replica of; "": not known.
+        lag: Seconds that it may be behind, where no position says what must be there; None: no matter.
+        schema: The schema version that the reader's code was written for; None: no matter.
+    """
+
+    epochs: tuple[int, int] | None = None
+    positions: tuple[Position, ...] = ()
+    system: str = ""
+    lag: float | None = None
+    schema: tuple[str, ...] | None = None
+
+
+def why_unfit(found: Standing | None, need: Need, *, declared: int | None = None) -> str:
+    """Return why a replica can't be read from, as the end of a sentence that begins with its name; "" if it can.
+
+    Args:
+        found: The last look at it; None: there was none yet.
+        need: What the reader needs.
+        declared: The epoch that a person says it has reached.
+    """
+    if found is None:
+        return "was not looked at yet"
+    if found.problem:
+        return found.problem
+    if not found.replica:
+        return "takes writes: it is a primary (was it promoted?)"
+    return _why_behind(found, need, declared) or _why_other_schema(found, need)
+
+
+def has_reached(found: Standing, position: Position) -> str:
+    """Return why a server is not known to have reached a position, as the end of a sentence; "" if it has.
+
+    A position that can't be had never counts as reached, and one of another system means nothing.
+    """
+    if found.system and position.server and found.system != position.server:
+        return (
+            f"is of system {found.system}, not a replica of the primary that was fenced ({position.server}): positions "
+            "of one system mean nothing on another"
+        )
+    if not found.at:
+        return "does not tell its position"
+    if not reached(found.at, position.at):
+        return f"is at {found.at} and has not reached {position.at}" + (" (replay is paused)" if found.paused else "")
+    return ""
+
+
+def _why_behind(found: Standing, need: Need, declared: int | None) -> str:
+    if need.system and found.system and need.system != found.system:
+        return f"is of system {found.system}, not a replica of this primary ({need.system})"
+    known = [epoch for epoch in (declared, found.epoch) if epoch is not None]
+    if known and need.epochs is not None:
+        lowest, highest = need.epochs
+        if lowest <= max(known) <= highest:
+            return ""
+        if found.epoch is not None:
+            later = found.epoch > highest
+            return f"was copied at epoch {found.epoch}, " + ("which is still to come" if later else f"before {lowest}")
+    for position in need.positions:
+        behind = has_reached(found, position)
+        if behind:
+            return behind
+    if need.positions or need.lag is None:
+        return ""
+    if found.lag is None:
+        return "does not tell how far it is behind" + (" (replay is paused)" if found.paused else "")
+    if found.lag > need.lag:
+        return f"is {found.lag:.1f} s behind, and may be {need.lag:g}"
+    return ""
+
+
+def _why_other_schema(found: Standing, need: Need) -> str:
+    if need.schema is None or found.schema == need.schema:
+        return ""
+    if found.schema is None:
+        return f"does not tell its schema version: {found.no_schema or 'nobody asked'}"
+    return f"has schema version {spelled(found.schema)}, and this code was written for {spelled(need.schema)}"
+
+
+def spelled(version: tuple[str, ...]) -> str:
+    """Return a schema version for people."""
+    return ", ".join(version) or "(none)"
