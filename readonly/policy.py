@@ -197,8 +197,10 @@ def _choice(setting: str, value: Any, choices: tuple[str, ...]) -> None:
 
 
 def _secrets(value: Any) -> tuple[str, ...]:
-    found = (value,) if isinstance(value, str) else _items("secret", value)
     # The value itself never appears in a message.
+    if isinstance(value, (bytes, bytearray, Mapping)) or not isinstance(value, Iterable):
+        raise ConfigurationError(f"secret is {type(value).__name__}: it must be a string, or a list of strings.")
+    found = (value,) if isinstance(value, str) else tuple(value)
     if not all(isinstance(item, str) for item in found):
         raise ConfigurationError("secret must be a string, or a list of strings.")
     if not all(found):

@@ -47,9 +47,10 @@ def test_the_policy_that_the_documentation_shows() -> None:
 def test_the_secret_is_not_shown() -> None:
     """A policy in a log or a traceback does not give its key away."""
     assert "hush" not in repr(Policy(secret="hush"))
-    with pytest.raises(ConfigurationError) as caught:
-        Policy(secret=["hush", 7])  # type: ignore[list-item]
-    assert "hush" not in str(caught.value)
+    for wrong in (["hush", 7], b"hush", {"hush": 1}):
+        with pytest.raises(ConfigurationError) as caught:
+            Policy(secret=wrong)  # type: ignore[arg-type]
+        assert "hush" not in str(caught.value)
 
 
 def test_a_policy_is_frozen() -> None:
@@ -113,7 +114,8 @@ def test_what_looks_like_everything_and_is_not() -> None:
         ({"session_cookies": ["session"]}, "session_cookies: 'session': sessions='end' needs a key"),
         ({"secret": ""}, "secret is an empty string"),
         ({"secret": ["a", ""]}, "secret is an empty string"),
-        ({"secret": None}, "secret=None is not a list"),
+        ({"secret": None}, "secret is NoneType: it must be a string"),
+        ({"secret": b"hush"}, "secret is bytes: it must be a string"),
         ({"retry_after_seconds": 0}, "retry_after_seconds=0 must be"),
         ({"retry_after_seconds": True}, "retry_after_seconds=True must be"),
         ({"retry_after_seconds": "60"}, "retry_after_seconds='60' must be"),

@@ -109,7 +109,7 @@ class ReadOnlyModeAdmin(ModeAdmin):
             )
         except Error as error:
             return self._show(request, form=form, problem=str(error))
-        response = HttpResponseRedirect(request.path)
+        response = HttpResponseRedirect(request.get_full_path().partition("?")[0])
         passes.give(response, request, passes.make(request.user, state))
         return response
 

@@ -90,7 +90,9 @@ def _shown(name: str) -> str:
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise SettingsError(f"{_shown(name)}={value!r} is no text: write it as a string, or leave it out.")
+        # A store's URL may hold a password.
+        said = "bytes" if isinstance(value, bytes) else repr(value)
+        raise SettingsError(f"{_shown(name)}={said} is no text: write it as a string, or leave it out.")
     return value
 
 
@@ -288,7 +290,8 @@ def read_settings(given: Any, environ: Mapping[str, str]) -> Settings:
     """
     given = {} if given is None else given
     if not isinstance(given, Mapping):
-        raise SettingsError(f'READONLY={given!r} is no dict: write READONLY = {{"STORE": ...}}.')
+        # What stands there instead may be the store's URL, and a password in it: it is not shown.
+        raise SettingsError(f'READONLY is a {type(given).__name__} and no dict: write READONLY = {{"STORE": ...}}.')
     _refuse_unknown(given)
     found: dict[str, Any] = {}
     rules: dict[str, Any] = {}

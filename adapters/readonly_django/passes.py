@@ -14,6 +14,7 @@ from django.core import signing
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.crypto import constant_time_compare, salted_hmac
+from django.utils.encoding import escape_uri_path
 
 from readonly.state import State
 
@@ -39,12 +40,20 @@ def make(user: Any, state: State) -> str:
 def give(response: HttpResponseBase, request: HttpRequest, value: str) -> None:
     """Hand a pass to the browser, for the page that it has asked for."""
     # Until the browser is closed: how long the read-only time takes nobody knows, and the server looks at its causes.
-    response.set_cookie(COOKIE, value, path=request.path, secure=request.is_secure(), httponly=True, samesite="Strict")
+    response.set_cookie(
+        COOKIE, value, path=_path_of(request), secure=request.is_secure(), httponly=True, samesite="Strict"
+    )
 
 
 def take_back(response: HttpResponseBase, request: HttpRequest) -> None:
     """Have the browser forget it."""
-    response.delete_cookie(COOKIE, path=request.path, samesite="Strict")
+    response.delete_cookie(COOKIE, path=_path_of(request), samesite="Strict")
+
+
+def _path_of(request: HttpRequest) -> str:
+    # As the browser spells it. The URL may hold a part that is anybody's to choose (`/<tenant>/admin/`), and a cookie's
+    # attributes are written as they are.
+    return escape_uri_path(request.path)
 
 
 def is_valid(request: HttpRequest, state: State) -> bool:

@@ -22,7 +22,10 @@ def facts_of(request: HttpRequest) -> Facts:
     """Return what the gate needs to know about a request; body and endpoint are left out."""
     scope = getattr(request, "scope", None)
     if scope is None:
-        return wsgi.facts_of(request.META)
+        facts = wsgi.facts_of(request.META)
+        # Django has decoded what the server handed over, where PEP 3333 has bytes in the disguise of latin-1.
+        facts.path = request.path_info
+        return facts
     script_name = request.META.get("SCRIPT_NAME", "")
     if script_name != scope.get("root_path", ""):  # FORCE_SCRIPT_NAME
         scope = {**scope, "root_path": script_name}

@@ -74,7 +74,9 @@ class Settings:
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ConfigurationError(f"{name}={value!r} is no text: write it as a string, or leave the setting out.")
+        # A store's URL may hold a password.
+        said = "bytes" if isinstance(value, bytes) else repr(value)
+        raise ConfigurationError(f"{name}={said} is no text: write it as a string, or leave the setting out.")
     return value
 
 

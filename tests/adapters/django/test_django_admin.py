@@ -10,7 +10,8 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.contrib.contenttypes.models import ContentType
 from django.core import signing
-from django.test import override_settings
+from django.http import HttpResponse
+from django.test import RequestFactory, override_settings
 
 from readonly import Switch
 from readonly.errors import StoreUnreachable
@@ -112,6 +113,17 @@ def test_the_pass_is_a_cookie_of_its_own(olga: Operator) -> None:
     forged.cookies[passes.COOKIE] = cookie.value[:-1] + ("A" if cookie.value[-1] != "A" else "B")
     assert forged.get(PAGE).status_code == 302
     assert forged.post(PAGE, {"off": "1"}).status_code == 503
+
+
+def test_the_path_of_the_pass_is_nobodys_to_choose() -> None:
+    """Where a part of the URL is (`/<tenant>/admin/`): it adds no attribute to the cookie, and no header."""
+    response = HttpResponse()
+    request = RequestFactory().get("/")
+    request.path = "/a; Domain=example.com\r\nX-Header: 1/admin/ü/"
+    passes.give(response, request, "value")
+    assert response.cookies[passes.COOKIE]["path"] == "/a%3B%20Domain%3Dexample.com%0D%0AX-Header:%201/admin/%C3%BC/"
+    passes.take_back(response, request)
+    assert "; Domain" not in response.cookies.output()
 
 
 def test_the_pass_ends_with_its_read_only_time(olga: Operator, switch: Switch) -> None:

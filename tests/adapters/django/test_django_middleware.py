@@ -436,6 +436,28 @@ def test_prefixes_and_spellings(visitor: Visitor) -> None:
         assert visitor.post("/search" if visitor.kind == "sync" else "/shop/search").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("POST", "/größe", 404), ("POST", "/日本", 404), ("POST", "/suche/ä", 404), ("GET", "/zähler", 503)],
+)
+@override_settings(
+    READONLY={
+        "STORE": "memory://?site=django-tests",
+        "GUARD": False,
+        "EXEMPT": ["/größe", "/日本"],
+        "READS": ["POST /suche/ä"],
+        "WRITES": ["GET /zähler"],
+    }
+)
+def test_rules_in_any_alphabet(project: None, method: str, path: str, status: int) -> None:
+    """A path is compared as Django routes it, whichever server has decoded it."""
+    sent: list[Any] = []
+    with override_readonly():
+        assert Visitor("sync")(method, path).status_code == status
+        asyncio.run(call(ASGIHandler(), method, path, sent.append))
+    assert sent[0]["status"] == status
+
+
 def test_everybody_reads_their_own_language(visitor: Visitor) -> None:
     """By the header, by the cookie, by the path; JSON as well as the page."""
     html = "text/html"

@@ -39,7 +39,7 @@ STORE = "memory://?site=django-tests"
     [
         ({"LOGN": []}, "no setting is called 'LOGN'; did you mean 'LOGIN'?"),
         ({"FROBNICATE": 1}, "no setting is called 'FROBNICATE'; its keys are STORE, "),
-        (["STORE"], "READONLY=['STORE'] is no dict"),
+        (["STORE"], "READONLY is a list and no dict"),
         ({"STORE": 3}, 'READONLY["STORE"]=3 is no text'),
         ({"LEASE": "soon"}, "READONLY[\"LEASE\"]='soon' is no number of seconds"),
         ({"LEASE": True}, 'READONLY["LEASE"]=True is no number'),
@@ -62,6 +62,14 @@ def test_a_setting_that_can_not_be_right_is_named(given: Any, said: str) -> None
     with pytest.raises(conf.SettingsError) as caught:
         conf.read_settings(given, {})
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["redis://:hush@flag/0?site=shop", {"STORE": b"redis://:hush@flag/0?site=shop"}])
+def test_no_password_is_shown(given: Any) -> None:
+    """An address where it does not belong, or as bytes: what is said of it goes to a log."""
+    with pytest.raises(conf.SettingsError) as caught:
+        conf.read_settings(given, {})
+    assert "hush" not in str(caught.value)
 
 
 def test_the_environment_fills_in_what_is_not_said() -> None:

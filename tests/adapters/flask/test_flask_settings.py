@@ -76,6 +76,19 @@ def test_a_wrong_value_is_named(name: str) -> None:
     assert hint in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"READONLY_STORE": b"redis://:hush@flag/0?site=shop"}, {"READONLY_SECRET": b"hush"}],
+    ids=lambda w: next(iter(w)),
+)
+def test_no_key_and_no_password_is_shown(wrong: dict[str, Any]) -> None:
+    """Flask takes bytes as keys; a setting that does not says so without them."""
+    with pytest.raises(ConfigurationError) as caught:
+        ReadOnly(app_with(**wrong))
+    assert next(iter(wrong)) in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
 def test_a_lease_that_is_too_short_is_named() -> None:
     """What only the switch can judge carries the setting's name as well."""
     with pytest.raises(ConfigurationError, match=r"READONLY_LEASE.*outlast"):
