@@ -293,7 +293,9 @@ class PostgresPair:
 
     def wait_replayed(self, *, timeout: float = 10.0) -> None:
         """Wait until the standby has replayed everything that the primary has written by now."""
-        position = self.primary.sql("SELECT pg_current_wal_insert_lsn()")
+        # Behind the last page's end lies a header of the next page, which is not written before there is more.
+        self.primary.sql("SELECT pg_logical_emit_message(true, 'test', 'mark')")
+        position = self.primary.sql("SELECT pg_current_wal_flush_lsn()")
         eventually(
             lambda: self.standby.sql(f"SELECT pg_last_wal_replay_lsn() >= '{position}'::pg_lsn") == "t",
             timeout,
