@@ -41,16 +41,24 @@ class Reply:
 
 
 class Asker:
-    """Asks one site: over kept connections that take turns, so that no worker is left out."""
+    """Asks one site: over kept connections that take turns, so that no worker is left out.
 
-    def __init__(self, port: int, folder: Path, *, connections: int) -> None:
+    Args:
+        port: Where it listens.
+        folder: Where it notes its writes.
+        connections: How many take turns.
+        kept: The server keeps connections. One that ends each does not always say so: who used it once more before its
+            end has come would be reset.
+    """
+
+    def __init__(self, port: int, folder: Path, *, connections: int, kept: bool) -> None:
         self.port = port
         self.visitors: dict[str, dict[str, str]] = {}
         self._writes = folder / "writes"
         self._clients = [
             httpx.Client(
                 base_url=f"http://127.0.0.1:{port}",
-                limits=httpx.Limits(max_connections=1),
+                limits=httpx.Limits(max_connections=1, max_keepalive_connections=int(kept)),
                 timeout=_PATIENCE,
                 trust_env=False,
                 # What is not said in a scenario is not sent: an answer depends on these.
@@ -61,7 +69,7 @@ class Asker:
         for client in self._clients:
             del client.headers["Accept"]
         self._turn = itertools.cycle(self._clients)
-        self._sockets: dict[httpx.Client, socket.socket] = {}
+        self._promptness = {client: _Promptness() for client in self._clients}
 
     def close(self) -> None:
         """Close every connection."""
@@ -89,26 +97,24 @@ class Asker:
         if connection is not None:
             return self._over(connection, request)
         client = next(self._turn)
-        if client in self._sockets:
-            wire.acknowledge_at_once(self._sockets[client])
         try:
-            sent = client.send(self._prepared(request))
+            sent = client.send(self._prepared(request, client))
         finally:
             # Visitors and scenarios say which cookies are sent; the client must not remember any.
             client.cookies.clear()
-        self._sockets[client] = sent.extensions["network_stream"].get_extra_info("socket")
         return Reply(sent.status_code, list(sent.headers.multi_items()), sent.content)
 
-    def _prepared(self, request: Request) -> httpx.Request:
+    def _prepared(self, request: Request, client: httpx.Client) -> httpx.Request:
         body = self.body(request)
         content: Any = body
         if request.chunked:
             content = iter([body[i : i + 65536] for i in range(0, len(body), 65536)])
         target = request.path + (f"?{request.query}" if request.query else "")
         url = httpx.URL(f"http://127.0.0.1:{self.port}").copy_with(raw_path=target.encode())
-        client = self._clients[0]
         headers = self.headers(request, length=False)
-        return client.build_request(request.method, url, headers=headers, content=content if body else None)
+        asked = client.build_request(request.method, url, headers=headers, content=content if body else None)
+        asked.extensions["trace"] = self._promptness[client]
+        return asked
 
     def _over(self, connection: wire.Connection, request: Request) -> Reply:
         data = self.as_bytes(request)
@@ -177,6 +183,19 @@ class Asker:
             open_timeout=_PATIENCE,
             proxy=None,
         )
+
+
+class _Promptness:
+    """Has a client's connection acknowledge what comes at once; the kernel forgets that with each request sent."""
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+
+    def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+        if event == "connection.connect_tcp.complete":
+            self._socket = info["return_value"].get_extra_info("socket")
+        elif event == "http11.receive_response_headers.started" and self._socket is not None:
+            wire.acknowledge_at_once(self._socket)
 
 
 def of_wire(found: wire.Response) -> Reply:

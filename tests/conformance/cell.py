@@ -36,7 +36,7 @@ T = TypeVar("T")
 US: Final = Operator("suite", "here")
 PATIENCE_SECONDS: Final = 30.0
 # Long enough to see that a write in flight is waited for, and no more: what would be found is found at once.
-UNCONFIRMED_SECONDS: Final = 0.3
+UNCONFIRMED_SECONDS: Final = 0.1
 MESSAGE: Final = "We are moving <script>alert(1)</script> until tonight."
 EXPECTED: Final = timedelta(minutes=40)
 LONG_AGO: Final = timedelta(hours=1)
@@ -75,7 +75,8 @@ class Cell:
         self.folder = folder
         self.outcome = Outcome(server.name, site)
         self.switch = Switch(store.reopened(), interval=INTERVAL_SECONDS, role="suite")
-        self.asker = Asker(running.port, folder, connections=2 * server.workers)
+        kept = "kept connections" in server.can
+        self.asker = Asker(running.port, folder, connections=2 * server.workers, kept=kept)
 
     def close(self) -> None:
         """End what this process has of it."""

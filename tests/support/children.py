@@ -16,6 +16,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+# Helper threads that end everything they start before they end themselves.
+lasting_threads: set[threading.Thread] = set()
+
 
 @functools.cache
 def _setpriv() -> str | None:
@@ -52,7 +55,7 @@ def start(
     setpriv = _setpriv()
     # The kernel sends that signal when the *thread* that forked ends, so a server that a helper thread starts
     # would die with it: it then runs without, and is ended by the fixture only.
-    if setpriv is not None and threading.current_thread() is threading.main_thread():
+    if setpriv is not None and threading.current_thread() in (threading.main_thread(), *lasting_threads):
         words = [setpriv, "--pdeathsig", when_we_die, "--", *words]
     return subprocess.Popen(
         words,

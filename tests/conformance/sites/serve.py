@@ -6,6 +6,9 @@ import importlib
 import os
 import sys
 
+from conformance.sites.contract import hasten
+
+hasten()
 _site = importlib.import_module(f"conformance.sites.{os.environ['CONFORMANCE_SITE']}_site")
 application = _site.application
 switch = _site.switch
