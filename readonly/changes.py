@@ -98,7 +98,7 @@ def read_in(store: Store, reading: Reading) -> Record | None:
     return record
 
 
-def _replace(
+def rewrite(
     store: Store,
     make: Callable[[Record | None, datetime], tuple[Record | None, Sequence[str]]],
     *,
@@ -111,6 +111,24 @@ def _replace(
     reason: str = "",
     message: str = "",
 ) -> Change:
+    """Read the record, make another one of it, and write that if nobody was faster; else again.
+
+    Args:
+        store: Where it is.
+        make: Makes it of the record that stands, and the store's clock; with the ids that it is about. None: nothing
+            is to be changed.
+        closes: Whether it closes the site or opens it; None: it contradicts nobody.
+        operator: Who changes it.
+        what: What the history calls it.
+        over_corrupt: A record that is corrupt counts as none.
+        windows: Whether it may end a window.
+        of_all: It is about whatever stands.
+        reason: For the history.
+        message: For the history.
+
+    Raises:
+        LostRace: Somebody made a contradicting change meanwhile.
+    """
     base: Record | None = None
     raced: datetime | None = None
     for attempt in range(TRIES):
@@ -224,10 +242,10 @@ def initialise(
         if record is not None and record.partial and not replace_existing:
             # An `on` over the empty store stays: making the record whole opens nothing by itself.
             lifted = {key: lift for key, lift in new.lifted.items() if key not in causes}
-            new = replace(new, causes=record.causes, windows=record.windows, lifted=lifted)
+            new = replace(new, causes=record.causes, windows=record.windows, schedules=record.schedules, lifted=lifted)
         return new, causes
 
-    return _replace(store, make, closes=False, operator=operator, what="init", over_corrupt=replace_existing)
+    return rewrite(store, make, closes=False, operator=operator, what="init", over_corrupt=replace_existing)
 
 
 def turn_on(
@@ -292,7 +310,7 @@ def turn_on(
             )
         return with_cause(record, cause, site=store.site, at=at, by=operator.name), [cause.id]
 
-    return _replace(store, make, closes=True, operator=operator, what="on", reason=reason, message=message)
+    return rewrite(store, make, closes=True, operator=operator, what="on", reason=reason, message=message)
 
 
 def turn_off(
@@ -343,7 +361,7 @@ def turn_off(
         ids = [c.id for c in chosen]
         return without_causes(record, ids, at=at, by=operator.name, undone=undo), ids
 
-    return _replace(
+    return rewrite(
         store,
         make,
         closes=False,
@@ -375,6 +393,7 @@ def _chosen(
 ) -> list[Cause]:
     # A window in force is a cause, and ends like one.
     windows = [as_cause(w) for w in record.windows if not w.ended and (at is None or w.in_force(at))]
+    begun = windows if at is not None else []
     if cause is not None:
         named = record.cause(cause) or next((w for w in windows if w.id == cause), None)
         if named is None:
@@ -396,16 +415,17 @@ def _chosen(
         return [named]
     if every:
         return [*(c for c in record.causes if c.kind in (OPERATOR, WINDOW)), *windows]
-    mine = [c for c in record.causes if c.kind == kind and c.by == operator.name]
+    standing = (*record.causes, *begun)
+    mine = [c for c in standing if c.kind in (kind, WINDOW) and c.by == operator.name]
     # What is left of a fence is nobody's to lift here: `off` has tried, and says why it stands.
-    if not mine and any(c.kind != FENCE for c in record.causes):
+    if not mine and any(c.kind != FENCE for c in standing):
         lines = "; ".join(
             f"{c.kind} {c.id} by {c.by} since {c.since:%Y-%m-%d %H:%M} UTC" + (f" ({c.reason})" if c.reason else "")
-            for c in record.causes
+            for c in standing
         )
         raise NotYours(
             f"{record.site} is read-only because of others, not you ({operator.name}): {lines}. Nothing was changed",
-            causes=[c.id for c in record.causes],
+            causes=[c.id for c in standing],
         )
     return mine
 
@@ -448,7 +468,7 @@ def start_run(
         )  # fmt: skip
         return with_cause(record, cause, site=store.site, at=at, by=operator.name), [run]
 
-    return _replace(store, make, closes=True, operator=operator, what="run", reason=reason, message=message)
+    return rewrite(store, make, closes=True, operator=operator, what="run", reason=reason, message=message)
 
 
 def set_fence(store: Store, operator: Operator, mark: FenceMark) -> Change:
@@ -471,7 +491,7 @@ def set_fence(store: Store, operator: Operator, mark: FenceMark) -> Change:
             cause = replace(standing, fence=mark)
         return with_cause(record, cause, site=store.site, at=at, by=operator.name), [cause.id]
 
-    return _replace(store, make, closes=None, operator=operator, what="fence")
+    return rewrite(store, make, closes=None, operator=operator, what="fence")
 
 
 def fence_of(record: Record | None, name: str) -> Cause | None:
@@ -490,7 +510,7 @@ def lift_exactly(store: Store, operator: Operator, cause_id: str) -> Change:
             return None, [cause_id]
         return without_causes(record, [cause_id], at=at, by=operator.name), [cause_id]
 
-    return _replace(store, make, closes=None, operator=operator, what="off")
+    return rewrite(store, make, closes=None, operator=operator, what="off")
 
 
 def survey(store: Store, known: Record | None) -> tuple[Record | None, Census]:

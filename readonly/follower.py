@@ -17,10 +17,11 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
-from .clock import Clock
+from . import windows
+from .clock import Clock, StoreClock
 from .errors import Error, StoreUnreachable
 from .hostfile import HostFile
 from .inflight import InFlight
@@ -29,6 +30,7 @@ from .record import LOCAL, TOMBSTONE_AGE, Cause, Mode
 from .state import UNKNOWN, State
 from .stores import SILENT_AT_MOST, Reading, Store, redacted
 from .transitions import Knowledge, lacks_whole, lapsed, learn, recalled
+from .upkeep import keep_windows
 
 # Of our own: a thread that draws from everybody's would change what a program draws that has seeded it.
 _random = random.SystemRandom()  # which forked processes draw from apart
@@ -185,7 +187,7 @@ class Follower:
         self._members = 1
         self._others = Others()
         self._knew_until = float("inf")
-        self._offset = timedelta(0)
+        self.time = StoreClock(clock)
         self._lease_until = float("inf")
         self._was_leased = False
         self._first_seen: dict[object, float] = {}
@@ -305,7 +307,7 @@ class Follower:
 
     def now(self) -> datetime:
         """Return the wall clock, corrected by the store's."""
-        return self._clock.now() + self._offset
+        return self.time.now()
 
     def stop(self, timeout: float) -> None:
         """Say goodbye and end the thread; the switch may be used again, then with a new follower."""
@@ -380,7 +382,13 @@ class Follower:
             due.append(max(0.0, self._lease_until - now))
         window = self._view.state.next_window
         if window is not None:
-            due.append(max(0.0, (window.start - self.now()).total_seconds()))
+            due.append(max(0.0, (window.start - self.time.latest()).total_seconds()))
+        record, at = self.known.record, self.now()
+        end = windows.next_due(record, at=at) if record is not None else None
+        if end is not None and end > at:
+            # One of many is enough: they don't come all at once.
+            late = min(self._members / REPORTS_PER_SECOND, 1.0) * _random.random()
+            due.append((end - at).total_seconds() + late)
         return min(due)
 
     def _do(self, job: _Job) -> None:
@@ -459,12 +467,12 @@ class Follower:
             self.attempted = self._monotonic()
             report = self._report()
             announce = self._essence(report) != self._said
-            sent = self._monotonic()
+            sent, asked = self._monotonic(), self.time.asked()
             reading = self._send(store, report, announce=announce)
             self._said = self._essence(report)
             with self._lock:
                 self._renew_lease(sent)
-                back = self._take_in(reading, heartbeat=True)
+                back = self._take_in(reading, heartbeat=True, asked=asked)
                 causes = [c.id for c in self.known.record.causes] if self.known.record is not None else []
                 self._store_answered()
                 self._publish()
@@ -477,6 +485,11 @@ class Follower:
                 )
                 with self._lock:
                     self._take_in(after, heartbeat=False)
+                    self._publish()
+            kept = keep_windows(store, self.known, reading) if back is None else None
+            if kept is not None:
+                with self._lock:
+                    self._take_in(kept, heartbeat=False)
                     self._publish()
             self._memory.remember(self.known.raw)
             if self._essence(self._report(count=False)) == self._said:
@@ -573,9 +586,10 @@ class Follower:
         # From when it was sent, not from when the answer came (protocol.md C11).
         self._lease_until = sent + lease * (1 - LEASE_SLACK)
 
-    def _take_in(self, reading: Reading, *, heartbeat: bool) -> bytes | None:
+    def _take_in(self, reading: Reading, *, heartbeat: bool, asked: float | None = None) -> bytes | None:
+        if asked is not None or not self._reached:
+            self.time.heard(reading.at, asked=asked if asked is not None else self.time.asked())
         self._reached = True
-        self._offset = reading.at - self._clock.now()
         if heartbeat:
             self._members = max(1, reading.members)
             self._remember_members(reading)
@@ -621,7 +635,8 @@ class Follower:
             local += (Cause("unreadable", LOCAL, "this process", self.now(), reason=problem, sessions="keep"),)
         because = self._unknown_because()
         before = self._view.state
-        state = State.at(self.now(), self.known.record, local=local, unknown_because=because)
+        # Windows close early by what this process can't know of the store's clock, and open by the record alone.
+        state = State.at(self.time.latest(), self.known.record, local=local, unknown_because=because)
         if not self._reached and self._settings.boot == "open" and not state.causes:
             state = replace(state, read_only=False)
         view = self._view
@@ -650,7 +665,7 @@ class Follower:
         """Until when a writable state may be trusted unseen: somebody looked lately, the lease, the next window."""
         until = min(self.attempted + self.stale_after, self._lease_until)
         if state.next_window is not None:
-            until = min(until, self._monotonic() + (state.next_window.start - self.now()).total_seconds())
+            until = min(until, self._monotonic() + (state.next_window.start - self.time.latest()).total_seconds())
         return until
 
     def _prove_guards(self) -> None:

@@ -8,6 +8,7 @@ they are for ever, so that any version can say which record it could not read.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 from collections.abc import Iterable, Mapping
@@ -47,6 +48,7 @@ class FenceMark:
         system: The identity of the server; positions of two can't be compared.
         position: The position in its log behind which no earlier write is; "" while it is being raised.
         level: What it is worth; "" while it is being raised.
+        schema: The schema version that was there then, its parts joined by commas; "" where nobody asked.
     """
 
     name: str
@@ -54,6 +56,7 @@ class FenceMark:
     system: str = ""
     position: str = ""
     level: str = ""
+    schema: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +124,29 @@ class Window:
     """A scheduled stretch of read-only time, as UTC instants.
 
     It closes by the clock, at `start`; it opens by the record alone, when `ended` was written (design rule 14).
-    `ended_at` says when that was: one that was cancelled before its start has ended nobody's session.
+
+    Attributes:
+        id: Short enough to be typed; of an occurrence, its schedule's and its local time.
+        start: When it begins, UTC.
+        end: When it is over, UTC; None for one that only `off` ends.
+        by: Who owns it.
+        reason: For colleagues; never shown to visitors.
+        message: For visitors.
+        sessions: As a cause's.
+        ended: It is over, and does not begin again.
+        ended_at: When that was: one that was cancelled before its start has ended nobody's session.
+        revision: Rises when a person changes it; not when its time is up, so that an extension wins against that.
+        expected_end: An announcement, for one without an end; opens nothing.
+        typed: The local time that was typed, or that its rule gives.
+        zone: The zone that it was typed in.
+        mark: What the zone's clocks did to that local time: `gap`, `fold`, or "".
+        schedule: Id of the recurring one that it is an occurrence of, or "".
+        extra: Fields of newer versions, kept.
     """
 
     id: str
     start: datetime
-    end: datetime
+    end: datetime | None
     by: str
     reason: str = ""
     message: str = ""
@@ -134,11 +154,88 @@ class Window:
     ended: bool = False
     ended_at: datetime | None = None
     revision: int = 1
+    expected_end: datetime | None = None
+    typed: str = ""
+    zone: str = ""
+    mark: str = ""
+    schedule: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def in_force(self, at: datetime) -> bool:
         """Return whether it keeps the site read-only at an instant."""
         return self.start <= at and not self.ended
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A recurring window: its rule and its zone. What is in force are its occurrences, which stand among the windows.
+
+    Attributes:
+        id: Short enough to be typed.
+        rule: A cron expression of five fields, by the zone's clocks.
+        zone: Its name in the time zone database.
+        seconds: How long an occurrence is, in elapsed time.
+        by: Who owns it.
+        through: Local time of the last occurrence that was worked out, ISO 8601 without a zone; the next ones follow.
+        past: Its occurrences that begin at or before this instant are over, also those that the record holds no more.
+        reason: For colleagues; never shown to visitors.
+        message: For visitors.
+        sessions: As a cause's.
+        typed: The rule as it was typed.
+        cancelled_at: When it was cancelled; None while it goes on.
+        revision: Rises with each change of it.
+        extra: Fields of newer versions, kept.
+    """
+
+    id: str
+    rule: str
+    zone: str
+    seconds: float
+    by: str
+    through: str = ""
+    past: datetime | None = None
+    reason: str = ""
+    message: str = ""
+    sessions: str | None = None
+    typed: str = ""
+    cancelled_at: datetime | None = None
+    revision: int = 1
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Bypass:
+    """What lets its holder through while the site is read-only. Tokens are random; only their hashes are stored.
+
+    Attributes:
+        id: Random, short.
+        name: What people and logs call it.
+        by: Who gave it.
+        since: When it was given, UTC.
+        until: When it ends by itself, UTC.
+        causes: Those that stood when it was given: it is worth nothing when the last of them is lifted.
+        paths: Rules of paths that it is good for; none: all.
+        link: SHA-256 of the token in its link, hexadecimal; "" once that was used.
+        keys: SHA-256 of the tokens that let through: the header's, and after the link was used the cookie's.
+        host: The machine it was typed on.
+        revoked: Taken back.
+        revision: Rises with each change of it.
+        extra: Fields of newer versions, kept.
+    """
+
+    id: str
+    name: str
+    by: str
+    since: datetime
+    until: datetime
+    causes: tuple[str, ...]
+    paths: tuple[str, ...] = ()
+    link: str = ""
+    keys: tuple[str, ...] = ()
+    host: str = ""
+    revoked: bool = False
+    revision: int = 1
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +253,10 @@ class Record:
         causes: Those that stand, ordered by start and id.
         lifted: Tombstones, by cause id.
         windows: Ordered by start and id.
+        schedules: Recurring windows, ordered by id.
+        bypasses: Who is let through, ordered by start and id.
         sessions_floor: Cut-off that stays when the tombstones it came from are dropped.
+        windows_floor: The same of windows that said nothing about sessions: it counts where a policy ends them.
         needs: Features that a reader must know.
         extra: Fields of newer versions, kept.
     """
@@ -171,7 +271,10 @@ class Record:
     causes: tuple[Cause, ...] = ()
     lifted: Mapping[str, Lift] = field(default_factory=dict)
     windows: tuple[Window, ...] = ()
+    schedules: tuple[Schedule, ...] = ()
+    bypasses: tuple[Bypass, ...] = ()
     sessions_floor: datetime | None = None
+    windows_floor: datetime | None = None
     needs: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -199,6 +302,8 @@ class Record:
         ]
         if self.sessions_floor is not None:
             found.append(self.sessions_floor)
+        if self.windows_floor is not None and default == "end":
+            found.append(self.windows_floor)
         return max(found, default=None)
 
     def cause(self, cause_id: str) -> Cause | None:
@@ -214,6 +319,16 @@ def new_id() -> str:
 def new_cause_id() -> str:
     """Return a random id for a cause, short enough to be typed at night."""
     return "c" + secrets.token_hex(4)
+
+
+def new_token() -> str:
+    """Return a random token, for a header, a cookie or a link; scanners for secrets find it by its beginning."""
+    return "rombp_" + secrets.token_urlsafe(32)
+
+
+def token_hash(token: str) -> str:
+    """Return what is stored of a token: its SHA-256. It is long and random, so that nothing slower is needed."""
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
 def _instant_out(value: datetime | None) -> str | None:
@@ -257,6 +372,9 @@ def dump(record: Record) -> bytes:
         "windows": [_window_out(w) for w in record.windows],
         "sessions_ended_before": _instant_out(record.sessions_ended_before()),
         "sessions_floor": _instant_out(record.sessions_floor),
+        **({"schedules": [_schedule_out(one) for one in record.schedules]} if record.schedules else {}),
+        **({"bypasses": [_bypass_out(one) for one in record.bypasses]} if record.bypasses else {}),
+        **({"windows_floor": _instant_out(record.windows_floor)} if record.windows_floor is not None else {}),
         "needs": list(record.needs),
     }
     # A lone surrogate (a byte that a terminal sent and that is no text) becomes \udcxx, which is JSON for itself.
@@ -308,13 +426,56 @@ def _window_out(window: Window) -> dict[str, Any]:
         "ended": window.ended,
         "ended_at": _instant_out(window.ended_at),
         "revision": window.revision,
+        # Every report brings the record back: what few windows have is left out of the others.
+        **({"expected_end": _instant_out(window.expected_end)} if window.expected_end is not None else {}),
+        **{key: value for key in _WINDOW_TEXTS if (value := getattr(window, key))},
     }
 
 
+def _schedule_out(schedule: Schedule) -> dict[str, Any]:
+    return {
+        **schedule.extra,
+        "id": schedule.id,
+        "rule": schedule.rule,
+        "zone": schedule.zone,
+        "seconds": schedule.seconds,
+        "by": schedule.by,
+        "through": schedule.through,
+        "past": _instant_out(schedule.past),
+        "reason": schedule.reason,
+        "message": schedule.message,
+        "sessions": schedule.sessions,
+        "typed": schedule.typed,
+        "cancelled_at": _instant_out(schedule.cancelled_at),
+        "revision": schedule.revision,
+    }
+
+
+def _bypass_out(bypass: Bypass) -> dict[str, Any]:
+    return {
+        **bypass.extra,
+        "id": bypass.id,
+        "name": bypass.name,
+        "by": bypass.by,
+        "since": _instant_out(bypass.since),
+        "until": _instant_out(bypass.until),
+        "causes": list(bypass.causes),
+        "paths": list(bypass.paths),
+        "link": bypass.link,
+        "keys": list(bypass.keys),
+        "host": bypass.host,
+        "revoked": bypass.revoked,
+        "revision": bypass.revision,
+    }
+
+
+_WINDOW_TEXTS = ("typed", "zone", "mark", "schedule")
 _ANY = datetime.min.replace(tzinfo=UTC)
 _CAUSE_FIELDS = frozenset(_cause_out(Cause("", "", "", _ANY, fence=FenceMark(""))))
 _LIFT_FIELDS = frozenset(_lift_out(Lift("", _ANY, "")))
-_WINDOW_FIELDS = frozenset(_window_out(Window("", _ANY, _ANY, "")))
+_WINDOW_FIELDS = frozenset([*_window_out(Window("", _ANY, _ANY, "", expected_end=_ANY)), *_WINDOW_TEXTS])
+_SCHEDULE_FIELDS = frozenset(_schedule_out(Schedule("", "", "", 0.0, "")))
+_BYPASS_FIELDS = frozenset(_bypass_out(Bypass("", "", "", _ANY, _ANY, ())))
 _RECORD_FIELDS = frozenset(
     [
         "v",
@@ -329,8 +490,11 @@ _RECORD_FIELDS = frozenset(
         "causes",
         "lifted",
         "windows",
+        "schedules",
+        "bypasses",
         "sessions_ended_before",
         "sessions_floor",
+        "windows_floor",
         "needs",
     ]
 )
@@ -409,7 +573,7 @@ def _load_v1(document: dict[str, Any]) -> Record:
         Window(
             id=_text(item["id"]),
             start=_instant(item["start"]),
-            end=_instant(item["end"]),
+            end=_maybe_instant(item["end"]),
             by=_text(item.get("by", "")),
             reason=_text(item.get("reason", "")),
             message=_text(item.get("message", "")),
@@ -417,9 +581,48 @@ def _load_v1(document: dict[str, Any]) -> Record:
             ended=_flag(item.get("ended", False)),
             ended_at=_maybe_instant(item.get("ended_at")),
             revision=_number(item.get("revision", 1)),
+            expected_end=_maybe_instant(item.get("expected_end")),
+            **{key: _text(item.get(key, "")) for key in _WINDOW_TEXTS},
             extra=_rest(item, _WINDOW_FIELDS),
         )
         for item in _list(document.get("windows", []))
+    ]
+    schedules = [
+        Schedule(
+            id=_text(item["id"]),
+            rule=_text(item["rule"]),
+            zone=_text(item["zone"]),
+            seconds=_seconds(item["seconds"]),
+            by=_text(item.get("by", "")),
+            through=_text(item.get("through", "")),
+            past=_maybe_instant(item.get("past")),
+            reason=_text(item.get("reason", "")),
+            message=_text(item.get("message", "")),
+            sessions=_sessions(item.get("sessions")),
+            typed=_text(item.get("typed", "")),
+            cancelled_at=_maybe_instant(item.get("cancelled_at")),
+            revision=_number(item.get("revision", 1)),
+            extra=_rest(item, _SCHEDULE_FIELDS),
+        )
+        for item in _list(document.get("schedules", []))
+    ]
+    bypasses = [
+        Bypass(
+            id=_text(item["id"]),
+            name=_text(item["name"]),
+            by=_text(item.get("by", "")),
+            since=_instant(item["since"]),
+            until=_instant(item["until"]),
+            causes=_texts(item["causes"]),
+            paths=_texts(item.get("paths", [])),
+            link=_text(item.get("link", "")),
+            keys=_texts(item.get("keys", [])),
+            host=_text(item.get("host", "")),
+            revoked=_flag(item.get("revoked", False)),
+            revision=_number(item.get("revision", 1)),
+            extra=_rest(item, _BYPASS_FIELDS),
+        )
+        for item in _list(document.get("bypasses", []))
     ]
     return ordered(
         Record(
@@ -433,7 +636,10 @@ def _load_v1(document: dict[str, Any]) -> Record:
             causes=tuple(causes),
             lifted=lifted,
             windows=tuple(windows),
+            schedules=tuple(schedules),
+            bypasses=tuple(bypasses),
             sessions_floor=_maybe_instant(document.get("sessions_floor")),
+            windows_floor=_maybe_instant(document.get("windows_floor")),
             needs=tuple(document.get("needs") or ()),
             extra=_rest(document, _RECORD_FIELDS),
         )
@@ -446,6 +652,8 @@ def ordered(record: Record) -> Record:
         record,
         causes=tuple(sorted((c for c in record.causes if c.id not in record.lifted), key=lambda c: (c.since, c.id))),
         windows=tuple(sorted(record.windows, key=lambda w: (w.start, w.id))),
+        schedules=tuple(sorted(record.schedules, key=lambda one: one.id)),
+        bypasses=tuple(sorted(record.bypasses, key=lambda one: (one.since, one.id))),
     )
 
 
@@ -453,6 +661,10 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"expected text, found {value!r}")
     return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(_text(item) for item in _list(value))
 
 
 def _sessions(value: Any) -> str | None:
@@ -473,6 +685,12 @@ def _number(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise ValueError(f"expected a whole number from 0, found {value!r}")
     return value
+
+
+def _seconds(value: Any) -> float:
+    if type(value) not in (int, float) or not 0 < value < float("inf"):
+        raise ValueError(f"expected a number of seconds above 0, found {value!r}")
+    return float(value)
 
 
 def _flag(value: Any) -> bool:

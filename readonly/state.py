@@ -134,7 +134,7 @@ def as_cause(window: Window) -> Cause:
         since=window.start,
         reason=window.reason,
         message=window.message,
-        expected_end=window.end,
+        expected_end=window.end or window.expected_end,
         sessions=window.sessions,
         revision=window.revision,
     )

@@ -7,14 +7,16 @@ makes, by `init`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from . import schedules
 from .errors import UnreadableRecord
 from .record import (
     TOMBSTONE_AGE,
+    Bypass,
     Cause,
     Lift,
     Record,
@@ -26,6 +28,8 @@ from .record import (
 )
 
 Item = TypeVar("Item", Cause, Window)
+# A bypass that has run out is remembered so long.
+BYPASS_AGE = timedelta(days=7)
 
 
 # --- changes that a person (or a command) makes ------------------------------------------------------------------
@@ -63,13 +67,15 @@ def first_record(
     )
     if replacing is None:
         return fresh
-    closed = without_causes(replacing, [c.id for c in replacing.causes], at=at, by=by)
+    closed = without_causes(replacing, [c.id for c in (*replacing.causes, *replacing.windows)], at=at, by=by)
+    sessions, unsaid = schedules.floors((w for w in closed.windows if w.ended), closed)
     return replace(
         fresh,
         epoch=closed.epoch + 1,
         lifted=closed.lifted,
         extra=closed.extra,
-        sessions_floor=at if end_sessions else closed.sessions_floor,
+        sessions_floor=at if end_sessions else sessions,
+        windows_floor=unsaid,
     )
 
 
@@ -86,7 +92,7 @@ def with_cause(record: Record | None, cause: Cause, *, site: str, at: datetime, 
     else:
         cause = replace(cause, epoch=standing.epoch, since=standing.since, revision=standing.revision + 1)
     others = tuple(c for c in record.causes if c.id != cause.id)
-    return _changed(replace(record, causes=(*others, cause)), at=at, by=by)
+    return changed(replace(record, causes=(*others, cause)), at=at, by=by)
 
 
 def without_causes(record: Record, ids: Iterable[str], *, at: datetime, by: str, undone: bool = False) -> Record:
@@ -125,7 +131,15 @@ def without_causes(record: Record, ids: Iterable[str], *, at: datetime, by: str,
         else window
         for window in record.windows
     )
-    return trimmed(_changed(replace(record, lifted=lifted, windows=windows), at=at, by=by), at=at)
+    return trimmed(changed(replace(record, lifted=lifted, windows=windows), at=at, by=by), at=at)
+
+
+def with_bypass(record: Record, bypass: Bypass, *, at: datetime, by: str) -> Record:
+    """Return the record with one bypass more, or with that bypass changed if it is there already."""
+    known = {one.id: one.revision for one in record.bypasses}
+    others = tuple(one for one in record.bypasses if one.id != bypass.id)
+    bypass = replace(bypass, revision=known.get(bypass.id, 0) + 1)
+    return trimmed(changed(replace(record, bypasses=(*others, bypass)), at=at, by=by), at=at)
 
 
 def trimmed(record: Record, *, at: datetime, needed: Collection[str] = ()) -> Record:
@@ -136,6 +150,9 @@ def trimmed(record: Record, *, at: datetime, needed: Collection[str] = ()) -> Re
         at: Now, by the store's clock.
         needed: Tombstones that stay, whatever their age.
     """
+    bypasses = tuple(one for one in record.bypasses if not _spent(one, at))
+    if len(bypasses) < len(record.bypasses):
+        record = replace(record, bypasses=bypasses)
     old = {key: lift for key, lift in record.lifted.items() if _old(lift, at) and key not in needed}
     if not old:
         return record
@@ -157,7 +174,13 @@ def _old(lift: Lift, at: datetime) -> bool:
     return at - lift.at > TOMBSTONE_AGE
 
 
-def _changed(record: Record, *, at: datetime, by: str) -> Record:
+def _spent(bypass: Bypass, at: datetime) -> bool:
+    # Kept a while, so that a copy of an older record does not bring back one that was revoked, and for `bypass list`.
+    return at - bypass.until > BYPASS_AGE
+
+
+def changed(record: Record, *, at: datetime, by: str) -> Record:
+    """Return a record that was changed just now: with the next epoch, a new id, and who changed it."""
     # The store's clock may have gone back (a failover); an instant of change never does.
     return ordered(
         replace(record, epoch=record.epoch + 1, id=new_id(), changed_at=max(at, record.changed_at), changed_by=by)
@@ -177,6 +200,7 @@ def adds(mine: Record, theirs: Record) -> bool:
         if theirs.lineage:
             mine = _younger(mine, theirs.lineage)
     now = max(mine.changed_at, theirs.changed_at)
+    recurring, known = schedules.joined(mine.schedules, theirs.schedules), _by_id(theirs.windows)
     return (
         any(c.id not in theirs.lifted and _newer(c, theirs.cause(c.id)) for c in mine.causes)
         # Who remembers a tombstone that others have dropped for its age does not bring it back for ever.
@@ -185,8 +209,17 @@ def adds(mine: Record, theirs: Record) -> bool:
             and (not _old(lift, now) or theirs.cause(key) is not None)
             for key, lift in mine.lifted.items()
         )
-        or any(_newer(w, _by_id(theirs.windows).get(w.id)) for w in mine.windows)
-        or _latest(mine, theirs) != theirs.sessions_floor
+        or recurring != theirs.schedules
+        or any(not _spent(one, now) and _one_bypass(one, theirs.bypasses) is one for one in mine.bypasses)
+        or any(
+            _newer(w, known.get(w.id))
+            and not schedules.over(w, recurring)
+            # One that ended so long ago that others have dropped it does not come back, as no tombstone does.
+            and (w.id in known or not _long_over(w, now))
+            for w in mine.windows
+        )
+        or _latest(mine.sessions_floor, theirs.sessions_floor) != theirs.sessions_floor
+        or _latest(mine.windows_floor, theirs.windows_floor) != theirs.windows_floor
         or (mine.protected and not theirs.protected)
     )
 
@@ -210,6 +243,7 @@ def join(mine: Record, theirs: Record, *, at: datetime) -> Record:
         older = _younger(lesser, newer.lineage)
     else:
         older, newer = sorted((mine, theirs), key=lambda r: (r.epoch, r.id))
+    recurring = schedules.joined(older.schedules, newer.schedules)
     lifted = dict(newer.lifted)
     for key, lift in older.lifted.items():
         lifted[key] = _one_lift(lift, lifted.get(key))
@@ -223,8 +257,11 @@ def join(mine: Record, theirs: Record, *, at: datetime) -> Record:
             changed_at=at,
             causes=_merged(older.causes, newer.causes),
             lifted=lifted,
-            windows=_merged(older.windows, newer.windows),
-            sessions_floor=_latest(older, newer),
+            windows=tuple(w for w in _merged(older.windows, newer.windows) if not schedules.over(w, recurring)),
+            schedules=recurring,
+            bypasses=_all_bypasses(older.bypasses, newer.bypasses),
+            sessions_floor=_latest(older.sessions_floor, newer.sessions_floor),
+            windows_floor=_latest(older.windows_floor, newer.windows_floor),
             needs=tuple(sorted({*older.needs, *newer.needs})),
             extra={**older.extra, **newer.extra},
         )
@@ -245,7 +282,9 @@ def _younger(record: Record, lineage: str) -> Record:
         causes=tuple(c for c in record.causes if made is not None and c.since >= made),
         lifted={key: lift for key, lift in record.lifted.items() if made is not None and lift.at >= made},
         windows=(),
+        schedules=(),
         sessions_floor=None,
+        windows_floor=None,
         protected=False,
         needs=(),
         extra={},
@@ -261,8 +300,25 @@ def lineage_made(lineage: str) -> datetime | None:
     return made if made.tzinfo is not None else None
 
 
-def _latest(mine: Record, theirs: Record) -> datetime | None:
-    return max((f for f in (mine.sessions_floor, theirs.sessions_floor) if f is not None), default=None)
+def _latest(mine: datetime | None, theirs: datetime | None) -> datetime | None:
+    return max((f for f in (mine, theirs) if f is not None), default=None)
+
+
+def _long_over(window: Window, at: datetime) -> bool:
+    return window.ended and window.ended_at is not None and at - window.ended_at > TOMBSTONE_AGE
+
+
+def _one_bypass(mine: Bypass, others: Iterable[Bypass]) -> Bypass:
+    """Return the bypass that counts where two records speak of one: what was revoked on either side stays revoked."""
+    theirs = next((one for one in others if one.id == mine.id), None)
+    if theirs is None or theirs == mine:
+        return mine if theirs is None else theirs
+    return max(theirs, mine, key=lambda one: (one.revoked, one.revision, repr(one)))
+
+
+def _all_bypasses(older: Iterable[Bypass], newer: Sequence[Bypass]) -> tuple[Bypass, ...]:
+    found = {one.id: one for one in newer}
+    return tuple((found | {one.id: _one_bypass(one, newer) for one in older}).values())
 
 
 def _one_lift(mine: Lift, theirs: Lift | None) -> Lift:
@@ -388,6 +444,23 @@ def lacks_whole(stored: bytes | None) -> bool:
     member writes it back that has told the new registry whom it knew in the old one (design rule 6).
     """
     return stored is None or load(stored).partial
+
+
+def noted(*, seconds: float | None, alone: bool, young: bool, alive_seconds: float) -> bool:
+    """Return whether a process that has only just begun may admit its first write: others know that it is there.
+
+    Else nobody would ask after it, should it stand still from then on and the store forget it (design rule 7).
+
+    Args:
+        seconds: For how long it has been registered, or None once another member has said that it remembers it.
+        alone: Nobody else is alive.
+        young: The registry is so young that others may be at work and not have reported to it yet.
+        alive_seconds: Who has reported within so many seconds is alive.
+    """
+    if seconds is None or seconds > alive_seconds:
+        # By then whoever is alive has reported since, and was told of it.
+        return True
+    return alone and not young
 
 
 def _worth(known: Knowledge, theirs: Record | None) -> Record | None:

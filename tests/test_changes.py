@@ -232,15 +232,25 @@ def test_all_ends_a_window_in_force(store: Meddled, clock: SetClock) -> None:
 
 
 def test_a_window_in_force_is_named_like_a_cause(store: Meddled, clock: SetClock) -> None:
-    """As `status` shows it; within the grace it is taken back; `off` alone lifts what `on` has set."""
+    """As `status` shows it; within the grace it is taken back; `off` alone is for whoever planned it."""
     begun = window(start=clock.now() - timedelta(seconds=5), end=clock.now() + minutes(90))
     store.holds(record(windows=(begun, window("w2", start=clock.now() + minutes(60)))))
-    assert not turn_off(store, ANN).changed
+    with pytest.raises(NotYours, match="because of others, not you .bob.: window w1 by ann"):
+        turn_off(store, BOB)
     with pytest.raises(NotYours, match="no cause w2; standing: w1"):
         turn_off(store, BOB, cause="w2")
     assert turn_off(store, BOB, cause="w1", undo=True).causes == ("w1",)
     assert State.at(clock.now(), store.stored).sessions_ended_before("end") is None
     assert not turn_off(store, BOB, cause="w1").changed
+
+
+def test_off_ends_the_occurrence_of_whoever_planned_it(store: Meddled, clock: SetClock) -> None:
+    """Beside one's own cause; and it does not begin again."""
+    begun = window(start=clock.now() - minutes(5), end=clock.now() + minutes(90))
+    store.holds(record(cause("a"), windows=(begun, window("w2", start=clock.now() + minutes(60)))))
+    assert turn_off(store, ANN).causes == ("a", "w1")
+    assert not State.at(clock.now() + minutes(1), store.stored).read_only
+    assert [(w.id, w.ended) for w in store.stored.windows] == [("w1", True), ("w2", False)]
 
 
 def test_an_extension_wins_against_the_end_of_a_window(store: Meddled, clock: SetClock) -> None:

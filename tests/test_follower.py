@@ -753,8 +753,7 @@ def test_a_window_closes_at_its_start_though_nobody_looked(store: Watched, clock
 
 def test_a_window_never_opens_by_the_clock(store: Watched, clock: SetClock) -> None:
     """Past its end, marked by nobody, with the store away: closed."""
-    begins = START - minutes(10)
-    planned = record(windows=(window(start=begins, end=begins + minutes(1)),), changed_at=START)
+    planned = record(windows=(window(start=START - minutes(10), end=START + minutes(1)),), changed_at=START)
     store.holds(planned)
     process = Process(store, clock).beat()
     process.link.break_()
@@ -773,7 +772,7 @@ def test_windows_go_by_the_stores_clock(store: Watched, clock: SetClock) -> None
     begins = START + timedelta(seconds=2)
     store.holds(record(windows=(window(start=begins, end=begins + minutes(1)),), changed_at=START))
     process = Process(store, clock)
-    process.follower._clock = behind
+    process.follower.time.clock = behind
     process.beat()
     assert process.admits()
     behind.seconds += 2
