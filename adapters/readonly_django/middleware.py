@@ -76,13 +76,13 @@ class ReadOnlyMiddleware:
     def _serve(self, request: HttpRequest) -> HttpResponseBase:
         visit = _Visit(request)
         if not self._handling.is_free(cast(str, request.method)):
-            answer = self._exchange(visit).begin()
+            answer = self._exchange(request, visit).begin()
             if answer is not None and self._knew_too_little(visit):
-                answer = self._exchange(visit).begin()
+                answer = self._exchange(request, visit).begin()
             if answer is not None:
                 return respond(answer)
         try:
-            visit.enter(self._handling)
+            visit.enter(request, self._handling)
             response: HttpResponseBase = self.get_response(request)
         except Exception:
             answer = visit.failed()
@@ -92,7 +92,7 @@ class ReadOnlyMiddleware:
         except BaseException:
             visit.failed()
             raise
-        return visit.leave(response)
+        return visit.leave(request, response)
 
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> Any:
         """Look at a request once more, now that its view is known."""
@@ -101,9 +101,9 @@ class ReadOnlyMiddleware:
             return None
         endpoint = self._endpoint(request.resolver_match, request)
         if visit.exchange is None:
-            answer = self._exchange(visit, endpoint).begin()
+            answer = self._exchange(request, visit, endpoint).begin()
             if answer is None:
-                visit.enter(self._handling)
+                visit.enter(request, self._handling)
         else:
             answer = visit.exchange.look_again(endpoint)
         return None if answer is None else respond(answer)
@@ -113,13 +113,13 @@ class ReadOnlyMiddleware:
     async def _aserve(self, request: HttpRequest) -> HttpResponseBase:
         visit = _Visit(request)
         if not self._handling.is_free(cast(str, request.method)):
-            answer = await self._exchange(visit).abegin()
+            answer = await self._exchange(request, visit).abegin()
             if answer is not None and self._knew_too_little(visit):
-                answer = await self._exchange(visit).abegin()
+                answer = await self._exchange(request, visit).abegin()
             if answer is not None:
                 return respond(answer)
         try:
-            visit.enter(self._handling)
+            visit.enter(request, self._handling)
             response: HttpResponseBase = await self.get_response(request)
         except Exception:
             answer = visit.failed()
@@ -133,7 +133,7 @@ class ReadOnlyMiddleware:
         except BaseException:
             visit.failed()
             raise
-        return visit.leave(response)
+        return visit.leave(request, response)
 
     async def _aprocess_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> Any:
         visit = _visit_of(request)
@@ -141,9 +141,9 @@ class ReadOnlyMiddleware:
             return None
         endpoint = self._endpoint(request.resolver_match, request)
         if visit.exchange is None:
-            answer = await self._exchange(visit, endpoint).abegin()
+            answer = await self._exchange(request, visit, endpoint).abegin()
             if answer is None:
-                visit.enter(self._handling)
+                visit.enter(request, self._handling)
         else:
             answer = await visit.exchange.alook_again(endpoint)
         return None if answer is None else respond(answer)
@@ -166,9 +166,9 @@ class ReadOnlyMiddleware:
         handling.count_escape(Work(handling.switch, name=handling.route(judged.verdict.act, facts)), exception)
         return respond(handling.escape(judged, facts))
 
-    def _exchange(self, visit: _Visit, endpoint: Endpoint | None = None) -> Exchange:
+    def _exchange(self, request: HttpRequest, visit: _Visit, endpoint: Endpoint | None = None) -> Exchange:
         """Begin to know a request: anew if it was known before."""
-        request, handling, view = visit.request, self._handling, self._handling.view
+        handling, view = self._handling, self._handling.view
         facts = facts_of(request)
         if endpoint is None and (visit.exchange is not None or not view.open or view.sessions_cut):
             # A writable site counts what is not a plain read, whatever its view; then this look can be spared.
@@ -207,32 +207,32 @@ class ReadOnlyMiddleware:
 
 
 class _Visit:
-    """One request on its way through the application.
+    """One request on its way through the application, which knows it; it does not know the request.
+
+    In a cycle the two would be left to the collector of garbage, which takes longer than all that is done here.
 
     Attributes:
-        request: The request.
         match: What the URLconf said at the first look, if it was asked.
         exchange: What the core knows of it; None for a read of a writable site, until its view says otherwise.
     """
 
-    __slots__ = ("_incidentals", "_working", "exchange", "match", "request")
+    __slots__ = ("_incidentals", "_working", "exchange", "match")
 
     def __init__(self, request: HttpRequest) -> None:
-        self.request = request
         self.match: ResolverMatch | None = None
         self.exchange: Exchange | None = None
         self._incidentals: Incidentals | None = None
         self._working: AbstractContextManager[None] | None = None
         request._readonly_visit = self  # type: ignore[attr-defined]
 
-    def enter(self, handling: Handling[Any]) -> None:
+    def enter(self, request: HttpRequest, handling: Handling[Any]) -> None:
         """Let the application have it."""
         exchange = self.exchange
         if exchange is None:
             self._incidentals = Incidentals(handling.switch, never=False)
-            watch(self.request, self._incidentals)
+            watch(request, self._incidentals)
             return
-        strip(self.request, exchange)
+        strip(request, exchange)
         if self._incidentals is not None:
             self._incidentals.counted_with = exchange
         elif exchange.key is None and not exchange.judged.verdict.bypass:
@@ -241,15 +241,15 @@ class _Visit:
                 handling.switch, never=judged.state.read_only, leave_cache=judged.verdict.look_away
             )
             self._incidentals.counted_with = exchange
-            watch(self.request, self._incidentals)
+            watch(request, self._incidentals)
         self._working = exchange.working()
         self._working.__enter__()
 
-    def leave(self, response: HttpResponseBase) -> HttpResponseBase:
+    def leave(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         """Take the application's response; returns what is sent."""
         self._stop_working()
         if self._incidentals is not None and self._incidentals.skipped:
-            self._drop_what_was_not_stored(response)
+            self._drop_what_was_not_stored(request, response)
         exchange = self.exchange
         if exchange is None:
             return response
@@ -260,7 +260,7 @@ class _Visit:
             response = replaced
         elif exchange.treats_response:
             treat(response, exchange)
-            if getattr(self.request, BANNER, False):
+            if getattr(request, BANNER, False):
                 # Nobody is to be told for another hour by a cache what is over by then.
                 response.headers["Cache-Control"] = "no-store"
         self._end_with(response, exchange)
@@ -304,8 +304,9 @@ class _Visit:
             work_in(response, exchange)
         at_end(response, exchange.end)
 
-    def _drop_what_was_not_stored(self, response: HttpResponseBase) -> None:
-        session = getattr(self.request, "session", None)
+    @staticmethod
+    def _drop_what_was_not_stored(request: HttpRequest, response: HttpResponseBase) -> None:
+        session = getattr(request, "session", None)
         name = django_settings.SESSION_COOKIE_NAME
         cookie = response.cookies.get(name)
         # Without a key there is nothing to name, but a deletion may pass.
