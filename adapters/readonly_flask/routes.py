@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from flask import Flask
-from werkzeug.exceptions import HTTPException
-from werkzeug.routing import MapAdapter, RequestRedirect
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import MapAdapter, RequestRedirect, Rule
 from werkzeug.routing.map import Map
 
 from readonly.rules import WRITES, Endpoint, Facts, effective_methods, mark_for, marks_of
@@ -43,7 +44,8 @@ class Routes:
     """Asks one application's URL map which view a request would reach. Any thread may call it; it runs no view.
 
     A request that the map redirects (a slash that is missing) is what it is redirected to. One that names another
-    method than its own is only what the views of all its methods agree on.
+    method than its own is only what the views of all its methods agree on. One whose method no view takes belongs to
+    the view that has its path, as in every framework, if there is a single one.
     """
 
     def __init__(self, app: Flask) -> None:
@@ -56,7 +58,7 @@ class Routes:
         self._remembers = usual_adapter and usual_converters
 
     def __call__(self, environ: Mapping[str, Any]) -> Endpoint | None:
-        """Return the view's endpoint and marks; None where no view would run."""
+        """Return the view's endpoint and marks; None where no view has the path."""
         try:
             return self._endpoint(environ)
         except Exception as error:
@@ -122,15 +124,10 @@ class Routes:
         if adapter is None:
             return None
         try:
-            rule, _ = adapter.match(method=method, return_rule=True)
-        except RequestRedirect as redirect:
-            # No view runs now. But what is refused where it leads need not be sent there first, and what is let
-            # through there must get there.
-            try:
-                rule, _ = adapter.match(_path(adapter, redirect.new_url), method=method, return_rule=True)
-            except HTTPException:
-                return None
-        except HTTPException:  # 404 and 405: no view runs
+            rule = _rule(adapter, method)
+        except MethodNotAllowed as refused:
+            return _only_view(adapter, refused.valid_methods or ())
+        except HTTPException:  # 404
             return None
         return _Match(rule.endpoint, bool(getattr(rule, "provide_automatic_options", False)))
 
@@ -151,6 +148,24 @@ def _agreed(found: Mapping[str, Endpoint | None]) -> Endpoint:
     names = {"" if endpoint is None else endpoint.name for endpoint in found.values()}
     marks = {f"{mark}:{method}" for method, endpoint in found.items() if (mark := mark_for(endpoint, method))}
     return Endpoint(names.pop() if len(names) == 1 else "", frozenset(marks))
+
+
+def _rule(adapter: MapAdapter, method: str) -> Rule:
+    try:
+        return adapter.match(method=method, return_rule=True)[0]
+    except RequestRedirect as redirect:
+        # No view runs now. But what is refused where it leads need not be sent there first, and what is let through
+        # there must get there.
+        return adapter.match(_path(adapter, redirect.new_url), method=method, return_rule=True)[0]
+
+
+def _only_view(adapter: MapAdapter, methods: Iterable[str]) -> _Match | None:
+    """Return the view that has the path, by the methods that are taken there; None if several share it."""
+    found = set()
+    for method in methods:
+        with suppress(HTTPException):
+            found.add(_rule(adapter, method).endpoint)
+    return _Match(found.pop(), automatic=False) if len(found) == 1 else None
 
 
 def _path(adapter: MapAdapter, url: str) -> str:

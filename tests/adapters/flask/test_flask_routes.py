@@ -103,6 +103,12 @@ TABLE = [
     ("POST", "/nowhere", 503),
     ("GET", "/nowhere", 404),
     ("GET", "/search", 405),
+    # No view takes the method: the path's only view is asked all the same, as in other frameworks.
+    ("PUT", "/search", 405),
+    ("PUT", "/find/", 405),
+    ("PATCH", "/comments", 503),
+    ("PUT", "/item", 503),  # two views share the path, and only one of them reads
+    ("POST", "/ping", 503),
     ("GET", "/static/style.css", 404),
     ("POST", "/static/style.css", 503),
 ]
@@ -176,6 +182,7 @@ def test_a_method_that_is_overridden(make_app: MakeApp, override: dict[str, Any]
     client = app.test_client()
     assert client.post("/item", **override).status_code == 503
     assert client.get("/", **override).status_code == 503
+    assert client.post("/search", **override).status_code == 200  # the only view there, and it reads
     assert client.post("/item", headers={"X-HTTP-Method-Override": "POST"}).status_code == 200
     assert client.post("/item", query_string="q=100%25").status_code == 200
 
