@@ -500,15 +500,23 @@ def fence_of(record: Record | None, name: str) -> Cause | None:
     return next((c for c in causes if c.kind == FENCE and c.fence is not None and c.fence.name == name), None)
 
 
-def lift_exactly(store: Store, operator: Operator, cause_id: str) -> Change:
-    """Lift one cause by its id, if it stands: for whoever made it and gives it up."""
+def lift_exactly(store: Store, operator: Operator, cause_id: str, *, window: str | None = None) -> Change:
+    """Lift one cause by its id, if it stands: for whoever made it and gives it up.
+
+    Args:
+        store: Where the record is.
+        operator: Who gives it up.
+        cause_id: The cause.
+        window: A window that ends with it, if it is in force.
+    """
 
     def make(record: Record | None, at: datetime) -> tuple[Record | None, Sequence[str]]:
         if record is None:
             raise NoRecord(f"the store {redacted(store.url)} holds no record for {store.site}: nothing was changed")
         if record.cause(cause_id) is None:
             return None, [cause_id]
-        return without_causes(record, [cause_id], at=at, by=operator.name), [cause_id]
+        ids = [cause_id, *(w.id for w in record.windows if w.id == window and w.in_force(at))]
+        return without_causes(record, ids, at=at, by=operator.name), ids
 
     return rewrite(store, make, closes=None, operator=operator, what="off")
 

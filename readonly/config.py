@@ -17,9 +17,10 @@ from .members import LONGEST_TRANSACTION_SECONDS, Expected, parse_expect
 
 FILE_NAME = "readonly.toml"
 _READABLE_BY_ALL = 0o004
-SETTINGS = ("store", "expect", "longest_transaction")
+SETTINGS = ("store", "expect", "longest_transaction", "timezone")
 # What a [fence.NAME] table may say.
-FENCE_SETTINGS = ("url", "writers", "migrators", "strategy", "freeze")
+FENCE_SETTINGS = ("url", "writers", "migrators", "strategy", "replicas", "freeze", "schema")
+_LISTS = frozenset({"writers", "migrators", "replicas", "freeze"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,9 @@ class FenceConfig:
         writers: The roles that the application connects as.
         migrators: The roles that must go on writing.
         strategy: How to fence, or "" for what suits the database best.
-        freeze: Replicas whose replay can be paused, as URLs of whoever may pause it.
+        replicas: Those that must have reached the fence before a migration begins, as URLs.
+        freeze: Replicas whose replay `run --freeze` pauses, as URLs of whoever may pause it; waited for as well.
+        schema: How the version of the schema is asked for: `alembic`, `django`, a SELECT, or "" for not at all.
     """
 
     name: str
@@ -40,7 +43,9 @@ class FenceConfig:
     writers: tuple[str, ...] = ()
     migrators: tuple[str, ...] = ()
     strategy: str = ""
+    replicas: tuple[str, ...] = field(default=(), repr=False)
     freeze: tuple[str, ...] = field(default=(), repr=False)
+    schema: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,7 @@ class OperatorConfig:
         expect: How many members of each role must be there.
         longest_transaction: Seconds after its end from which a process has nothing left that could commit.
         fences: The databases that are fenced.
+        timezone: The zone of local times that are typed, or "".
     """
 
     store: str
@@ -60,6 +66,7 @@ class OperatorConfig:
     expect: Mapping[str, Expected] = field(default_factory=dict)
     longest_transaction: float = LONGEST_TRANSACTION_SECONDS
     fences: tuple[FenceConfig, ...] = ()
+    timezone: str = ""
 
 
 def operator_config(
@@ -89,7 +96,8 @@ def operator_config(
             "(--config, READONLY_CONFIG, or the folder you are in). `sudo` drops the environment: there use --store "
             "or a file. A store's URL looks like redis://flag.internal/0?site=shop"
         )
-    return OperatorConfig(url, source, parse_expect(expect), _seconds(settings, path), fences)
+    zone = environ.get("READONLY_TIMEZONE") or settings.get("timezone", "")
+    return OperatorConfig(url, source, parse_expect(expect), _seconds(settings, path), fences, zone)
 
 
 def _seconds(settings: Mapping[str, str], path: str | os.PathLike[str] | None) -> float:
@@ -158,9 +166,11 @@ def _fence(name: str, table: Mapping[str, Any], path: Path, environ: Mapping[str
             raise ConfigurationError(
                 f"{path}: {where} is no setting that this version knows: {', '.join(FENCE_SETTINGS)}"
             )
-        listed = key in {"writers", "migrators", "freeze"}
+        listed = key in _LISTS
         if listed and not (isinstance(value, list) and all(isinstance(item, str) and item for item in value)):
-            raise ConfigurationError(f'{path}: {where}={value!r} must be a list of texts: ["shop_app"]')
+            example = "shop_app" if key in {"writers", "migrators"} else "postgresql://fencer@replica/database"
+            # What was written is not shown where it may hold a password.
+            raise ConfigurationError(f'{path}: {where} must be a list of texts: ["{example}"]')
         if not listed and not isinstance(value, str):
             raise ConfigurationError(f"{path}: {where} must be text")  # not shown: it may hold a password
     if not table.get("url"):
@@ -177,7 +187,9 @@ def _fence(name: str, table: Mapping[str, Any], path: Path, environ: Mapping[str
         writers=filled("writers"),
         migrators=filled("migrators"),
         strategy=table.get("strategy", ""),
+        replicas=filled("replicas"),
         freeze=filled("freeze"),
+        schema=table.get("schema", ""),
     )
 
 

@@ -35,6 +35,7 @@ from .hostfile import state_folder
 from .members import Confirmation
 from .record import RUN, Cause, Record
 from .site import Site, fence_problems
+from .state import State
 from .stores import store_from_url
 
 # What the child's environment names it by; guards and `writing()` let the child of a standing run through.
@@ -97,6 +98,7 @@ class Progress:
         exit_code: The command's, or None while nobody knows it.
         pid: The command's process, on `host`.
         host: The machine it runs on.
+        window: The window that it started with, and that ends with it, or "".
     """
 
     id: str
@@ -108,6 +110,7 @@ class Progress:
     exit_code: int | None = None
     pid: int | None = None
     host: str = ""
+    window: str = ""
 
     @property
     def reports(self) -> bool:
@@ -174,6 +177,7 @@ def read(site: Site, run: str) -> Progress:
     entries = []
     for raw in site.store.entries(_journal(run), last=KEEP_ENTRIES):
         told = json.loads(raw)
+        found = replace(found, window=told.get("window") or found.window)
         entries.append(
             Entry(
                 datetime.fromisoformat(told["at"]), told["step"], told["what"], told["said"], told["by"], told["host"]
@@ -229,9 +233,17 @@ class Runner:
 
     def run(
         self, command: Sequence[str], *, reason: str = "", expected: timedelta | None = None, message: str = "",
-        sessions: str | None = None,
+        sessions: str | None = None, window: str | None = None,
     ) -> int:  # fmt: skip
         """Do all of it.
+
+        Args:
+            command: What is run.
+            reason: For colleagues.
+            expected: How long it is expected to take.
+            message: For visitors.
+            sessions: `end`, `suspend`, `keep`, or None for what each site's policy says.
+            window: The window in force that it belongs to: it does not end while this runs, and ends with it.
 
         Returns:
             0: the command succeeded and the site is open again. Else the command's own code: it failed, or was
@@ -256,7 +268,8 @@ class Runner:
             self.site.store, self.site.operator, run, reason=reason, message=message, expected=expected,
             sessions=sessions,
         )  # fmt: skip
-        self._write(run, Step.ON, "done", f"epoch {change.record.epoch}", command=list(command))
+        more = {} if window is None else {"window": window}
+        self._write(run, Step.ON, "done", f"epoch {change.record.epoch}", command=list(command), **more)
         with self._reporting(run):
             try:
                 self._close(run, token, change.causes, change.record)
@@ -364,9 +377,11 @@ class Runner:
 
     def _off(self, run: str) -> None:
         with self._step(run, Step.OFF, after=True) as say:
-            change = changes.lift_exactly(self.site.store, self.site.operator, run)
+            window = read(self.site, run).window
+            change = changes.lift_exactly(self.site.store, self.site.operator, run, window=window)
             found = self.site.wait_open(change, timeout=self.timeout, progress=self.voice.progress)
-            left = [f"{c.kind} {c.id} by {c.by}" for c in change.record.causes]
+            # A window that was not this run's goes on to its own end.
+            left = [f"{c.kind} {c.id} by {c.by}" for c in State.at(change.reading.at, change.record).causes]
             if left:
                 raise RunFailed(
                     f"the run is over, and the site is still read-only: {'; '.join(left)}",

@@ -6,18 +6,21 @@ is sure of it.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from . import schedules, windows
-from .changes import LONGEST_EXPECTED, Change, Operator, rewrite
-from .errors import ConfigurationError, NoRecord, NotYours
+from .changes import LONGEST_EXPECTED, Change, Operator, read_in, rewrite
+from .errors import ConfigurationError, Error, NoRecord, NotYours, StoreUnreachable
 from .record import BLOCK, OPERATOR, RUN, WINDOW, Cause, Record, Schedule, Window
 from .state import State
 from .stores import Store, redacted
 from .transitions import changed
 
+# Who waits for a window looks at the store's clock so often, and tries again so soon while it does not answer.
+LOOK_SECONDS, RETRY_SECONDS = 30.0, 1.0
 Make = Callable[[Record | None, datetime], tuple[Record | None, Sequence[str]]]
 
 
@@ -211,6 +214,53 @@ def skip(store: Store, operator: Operator, name: str) -> Change:
         store, _leaving(store, operator, name, windows.without_occurrence), closes=None, operator=operator,
         what="skipped",
     )  # fmt: skip
+
+
+def await_start(store: Store, name: str, *, waiting: Callable[[Window | Error, datetime], None]) -> Window:
+    """Wait until a window has begun by the store's clock, and return it.
+
+    Args:
+        store: Where it stands.
+        name: Its id; or a schedule's, for its occurrence that is in force, else the next one.
+        waiting: Told at the beginning, and of each change, what is waited for, and the store's clock; or what keeps
+            the store from answering, which ends no wait.
+
+    Raises:
+        NotYours: There is none, or it is over or cancelled, perhaps meanwhile.
+        NoRecord: There is no whole record.
+        StoreUnreachable: The store did not answer at the beginning.
+    """
+    pause = threading.Event()
+    told: object = None
+    while True:
+        seconds = RETRY_SECONDS
+        try:
+            reading = store.read()
+            window = _named(_whole(store, read_in(store, reading)), name, reading.at)
+            name = window.id
+            left = (window.start - reading.at).total_seconds()
+            if left <= 0:
+                return window
+            if window != told:
+                told = window
+                waiting(window, reading.at)
+            # Any change of the record is a hint; and clocks are asked again now and then.
+            store.wait(min(left, LOOK_SECONDS))
+        except StoreUnreachable as error:
+            if told is None:
+                raise
+            waiting(error, datetime.now(UTC))
+            pause.wait(seconds)
+
+
+def _named(record: Record, name: str, at: datetime) -> Window:
+    of_schedule = [w for w in record.windows if w.schedule == name and not w.ended]
+    found = next(iter(of_schedule), None) or next((w for w in record.windows if w.id == name), None)
+    if found is None or found.ended:
+        there = ", ".join(w.id for w in record.windows if not w.ended) or "none"
+        gone = "is over, or was cancelled" if found is not None else "is not there"
+        raise NotYours(f"window {name} {gone}; there are: {there}. Nothing was changed", causes=[])
+    return found
 
 
 def _leaving(store: Store, operator: Operator, name: str, leave: Callable[..., tuple[Record, tuple[str, ...]]]) -> Make:

@@ -16,7 +16,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import asynccontextmanager, contextmanager
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any, Literal, TypeVar
 
 from . import changes, history
@@ -27,7 +28,8 @@ from .follower import Follower, Guard, Settings, View
 from .hostfile import HostFile, state_folder
 from .inflight import InFlight, Writing
 from .members import Confirmation, Report, confirm, host_name, process_namespace, process_start
-from .record import BLOCK, OPERATOR, RUN
+from .record import BLOCK, OPERATOR, RUN, Window
+from .scheduling import Scheduled, Wanted, schedule
 from .state import State
 from .stores import Store, redacted, store_from_url
 from .tally import Tally
@@ -335,6 +337,70 @@ class Switch:
     async def aoff(self, *, every: bool = False, by: str | None = None) -> State:
         """Do what `off` does, awaited."""
         return await asyncio.wrap_future(self._off(every, by))
+
+    def schedule(
+        self,
+        at: str | datetime | None = None,
+        *,
+        lasting: timedelta,
+        every: str | None = None,
+        cron: str | None = None,
+        zone: str = "",
+        reason: str = "",
+        message: str = "",
+        sessions: str | None = None,
+        by: str | None = None,
+        sure: bool = False,
+    ) -> tuple[Window, ...]:
+        """Plan a window, at which every process turns by itself, and which ends by itself. This one may end before.
+
+        Args:
+            at: When it begins: an instant, or a local time such as `"2026-11-29 02:00"`, by `zone`. Or, for one that
+                recurs, exactly one of the next two.
+            lasting: How long it is (each time), in elapsed time.
+            every: `"Sun 02:00"`, `"Mon-Fri 22:30"` or `"day 03:00"`, by `zone`.
+            cron: A cron expression of five fields, by `zone`.
+            zone: Whose clocks are meant, as the time zone database names them; "": READONLY_TIMEZONE.
+            reason: For colleagues.
+            message: For visitors.
+            sessions: `end`, `suspend` or `keep`; None: what the policy says.
+            by: Who plans it; None: the system's user on this host.
+            sure: It may have begun already, last longer than a day, or lie across another one.
+
+        Returns:
+            The window, or the first occurrences.
+
+        Raises:
+            ConfigurationError: It makes no sense, or the zone's clocks never show that time, or show it twice.
+            NotYours: It may be a slip, and `sure` is not set; nothing was changed.
+            StoreUnreachable: The store did not answer; the change may still take effect.
+        """
+        wanted = Wanted(
+            at=at, every=every, cron=cron, lasting=lasting, zone=zone, reason=reason, message=message,
+            sessions=sessions, sure=sure,
+        )  # fmt: skip
+        return self._wait_for(self._schedule(wanted, by)).windows
+
+    async def aschedule(
+        self,
+        at: str | datetime | None = None,
+        *,
+        lasting: timedelta,
+        every: str | None = None,
+        cron: str | None = None,
+        zone: str = "",
+        reason: str = "",
+        message: str = "",
+        sessions: str | None = None,
+        by: str | None = None,
+        sure: bool = False,
+    ) -> tuple[Window, ...]:
+        """Do what `schedule` does, awaited."""
+        wanted = Wanted(
+            at=at, every=every, cron=cron, lasting=lasting, zone=zone, reason=reason, message=message,
+            sessions=sessions, sure=sure,
+        )  # fmt: skip
+        return (await asyncio.wrap_future(self._schedule(wanted, by))).windows
 
     def confirm(
         self,
@@ -662,6 +728,17 @@ class Switch:
 
     def _off(self, every: bool, by: str | None) -> Future[State]:
         return self._state_after(lambda store: changes.turn_off(store, Operator.here(by), every=every), closes=False)
+
+    def _schedule(self, wanted: Wanted, by: str | None) -> Future[Scheduled]:
+        follower = self._follower()
+        wanted = replace(wanted, zone=wanted.zone or os.environ.get("READONLY_TIMEZONE", ""))
+
+        def run(store: Store) -> Scheduled:
+            done = schedule(store, Operator.here(by), wanted)
+            follower.apply(done.change.reading)
+            return done
+
+        return follower.submit(run)
 
     def _block_on(self, reason: str, expected: timedelta | None) -> Future[Change]:
         return self._change(
