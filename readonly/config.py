@@ -168,9 +168,11 @@ def _fence(name: str, table: Mapping[str, Any], path: Path, environ: Mapping[str
             )
         listed = key in _LISTS
         if listed and not (isinstance(value, list) and all(isinstance(item, str) and item for item in value)):
-            example = "shop_app" if key in {"writers", "migrators"} else "postgresql://fencer@replica/database"
-            # What was written is not shown where it may hold a password.
-            raise ConfigurationError(f'{path}: {where} must be a list of texts: ["{example}"]')
+            if key in {"replicas", "freeze"}:  # not shown: they may hold a password
+                raise ConfigurationError(
+                    f'{path}: {where} must be a list of URLs: ["postgresql://fencer@db2/database"]'
+                )
+            raise ConfigurationError(f'{path}: {where}={value!r} must be a list of texts: ["shop_app"]')
         if not listed and not isinstance(value, str):
             raise ConfigurationError(f"{path}: {where} must be text")  # not shown: it may hold a password
     if not table.get("url"):

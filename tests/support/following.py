@@ -8,6 +8,7 @@ import psycopg
 
 from readonly.databases.fence import Position
 from readonly.databases.freeze import Standby
+from support.fence_layouts import make_roles
 from support.postgres_server import PostgresPair
 from support.waiting import eventually
 
@@ -25,13 +26,13 @@ class Following:
         self.primary, self.standby = pair.primary, pair.standby
         self.wait_replayed = pair.wait_replayed
         self.close = pair.close
-        self.primary.sql(f"CREATE ROLE pauser LOGIN; CREATE ROLE bare LOGIN; {MAY_PAUSE.format('pauser')}")
+        make_roles(self.primary).sql(f"CREATE ROLE pauser LOGIN; {MAY_PAUSE.format('pauser')}")
         self.primary.sql("CREATE TABLE story (id int)")
         self.wait_replayed()
 
-    def of(self, role: str = "pauser", more: str = "") -> Standby:
+    def of(self, role: str = "pauser", more: str = "", *, database: str = "postgres") -> Standby:
         """Return the standby as a role reaches it."""
-        return Standby.from_url(self.standby.url(user=role) + more, where="fence.main.replicas")
+        return Standby.from_url(self.standby.url(database, user=role) + more, where="fence.main.replicas")
 
     def position(self) -> Position:
         """Return where the primary's log ends now."""

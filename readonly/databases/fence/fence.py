@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ...errors import ConfigurationError
-from .values import Fenced, FenceRefused, Holdup, Lifted, Pass, Preflight, Strategy, Waiting
+from .values import Fenced, FenceRefused, Holdup, Lifted, Pass, Position, Preflight, Strategy, Waiting
+
+if TYPE_CHECKING:
+    from ..replicas import Schema, Standing
 
 KINDS = ("postgresql", "mysql", "sqlite")
 
@@ -111,6 +115,25 @@ class Fence(ABC):
     @abstractmethod
     def lift(self, *, site: str, cause: str | None = None, orphan: bool = False) -> Lifted:
         """Let go of the fence for a cause (None: for all), and take it down when nobody else holds it."""
+
+    def look(self, schema: Schema | None = None) -> Standing | None:
+        """Return where the primary's log is now, and with which schema; nothing is changed.
+
+        Args:
+            schema: How to ask for the schema's version; None: don't.
+
+        Returns:
+            None for a kind of database that has no replicas of its own.
+        """
+        return None
+
+    def mark(self) -> Position | None:
+        """Write a marker into the primary's log and return the position behind it; None as for `look`."""
+        return None
+
+    def kept_for(self, slot: str) -> int | None:
+        """Return how many bytes of log the primary keeps for a replica's slot; None where it has no such slot."""
+        return None
 
     @abstractmethod
     def sessions_of(self, run: str) -> tuple[Holdup, ...]:

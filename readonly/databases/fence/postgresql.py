@@ -21,6 +21,9 @@ from typing import Any
 import psycopg
 
 from ...errors import ConfigurationError
+from ..replicas import Schema
+from ..replicas import Standing as Seen
+from ..replicas import postgresql as replicas
 from . import _pg_preflight as checks
 from . import _pg_privileges as privileges
 from . import _pg_state as state
@@ -285,6 +288,36 @@ class PostgresFence(Fence):
                 state.end(connection)
             return count
 
+    def look(self, schema: Schema | None = None) -> Seen:
+        """Return where the primary's log is now, and with which schema; nothing is changed.
+
+        Raises:
+            FenceUnreachable: The server did not answer.
+        """
+        with self._connect() as connection:
+            # The site's own, where the table of its migrations is.
+            connection.execute("RESET search_path")
+            return replicas.look(connection, schema)
+
+    def mark(self) -> Position:
+        """Write a marker into the log and return the position behind it: a replica that has that has every commit.
+
+        (What was inserted last without a commit need not be flushed for a long time: no replica would reach that.)
+        """
+        with self._connect() as connection:
+            return Position(state.system(connection), _marked(connection, self.name))
+
+    def kept_for(self, slot: str) -> int | None:
+        """Return how many bytes of log the primary keeps for a replica's slot; None where it has no such slot."""
+        with self._connect() as connection:
+            row = connection.execute(
+                "SELECT greatest(0, pg_catalog.pg_wal_lsn_diff("
+                "pg_catalog.pg_current_wal_lsn(), restart_lsn))::bigint"
+                " FROM pg_catalog.pg_replication_slots WHERE slot_name = %s AND restart_lsn IS NOT NULL",
+                [slot],
+            ).fetchone()
+            return None if row is None else int(row[0])
+
     def sessions_of(self, run: str) -> tuple[Holdup, ...]:
         """Return the sessions of a run that are still there: a dead runner is not a dead migration."""
         with self._connect() as connection:
@@ -496,10 +529,7 @@ class PostgresFence(Fence):
         With synchronous_commit off a commit is acknowledged before it is in the log: the marker is written with it on,
         so that the flushed position lies behind every commit before it (PostgreSQL manual, 30.4 and 9.28.6).
         """
-        with connection.transaction():
-            connection.execute("SET LOCAL synchronous_commit = on")
-            connection.execute("SELECT pg_catalog.pg_logical_emit_message(true, 'readonly-fence', %s)", [self.name])
-        [(position,)] = connection.execute("SELECT pg_catalog.pg_current_wal_flush_lsn()::text").fetchall()
+        position = _marked(connection, self.name)
         standing = state.required(connection)
         left = checks.ways_left(connection, who, Strategy(standing.strategy))
         level = Level(standing.level)
@@ -584,6 +614,15 @@ class PostgresFence(Fence):
             ) from error
         except psycopg.Error as error:
             raise FenceError(f"{self.name}: the server refused a step of the fence: {_said(error)}") from error
+
+
+def _marked(connection: Connection, name: str) -> str:
+    """Write a marker synchronously, and return the position behind it: the log of all earlier commits is before it."""
+    with connection.transaction():
+        connection.execute("SET LOCAL synchronous_commit = on")
+        connection.execute("SELECT pg_catalog.pg_logical_emit_message(true, 'readonly-fence', %s)", [name])
+    [(position,)] = connection.execute("SELECT pg_catalog.pg_current_wal_flush_lsn()::text").fetchall()
+    return str(position)
 
 
 def _holders(standing: Standing) -> tuple[Holder, ...]:

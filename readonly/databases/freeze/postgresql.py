@@ -104,7 +104,7 @@ class PostgresStandby(Standby):
                 [(log,)] = connection.execute("SELECT sum(size)::bigint FROM pg_catalog.pg_ls_waldir()").fetchall()
             return Seen(
                 self.name, standing, pause=Pause(pause), waiting_bytes=waiting, log_bytes=log, slot=slot, grace=grace,
-                delay=delay, may_pause=may_pause,
+                delay=delay, lacks="" if may_pause else _may_not_pause(connection.info.user),
             )  # fmt: skip
 
     def behind(self, position: Position) -> str:
@@ -200,7 +200,7 @@ class PostgresStandby(Standby):
             " AND pg_catalog.has_function_privilege('pg_catalog.pg_wal_replay_resume()', 'EXECUTE')"
         ).fetchall()
         if not may:
-            raise StandbyError(f"{self.name}: {may_not_pause(connection.info.user)}")
+            raise StandbyError(f"{self.name}: {_may_not_pause(connection.info.user)}")
 
     @contextmanager
     def _connect(self) -> Iterator[Connection]:
@@ -220,9 +220,8 @@ class PostgresStandby(Standby):
             raise StandbyError(f"{self.name}: the replica refused: {_said(error)}") from error
 
 
-def may_not_pause(role: str = "") -> str:
-    """Say that a role may not pause a standby, and what to run."""
-    named = '"' + role.replace('"', '""') + '"' if role else "the role of its URL"
+def _may_not_pause(role: str) -> str:
+    named = '"' + role.replace('"', '""') + '"'
     return (
         "this role may not pause its replay; nothing was changed. In this database at the primary, as a superuser: "
         f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_wal_replay_pause(), pg_catalog.pg_wal_replay_resume() TO {named}"

@@ -30,7 +30,7 @@ class Seen:
         slot: The primary's slot that it follows by, or "".
         grace: How long a read may hold up its replay, as that server writes it.
         delay: By how much it replays late on purpose, as that server writes it; "0" for a usual one.
-        may_pause: Whether this role may pause and resume it.
+        lacks: What this role lacks to pause and resume it, as the end of a sentence; "" for nothing.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Seen:
     slot: str = ""
     grace: str = ""
     delay: str = "0"
-    may_pause: bool = False
+    lacks: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,8 @@ def test_who_may_not_pause_it_is_told_the_grant(following: Following) -> None:
     position = following.position()
     with pytest.raises(StandbyError, match=r"GRANT EXECUTE ON FUNCTION .* TO") as refused:
         following.of("bare").freeze(position, timeout=5)
-    assert not following.of("bare").look().may_pause
+    assert "GRANT EXECUTE" in following.of("bare").look().lacks
+    assert following.of().look().lacks == ""
     assert not following.of("bare").thaw()  # it is not paused, so nothing is lacking
     following.of().freeze(position, timeout=10)
     with pytest.raises(StandbyError, match="may not pause"):
