@@ -177,6 +177,12 @@ class Exchange:
         late = self.key is not None and self._handling.cookies_matter
         return judged.state.read_only or self.work is not None or judged.taken.edits or late
 
+    @property
+    def treats_what_starts_now(self) -> bool:
+        """False if a response that starts at this moment leaves as it is; for whoever holds the whole of it."""
+        judged = self.judged
+        return judged.state.read_only or judged.taken.edits or not self._handling.view.open
+
     def replacement(self, status: int = 500) -> Answer | None:
         """Return the answer in place of the application's, if a guard has refused it a write; else None.
 
@@ -207,6 +213,7 @@ class Exchange:
         work, self.work = self.work, None
         if work is not None:
             if work.escape is not None:
+                work.name = self._handling.route(self.act, self.facts)  # which few ever need
                 self._handling.count_escape(work, work.escape)
             work.end()
         self._uncount()
@@ -266,8 +273,7 @@ class Exchange:
         bypass = self.judged.verdict.bypass
         matters = self.judged.state.read_only or self.key is not None or bypass or self._looks_again
         if switch.guarded and matters:
-            name = self._handling.route(self.act, self.facts)
-            self.work = Work(switch, key=self.key, bypass=bypass, name=name)
+            self.work = Work(switch, key=self.key, bypass=bypass)
 
     def _write_after_all(self, endpoint: Endpoint | None) -> Act | None:
         """Return what the request is by another endpoint, if that makes a write of what was taken for a read."""

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from typing import Any, Final
 
 from django.conf import settings
+from django.conf.urls.i18n import is_language_prefix_patterns_used
 from django.http import HttpRequest
 from django.urls import ResolverMatch, get_resolver
 from django.utils import translation
@@ -65,11 +66,13 @@ class Endpoints:
 def resolved(request: HttpRequest) -> ResolverMatch | None:
     """Return what Django would call for a request, asked before it does; None if nothing is there, or it can't say."""
     path = request.path_info
-    # Where URLs begin with a language, they are only found while that is active; LocaleMiddleware has not run yet.
-    language = translation.get_language_from_path(path) if settings.USE_I18N else None
+    urlconf = getattr(request, "urlconf", None)
     try:
+        # Where URLs begin with a language, they are only found while that is active; LocaleMiddleware has not run yet.
+        in_path = settings.USE_I18N and is_language_prefix_patterns_used(urlconf or settings.ROOT_URLCONF)[0]
+        language = translation.get_language_from_path(path) if in_path else None
         with translation.override(language) if language else nullcontext():
-            return get_resolver(getattr(request, "urlconf", None)).resolve(path)
+            return get_resolver(urlconf).resolve(path)
     except Exception:
         # A path that leads nowhere, or a URLconf that is broken: Django meets it again in a moment, and answers.
         return None

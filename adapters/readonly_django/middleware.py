@@ -258,7 +258,7 @@ class _Visit:
             replaced = respond(answer)
             replaced._resource_closers += response._resource_closers  # type: ignore[attr-defined]
             response = replaced
-        elif exchange.treats_response:
+        elif exchange.treats_what_starts_now:
             treat(response, exchange)
             if getattr(request, BANNER, False):
                 # Nobody is to be told for another hour by a cache what is over by then.

@@ -18,7 +18,6 @@ from ..policy import Policy
 from ..rules import SAFE_METHODS, Endpoint, Facts
 from ..state import State
 from ..switch import Switch
-from ..tally import route_group
 from ._conversations import Conversation
 from ._requests import NEGOTIATED_NAMES, Headers, facts_of, key_of, peeked, place, stripped
 from ._responses import (
@@ -199,7 +198,7 @@ def ReadOnlyMiddleware(
         return True
 
     async def guarded(scope: Scope, receive: Receive, send: Send, state: State, key: object) -> None:
-        work = Work(switch, key=key, name=f"{scope['method']} {route_group(scope['path'])}")
+        work = Work(switch, key=key)
         response = Response(scope, send, handling, handling.anonymous(state), work, endpoint)
         token = enter(work)
         try:
@@ -241,7 +240,8 @@ def ReadOnlyMiddleware(
         )
         try:
             answer = await exchange.abegin()
-            handling.remember(exchange.act, place(scope))
+            if handling.simple:
+                handling.remember(exchange.act, place(scope))
             if answer is not None:
                 refusal = (answer.status, raw(answer.headers), answer.body)
                 found = dict(scope["headers"])

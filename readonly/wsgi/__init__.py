@@ -146,7 +146,8 @@ def ReadOnlyMiddleware(
         )
         answer = exchange.begin()
         try:
-            handling.remember(exchange.act, place(environ))
+            if handling.simple:
+                handling.remember(exchange.act, place(environ))
             if answer is not None:
                 if environ.keys().isdisjoint(notable):
                     refusal = (status_line(answer.status), answer.headers, answer.body)

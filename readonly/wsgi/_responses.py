@@ -58,7 +58,8 @@ def late_start(start_response: StartResponse, environ: Environ, handling: Handli
 
 def editing_start(start_response: StartResponse, exchange: Exchange) -> StartResponse:
     def editing(status: str, headers: HeaderList, exc_info: Any = None, /) -> Callable[[bytes], object]:
-        headers = exchange.headers(headers)
+        if exchange.treats_what_starts_now:
+            headers = exchange.headers(headers)
         if exc_info is None:
             return start_response(status, headers)
         return start_response(status, headers, exc_info)
