@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Hashable, Mapping, MutableMapping
+from functools import lru_cache
 from typing import Any
 
 from ..handling import Judged
@@ -38,6 +39,12 @@ def key_of(environ: Environ) -> Hashable:
     return basis, accept, get("HTTP_HX_REQUEST"), get("HTTP_X_REQUESTED_WITH"), get("HTTP_SEC_FETCH_DEST")
 
 
+@lru_cache(maxsize=256)
+def _key_of(name: str) -> str:
+    key = name.upper().replace("-", "_")
+    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key
+
+
 class _Headers:
     """Looks request headers up in an environ."""
 
@@ -47,12 +54,10 @@ class _Headers:
         self._environ = environ
 
     def get(self, name: str, /) -> str | None:
-        key = name.upper().replace("-", "_")
-        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-            key = "HTTP_" + key
+        key = _key_of(name)
         found: str | None = self._environ.get(key)
         # Servers say that a header is not there by leaving it out, or by an empty CONTENT_TYPE.
-        return found if found or key.startswith("HTTP_") else None
+        return found if found or key[:5] == "HTTP_" else None
 
 
 def facts_of(environ: Environ, endpoint: Callable[[Environ], Endpoint | None] | None = None) -> Facts:
