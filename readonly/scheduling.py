@@ -178,12 +178,17 @@ def _doubts(found: Sequence[Window], overlaps: Sequence[tuple[Window, Window]], 
         doubts.append(f"{_utc(first.start)} has passed (now it is {_utc(at)}): the site turns read-only at once")
     if first.end is not None and first.end - first.start > windows.LONG:
         doubts.append(f"it lasts {first.end - first.start}, longer than a day")
-    others = {other.id: other for _, other in overlaps}
-    doubts += [
-        f"it lies across {other.id} by {other.by}, {_utc(other.start)} to "
-        f"{'`off`' if other.end is None else _utc(other.end)}: each ends by itself, and the site opens after both"
-        for other in others.values()
-    ]
+    # Of one that recurs the first that it meets stands for all of them.
+    others: dict[str, list[Window]] = {}
+    for other in {other.id: other for _, other in overlaps}.values():
+        others.setdefault(other.schedule or other.id, []).append(other)
+    for same in others.values():
+        more = f" (and {len(same) - 1} more of {same[0].schedule})" if len(same) > 1 else ""
+        until = "`off`" if same[0].end is None else _utc(same[0].end)
+        doubts.append(
+            f"it lies across {same[0].id} by {same[0].by}, {_utc(same[0].start)} to {until}{more}: each ends by "
+            "itself, and the site opens after both"
+        )
     return doubts
 
 

@@ -11,20 +11,22 @@ from .. import __version__
 from ..site import Site
 from .change import off, on, wait
 from .common import Options
+from .extend import extend
 from .fence import fence
 from .history import history
 from .init import init
 from .job import job
 from .options import Text
 from .run import abandon, attach_, resume, run
+from .schedule import schedule
 from .show import members, status
 from .terminal import GROUP, INTERRUPTED, usage_error
 
 HELP = """Make a running site read-only while you do something irreversible, and know when it is safe.
 
 \b
-Before the night    init
-The night           on  wait  off          run -- COMMAND  job -- COMMAND
+Before the night    init  schedule add|list|cancel|skip
+The night           on  wait  extend  off  run -- COMMAND  job -- COMMAND
                     status  members [forget]
 When it went wrong  resume  abandon  attach
                     fence status|plan|raise|lift|install
@@ -103,7 +105,8 @@ def command_group(
             make_site=site,
         )
 
-    for command in (init, on, wait, off, run, job, resume, abandon, attach_, fence, status, members, history):
+    night = (on, wait, extend, off, run, job, resume, abandon, attach_, fence, status, members, history)
+    for command in (init, schedule, *night):
         group.add_command(command)
     return group
 

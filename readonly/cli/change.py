@@ -13,10 +13,12 @@ from ..changes import Change, Operator
 from ..databases.fence import Holdup
 from ..errors import ConfigurationError, NotYours, StoreUnreachable
 from ..fencing import Raised
-from ..record import FENCE, LOCAL, Mode
+from ..record import FENCE, LOCAL, WINDOW, Mode
+from ..scheduling import Wanted
 from ..site import LEASE, Look, Site
 from ..state import State
 from . import common
+from .announce import announce
 from .concluding import conclude_closed, conclude_open
 from .fence import holdup_fields, holdup_line, say_lowered
 from .groups import obeying
@@ -47,6 +49,7 @@ from .words import (
 @click.option(
     "--for", "expected", type=Duration(), metavar="45m", help="What visitors are told. It never opens the site."
 )
+@click.option("--in", "ahead", type=Duration(), metavar="10m", help="Announce it now, and turn then.")
 @click.option("--reason", type=Text(), default="", help="For colleagues: status and history. Not shown to visitors.")
 @click.option("--message", type=Text(), default="", help="For visitors.")
 @click.option(
@@ -66,6 +69,7 @@ from .words import (
 def on(
     options: common.Options,
     expected: timedelta | None,
+    ahead: timedelta | None,
     reason: str,
     message: str,
     sessions: str | None,
@@ -92,6 +96,11 @@ def on(
         look = common.headline(site, options, output)
         common.check_site(options, site, look, f"Turn {site.name} read-only?", yes=yes)
         output.standing = lambda _: common.stands_now(site, output)
+        if ahead is not None:
+            wanted = Wanted(
+                ahead=ahead, expected=expected, reason=reason, message=message, sessions=sessions, sure=True
+            )
+            announce(site, wanted, options, output, wait=wait)
         change = site.set(
             reason=reason, expected=expected, message=message, sessions=sessions, operator=options.operator()
         )
@@ -270,8 +279,11 @@ def wait(
 
 
 def _holder(site: Site) -> str | None:
-    """Return the cause for which `wait` goes on raising fences: the operator's own, else whichever closed the site."""
-    causes = [c for c in site.look().state.causes if c.kind not in (FENCE, LOCAL)]
+    """Return the cause for which `wait` goes on raising fences: the operator's own, else whichever closed the site.
+
+    A window is none: it ends by itself, and nobody would lower the fence then.
+    """
+    causes = [c for c in site.look().state.causes if c.kind not in (FENCE, LOCAL, WINDOW)]
     mine = [c for c in causes if c.by == site.operator.name]
     return next((c.id for c in (*mine, *causes)), None)
 
@@ -350,6 +362,6 @@ def _say_lifted(change: Change, look: Look, output: Output) -> None:
         return
     output.event("lifted", lifted=list(change.causes), epoch=change.record.epoch)
     for cause_id in change.causes:
-        cause = look.record.cause(cause_id) if look.record is not None else None
+        cause = next((c for c in look.state.causes if c.id == cause_id), None)
         what = cause_line(cause, change.reading.at) if cause is not None else cause_id
         output.line(f"Lifted   {what}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -66,6 +67,12 @@ class Options:
         if expect is not None:
             site.expect.update(parse_expect(expect))
         return site
+
+    def zone(self, typed: str | None) -> str:
+        """Return whose clocks are meant: what was typed, READONLY_TIMEZONE, the configuration's; "" if nobody said."""
+        if typed or (self.make_site is not None and self.store is None):
+            return typed or os.environ.get("READONLY_TIMEZONE", "")
+        return operator_config(store=self.store, config=self.config).timezone
 
     def operator(self) -> Operator:
         """Return who is typing."""

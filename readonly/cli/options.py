@@ -67,6 +67,17 @@ def timeout_option(function: F) -> F:
     )(function)
 
 
+def zone_option(function: F) -> F:
+    """Add --tz."""
+    return click.option(
+        "--tz",
+        "zone",
+        type=Text(),
+        metavar="Europe/Berlin",
+        help="Whose clocks are meant (READONLY_TIMEZONE, `timezone` in readonly.toml).",
+    )(function)
+
+
 def expect_option(function: F) -> F:
     """Add --expect for members."""
     return click.option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 import click
@@ -13,12 +13,15 @@ import click
 from ..databases.fence import FenceError, Holdup
 from ..errors import ConfigurationError, Error
 from ..members import Confirmation
+from ..record import Window
 from ..run import Progress, RunFailed, Runner, Step, Voice, attach, read, standing_run
+from ..scheduling import await_start
 from ..site import Site
 from . import common
 from .fence import holdup_line, plan_fields, plan_lines
 from .groups import holding_up, shortened
 from .options import Duration, Text, json_option, timeout_option, yes_option
+from .planned import window_fields, window_line
 from .progress import Progress as Live
 from .terminal import NOT_PROVEN, OK, Output
 from .terminal import run as run_body
@@ -85,6 +88,7 @@ class _Dashed(click.Command):
 @click.option(
     "--end-writers-after", "end_after", type=Duration(), metavar="30s", help="End what a fence waits for then."
 )
+@click.option("--window", type=Text(), metavar="ID", help="Start with this window, keep it from ending, end with it.")
 @click.option("--dry-run", is_flag=True, help="Look at every privilege and process, change nothing, run nothing.")
 @yes_option
 @json_option
@@ -98,6 +102,7 @@ def run(
     timeout: timedelta,
     fence: bool,
     end_after: timedelta | None,
+    window: str | None,
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -123,6 +128,10 @@ def run(
                 f"This machine runs no part of {site.name}. If it sleeps, the command may die with it: better a shell "
                 "on one that does, in tmux or the like."
             )
+        begun = None if window is None else _begun(site, window, output)
+        # What visitors were told before stays so, where nothing else is said.
+        until = None if begun is None or begun.end is None else begun.end - site.look().census.reading.at
+        lasting = until if expected is None and until is not None and until > timedelta(0) else expected
         with Live(output, seconds=timeout.total_seconds(), all_of_them=options.typed("members")) as live:
             runner = Runner(
                 site,
@@ -133,12 +142,32 @@ def run(
             )
             _end(
                 site,
-                lambda: runner.run(command, reason=reason, expected=expected, message=message, sessions=sessions),
+                lambda: runner.run(
+                    command,
+                    reason=reason,
+                    expected=lasting,
+                    message=message,
+                    sessions=sessions,
+                    window=None if begun is None else begun.id,
+                ),
                 options,
                 output,
             )
 
     run_body(body, output)
+
+
+def _begun(site: Site, name: str, output: Output) -> Window:
+    """Wait until a window has begun, and say what is waited for."""
+
+    def waiting(what: Window | Error, at: datetime) -> None:
+        if isinstance(what, Window):
+            output.event("scheduled", windows=[window_fields(what, at)])
+            output.note(f"  waiting for {window_line(what, at)}")
+        else:
+            output.note(f"  {printable(str(what))}: waiting all the same")
+
+    return await_start(site.store, name, waiting=waiting)
 
 
 @click.command(cls=_Dashed, short_help="Go on with a run whose runner is gone.")

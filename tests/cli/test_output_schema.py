@@ -30,6 +30,11 @@ COMMANDS = (
     ["members", "forget", "nobody", "--reason", "x"],
     ["history"],
     ["history", "show", "1"],
+    ["schedule", "add", "--every", "day 02:30", "--tz", "Europe/Berlin", "--for", "1h", "--yes"],
+    ["schedule", "list"],
+    ["schedule", "cancel", "w0"],
+    ["schedule", "skip", "w0"],
+    ["extend", "30m"],
 )
 
 
@@ -69,6 +74,15 @@ def test_every_field_is_shown_by_a_real_command(served: tuple[Shop, Member], tmp
     member.tell("end")
     for words in COMMANDS:
         typed(*words)
+    typed("on", "--in", "1ms", "--timeout", "5s")
+    typed("extend", "30m")
+    typed("off", "--timeout", "5s")
+    record = shop.look().record
+    assert record is not None
+    name = record.schedules[0].id
+    typed("schedule", "skip", name)
+    typed("schedule", "list")
+    typed("schedule", "cancel", name)
     typed("on", "--no-wait")
     typed("wait", "--timeout", "5s")
     typed("members", "forget", secrets.token_hex(16), "--reason", "of a registry that was lost")

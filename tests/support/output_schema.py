@@ -79,6 +79,8 @@ def _fields(name: str, document: Mapping[str, Any]) -> Iterator[tuple[str, str]]
             "fences": "fence",
             "holders": "holder",
             "holdups": "holdup",
+            "windows": "window",
+            "schedules": "recurring",
         }.get(key)
         for one in value if inner is not None and isinstance(value, list) else ():
             if isinstance(one, Mapping):
