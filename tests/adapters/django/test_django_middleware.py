@@ -118,6 +118,24 @@ def test_a_refusal_comes_before_everything_else(switch: Switch) -> None:
     assert refused._has_been_logged
 
 
+def test_a_response_that_starts_after_the_switch(switch: Switch) -> None:
+    """What was admitted before obeys when it answers: it hands out no session, and says how the site is."""
+
+    def inner(request: HttpRequest) -> HttpResponse:
+        switch.on(by="a test")
+        response = HttpResponse()
+        response.set_cookie("sessionid", "new")
+        return response
+
+    try:
+        response = ReadOnlyMiddleware(inner)(RequestFactory().post("/"))
+    finally:
+        switch.off(by="a test")
+    assert (response.status_code, response.headers["X-Read-Only"]) == (200, "true")
+    assert not response.cookies
+    response.close()
+
+
 def test_no_refusal_is_logged_as_an_error(visitor: Visitor, caplog: pytest.LogCaptureFixture) -> None:
     """It is counted, and named once a minute, by the library itself."""
     with override_readonly():
