@@ -93,7 +93,7 @@ class Exchange:
             cookies: Each value of its Cookie header, as latin-1 text.
             secure: It came by https.
             client: The address at the other end of the connection, where the server tells.
-            bypass: It came with a bypass that is valid.
+            bypass: An adapter's own pass lets it through; what the record lets through is found without it.
             looks_again: `look_again` will be asked, inside `working`: the guard's view of it has to be there by then,
                 for a read of a writable site, too.
         """

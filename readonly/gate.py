@@ -210,7 +210,7 @@ class Gate:
         read_only = state.read_only
         kind = act.kind
         if kind is ActKind.EXEMPT:
-            return Verdict(Outcome.PASS, act, look_away=True)
+            return Verdict(Outcome.PASS, act, look_away=True, bypass=bypass)
         if bypass:
             return Verdict(Outcome.PASS, act, look_away=True, bypass=True)
         if read_only and (kind is ActKind.WRITE or kind is ActKind.LOGIN):

@@ -14,14 +14,13 @@ from time import monotonic
 from typing import Any, Final, Generic, TypeVar
 
 from .answers import Refusal
-from .clock import boottime
+from .bypass import HEADER, Bypasses
 from .context import Work
 from .errors import ReadOnlyError
 from .gate import Act, ActKind, Gate, Outcome, Verdict
 from .pages import Page
 from .policy import ROLES, Policy
-from .record import Mode
-from .rejection import Answer, HeaderList, Rejection, rfc3339, state_headers
+from .rejection import Answer, HeaderList, Rejection, state_headers
 from .rules import SAFE_METHODS, Facts, PathRule, free_reads
 from .sessions import UNTOUCHED, Sessions, Taken
 from .state import State
@@ -34,11 +33,6 @@ T = TypeVar("T")
 # While read-only, reads go by the state that the switch's thread keeps; so often one of them looks whether that
 # thread is still about its work (it is not, under some servers), which costs more than reading an attribute.
 SECONDS_BETWEEN_LOOKS: Final = 1.0
-# How long a process that never reached the store is kept out of a load balancer, before it serves as a reader.
-READY_SECONDS: Final = 30.0
-
-READY_PATH: Final = "/-/readonly/ready"
-STATUS_PATH: Final = "/-/readonly/status"
 
 _COUNTED: Final = frozenset({ActKind.WRITE, ActKind.LOGIN, ActKind.UNDECLARED})
 _UNDECLARED: Final = Act(ActKind.UNDECLARED, "", unsafe=True, may_write=True)
@@ -66,6 +60,7 @@ class Judged:
         state: What it was judged by.
         now: When.
         marks: What its response carries, if that was worked out already.
+        holder: Name of the bypass that let it through, else "".
     """
 
     verdict: Verdict
@@ -73,6 +68,7 @@ class Judged:
     state: State
     now: datetime
     marks: HeaderList = field(default_factory=list)
+    holder: str = ""
 
 
 class Kept(Generic[T]):
@@ -119,6 +115,7 @@ class Handling(Generic[T]):
         self.view = switch.view
         self.gate = Gate(policy)
         self.sessions = Sessions(policy)
+        self.bypasses = Bypasses()
         self.rejection = Rejection(page=page, retry_after_seconds=policy.retry_after_seconds)
         # What tells of marks may mark a GET as a write, once a view is marked so; an adapter with marks of another
         # kind, or with none, says which.
@@ -181,12 +178,18 @@ class Handling(Generic[T]):
             facts: The request.
             cookies: Each value of its Cookie header.
             state: Looked at after it was counted.
-            bypass: It came with a bypass that is valid.
+            bypass: An adapter's own pass lets it through. (What the record lets through is found here.)
         """
         now = datetime.now(UTC)
+        # A socket outlives what let it in: one that may write stays shut for holders, too.
+        holder = self.bypasses.holder(facts, cookies, state, now) if state.read_only and facts.kind == "http" else None
+        if holder is not None and act.may_write:
+            self.switch.tally.bypassed(holder.name, self.route(act, facts))
+        bypass = bypass or holder is not None
         if bypass or act.kind is ActKind.EXEMPT:
             taken = self.sessions.away(state, now) if self.sessions.any else UNTOUCHED
-            return Judged(self.gate.decide(act, facts, state, bypass=bypass), taken, state, now)
+            name = holder.name if holder is not None else ""
+            return Judged(self.gate.decide(act, facts, state, bypass=bypass), taken, state, now, holder=name)
         taken = self.sessions.look(cookies, state, now) if self.sessions.any else UNTOUCHED
         verdict = self.gate.decide(act, facts, state, ended=taken.ended)
         if verdict.clear_session and self.sessions.any:
@@ -300,7 +303,12 @@ class Handling(Generic[T]):
         """Return a response's headers as they may leave."""
         if judged.taken.edits:
             headers = self.sessions.answer(headers, judged.taken, judged.now, secure=secure)
-        return headers + self.marks(judged.state)
+        return headers + self.said(judged)
+
+    def said(self, judged: Judged) -> HeaderList:
+        """Return what a response carries by the state that its request was judged by."""
+        marks = self.marks(judged.state)
+        return [*marks, (HEADER, judged.holder)] if judged.holder else marks
 
 
 _PASSED: Final = Verdict(Outcome.PASS, _UNDECLARED)
@@ -319,40 +327,3 @@ def is_local(client: str | None, facts: Facts) -> bool:
     except ValueError:
         return False
     return local and not any(facts.headers.get(name) is not None for name in _FORWARDED)
-
-
-# --- readiness and status ------------------------------------------------------------------------------------------
-
-
-class Status:
-    """Answers the two routes that a load balancer and a browser ask."""
-
-    def __init__(self, switch: Switch) -> None:
-        self._switch = switch
-        self._began = boottime()
-        self._synced = False
-
-    def document(self, path: str, state: State) -> tuple[int, dict[str, Any]] | None:
-        """Return status and JSON document for a path, or None if it is neither route.
-
-        Args:
-            path: Relative to the mount; the last segment alone is enough for an application mounted at `/-/readonly`.
-            state: The state, just looked at.
-        """
-        self._synced = self._synced or state.synced
-        path = path.rstrip("/")
-        if path in (READY_PATH, "/ready"):
-            # Read-only is no illness: probes that failed for it would take down the hosts that serve the reads.
-            ready = self._synced or boottime() - self._began >= READY_SECONDS
-            document: dict[str, Any] = {"ready": ready, "mode": str(state.mode)}
-            if state.mode is Mode.UNKNOWN:
-                document["because"] = state.unknown_because
-            return (200 if ready else 503), document
-        if path in (STATUS_PATH, "/status"):
-            return 200, {
-                "mode": str(state.mode),
-                "read_only": state.read_only,
-                "expected_end": rfc3339(state.expected_end) if state.expected_end is not None else None,
-                "message": state.message,
-            }
-        return None

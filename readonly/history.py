@@ -31,7 +31,8 @@ class Entry:
     Attributes:
         at: When, by the store's clock, RFC 3339.
         site: The site.
-        what: `init`, `on`, `confirmed`, `not confirmed`, `off`, `undo`, `opened`, `not confirmed open`, `forgot`.
+        what: `init`, `on`, `confirmed`, `not confirmed`, `off`, `undo`, `opened`, `not confirmed open`, `forgot`,
+            `bypass`, `bypass used`, `bypass revoked`, `let through`.
         by: Who.
         host: Where it was typed.
         epoch: Epoch after it.

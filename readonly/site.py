@@ -16,11 +16,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from . import changes, history
+from . import bypassing, changes, history
 from .changes import Change, Operator
 from .clock import boottime
 from .config import FenceConfig, operator_config
 from .databases.fence import Fence, Level
+from .databases.freeze import Standby
+from .databases.replicas import schema_of
 from .errors import (
     ConfigurationError,
     Error,
@@ -32,6 +34,7 @@ from .errors import (
     UnreadableRecord,
 )
 from .fencing import Fences, Lowered, Raised, Waiting, standing_fences
+from .following import Followers, Standbys
 from .hostfile import HostFile, state_folder
 from .members import (
     LONGEST_TRANSACTION_SECONDS,
@@ -43,7 +46,7 @@ from .members import (
     held_by_fence,
     ttl_seconds,
 )
-from .record import FENCE, TOMBSTONE_AGE, Record, load
+from .record import FENCE, TOMBSTONE_AGE, Bypass, Record, load
 from .state import State
 from .stores import Census, Store, redacted, store_from_url
 from .switch import Switch
@@ -151,6 +154,7 @@ class Site:
         operator: Who operates it; None: the system's user on this host.
         longest_transaction: Seconds after its end from which a process has nothing left that could commit.
         fences: The databases that are fenced.
+        followers: Their replicas.
     """
 
     def __init__(
@@ -158,6 +162,7 @@ class Site:
         switch: Switch,
         *,
         fences: Sequence[Fence] = (),
+        followers: Sequence[Followers] = (),
         expect: Mapping[str, Expected] | None = None,
         operator: Operator | None = None,
         longest_transaction: float = LONGEST_TRANSACTION_SECONDS,
@@ -168,6 +173,7 @@ class Site:
         self.store: Store = switch.store
         self.expect = dict(expect or {})
         self._fences = tuple(fences)
+        self.standbys = Standbys(followers)
         self._pause = threading.Event()
         self._memory = HostFile(self.store.url, self.store.site, state_folder())
 
@@ -185,12 +191,14 @@ class Site:
             ConfigurationError: No store is named, or a setting can't be right.
         """
         found = operator_config(store=store, config=path, environ=environ)
+        followers = [_followers(one) for one in found.fences]
         # A command never makes a store: typed in another folder it would confirm an empty one.
         return cls(
             Switch(store_from_url(found.store, create=False)),
             expect=found.expect,
             longest_transaction=found.longest_transaction,
-            fences=[_fence(one) for one in found.fences],
+            fences=[one.fence for one in followers],
+            followers=followers,
         )
 
     @property
@@ -586,6 +594,16 @@ class Site:
         )
         return tuple(m.report for m in found)
 
+    def let_through(
+        self, name: str, *, lasting: timedelta, paths: Sequence[str] = (), operator: Operator | None = None
+    ) -> tuple[Change, Bypass, str, str]:
+        """Give somebody a bypass; see `bypassing.give`."""
+        return bypassing.give(self.store, operator or self.operator, name, lasting=lasting, paths=paths)
+
+    def let_nobody_through(self, name: str | None, *, operator: Operator | None = None) -> tuple[Bypass, ...]:
+        """Take back the bypasses of a name, or all; see `bypassing.revoke`."""
+        return bypassing.revoke(self.store, operator or self.operator, name)[1]
+
     def history(self, *, last: int = history.KEEP) -> list[history.Entry]:
         """Return what was done to the site, oldest first: the store's history, and what this host remembers of it.
 
@@ -732,6 +750,19 @@ class Site:
         except StoreUnreachable:
             # The connection for hints is gone; the next look says what is the matter, after a breath.
             self._pause.wait(min(seconds, RETRY_SECONDS))
+
+
+def _followers(found: FenceConfig) -> Followers:
+    where = f"fence.{found.name}"
+    freezable = {url: Standby.from_url(url, where=f"{where}.freeze") for url in found.freeze}
+    # One that stands in both lists is one.
+    others = [Standby.from_url(url, where=f"{where}.replicas") for url in found.replicas if url not in freezable]
+    return Followers(
+        _fence(found),
+        (*others, *freezable.values()),
+        tuple(freezable.values()),
+        schema_of(found.schema or None, setting=f"{where}.schema"),
+    )
 
 
 def _fence(found: FenceConfig) -> Fence:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .clock import Clock, SystemClock
@@ -101,6 +102,7 @@ class Tally:
         self._refused: dict[tuple[str, str], _Events] = {}
         self._escaped: dict[tuple[str, str], _Events] = {}
         self._bypassed: dict[tuple[str, str], _Events] = {}
+        self._uses: deque[tuple[str, str, int]] = deque(maxlen=MAX_LABELS)
         self._ended = 0
         self._lines: dict[tuple[int, str], _Line] = {}
 
@@ -167,6 +169,7 @@ class Tally:
         route, events = self._events(self._bypassed, route, name)
         due = self._count(events)
         if due:
+            self._uses.append((name, route, due))
             logger.info(
                 "bypass %s let %s through, %d since the last line",
                 name,
@@ -174,6 +177,11 @@ class Tally:
                 due,
                 extra={"event": "bypassed", "bypass": name, "route": route, "count": due},
             )
+
+    def uses(self) -> Iterator[tuple[str, str, int]]:
+        """Take out what is new for the history of bypasses: name, route, and how often since that was last told."""
+        while self._uses:
+            yield self._uses.popleft()
 
     def ended(self, number: int = 1) -> None:
         """Count session cookies that a browser was told to forget, because their session has ended."""
@@ -216,8 +224,9 @@ class Tally:
                 key = (OTHER, detail)
             found = counts.get(key)
             if found is None:
-                # Routes share a line among the kinds of their refusals.
-                line = self._lines.setdefault((id(counts), key[0]), _Line())
+                # Routes share a line among the kinds of their refusals, not among those who were let through.
+                label = " ".join(key) if counts is self._bypassed else key[0]
+                line = self._lines.setdefault((id(counts), label), _Line())
                 found = counts[key] = _Events(line)
             return key[0], found
 

@@ -210,7 +210,9 @@ def adds(mine: Record, theirs: Record) -> bool:
             for key, lift in mine.lifted.items()
         )
         or recurring != theirs.schedules
-        or any(not _spent(one, now) and _one_bypass(one, theirs.bypasses) is one for one in mine.bypasses)
+        or any(
+            not _spent(one, now) and _one_bypass(one, theirs.bypasses) not in theirs.bypasses for one in mine.bypasses
+        )
         or any(
             _newer(w, known.get(w.id))
             and not schedules.over(w, recurring)

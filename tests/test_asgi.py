@@ -644,7 +644,7 @@ def test_read_only_never_fails_a_probe(path: str, root: str) -> None:
 def test_a_process_that_never_reached_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not ready for its first 30 s, then ready as a reader; and it says why."""
     now = [1000.0]
-    monkeypatch.setattr("readonly.handling.boottime", lambda: now[0])
+    monkeypatch.setattr("readonly.own_routes.boottime", lambda: now[0])
     switch = HandSwitch()
     app = status_app(switch.as_switch())
     switch.unknown()

@@ -1,32 +1,42 @@
-"""Probes: `path("", include("readonly_django.urls"))` serves `/-/readonly/ready` and `/-/readonly/status`."""
+"""The library's own routes: `path("", include("readonly_django.urls"))` serves what stands below `/-/readonly/`."""
 
 from __future__ import annotations
 
 from functools import cache
 
-from django.http import HttpRequest, JsonResponse
-from django.urls import path
-from django.views.decorators.http import require_safe
+from django.http import HttpRequest, HttpResponse
+from django.urls import path, re_path
 
-from readonly.handling import READY_PATH, STATUS_PATH, Status
+from readonly.own_routes import PREFIX, READY_PATH, STATUS_PATH, OwnRoutes
 
 from . import conf
+from .requests import facts_of
 
 
 @cache
-def _status() -> Status:
-    return Status(conf.current_switch())
+def _routes() -> OwnRoutes:
+    return OwnRoutes(conf.current_switch())
 
 
-@require_safe
-def status(request: HttpRequest) -> JsonResponse:
-    """Answer a load balancer, or a browser that wants to know when it may send again."""
-    found = _status().document("/" + request.path_info.rsplit("/", 1)[-1], conf.current_switch().look())
-    code, document = found or (404, {"error": "not found"})
-    return JsonResponse(document, status=code, headers={"Cache-Control": "no-store"})
+def own_route(request: HttpRequest, **_: str) -> HttpResponse:
+    """Answer a load balancer, a browser that wants to know when it may send again, or whoever follows a bypass's link.
+
+    A prefix of the including URLconf is no part of what the routes go by.
+    """
+    facts = facts_of(request)
+    before, _mark, after = request.path.rpartition(PREFIX)
+    facts.path = PREFIX + after
+    cookie = request.META.get("HTTP_COOKIE", "")
+    # Where the site begins: a bypass's link leads there. (Also below a script's name.)
+    answer = _routes().answer(facts, cookies=(cookie,) if cookie else (), mount=before)
+    response = HttpResponse(answer.body, status=answer.status)
+    for name, value in answer.headers:
+        response.headers[name] = value
+    return response
 
 
 urlpatterns = [
-    path(READY_PATH.lstrip("/"), status, name="readonly_ready"),
-    path(STATUS_PATH.lstrip("/"), status, name="readonly_status"),
+    path(READY_PATH.lstrip("/"), own_route, name="readonly_ready"),
+    path(STATUS_PATH.lstrip("/"), own_route, name="readonly_status"),
+    re_path(rf"^{PREFIX.lstrip('/')}/(?P<rest>.+)$", own_route, name="readonly_own"),
 ]

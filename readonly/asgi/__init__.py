@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic
 
+from ..bypass import HEADER
 from ..context import Work, enter, leave
 from ..exchange import Exchange
 from ..gate import Act, ActKind
@@ -92,7 +93,8 @@ def ReadOnlyMiddleware(
         name.encode()
         for name in (
             *OVERRIDES,
-            *(["cookie"] if cookies_matter else []),
+            HEADER.lower(),
+            "cookie",  # a session's, or a bypass's
             *(["authorization"] if policy.bearer == "end" else []),
         )
     )

@@ -33,7 +33,8 @@ def edited(
         if taken.lost or taken.expire or any(name.lower() == b"set-cookie" for name, _ in headers):
             text = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
             return raw(handling.response(text, judged, secure=scope.get("scheme") in ("https", "wss")))
-    return [*headers, *raw_marks(handling, judged.state)]
+    marks = raw(handling.said(judged)) if judged.holder else raw_marks(handling, judged.state)
+    return [*headers, *marks]
 
 
 def raw_marks(handling: Handling[Refusal], state: State) -> RawHeaders:

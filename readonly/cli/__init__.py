@@ -9,6 +9,7 @@ import click
 
 from .. import __version__
 from ..site import Site
+from .bypass import bypass
 from .change import off, on, wait
 from .common import Options
 from .extend import extend
@@ -27,7 +28,7 @@ HELP = """Make a running site read-only while you do something irreversible, and
 \b
 Before the night    init  schedule add|list|cancel|skip
 The night           on  wait  extend  off  run -- COMMAND  job -- COMMAND
-                    status  members [forget]
+                    status  members [forget]  bypass [list|revoke]
 When it went wrong  resume  abandon  attach
                     fence status|plan|raise|lift|install
 The morning after   history [show]
@@ -105,7 +106,7 @@ def command_group(
             make_site=site,
         )
 
-    night = (on, wait, extend, off, run, job, resume, abandon, attach_, fence, status, members, history)
+    night = (on, wait, bypass, extend, off, run, job, resume, abandon, attach_, fence, status, members, history)
     for command in (init, schedule, *night):
         group.add_command(command)
     return group

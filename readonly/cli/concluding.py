@@ -12,6 +12,7 @@ from ..fencing import Raised
 from ..members import Condition, Confirmation, accepting_leases
 from ..site import APP_ONLY, LEASE, Site, fence_problems, level_of
 from ..state import State
+from . import bypass as bypasses
 from . import common
 from .groups import SILENT, holding_up, role_lines, shortened
 from .terminal import NOT_PROVEN, OK, Output
@@ -81,6 +82,8 @@ def conclude_closed(
             for line in shortened([printable(a) for a in found.accepted], LINES_OF_MISSING, how=_everybody(options)):
                 output.line("    " + line)
         output.line(f"  {APP_ONLY}: {LEVELS_MEAN[APP_ONLY]}.")
+        for line in bypasses.lines(state, found.at):
+            output.line(f"  But who is let through still writes: {line}")
         weak = _weaker(level, require)
         if weak:
             output.line(f"  You asked for {require}: that takes a fence at the database, see `readonlyctl fence plan`.")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from ..bypass import HEADER
 from ..exchange import Exchange
 from ..handling import OVERRIDES, Handling
 from ..pages import Page
@@ -76,7 +77,8 @@ def ReadOnlyMiddleware(
         "HTTP_" + name.upper().replace("-", "_")
         for name in (
             *OVERRIDES,
-            *(("cookie",) if cookies_matter else ()),
+            HEADER,
+            "cookie",  # a session's, or a bypass's
             *(("authorization",) if policy.bearer == "end" else ()),
         )
     }

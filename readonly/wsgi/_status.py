@@ -1,39 +1,32 @@
-"""The readiness and status routes."""
+"""The library's own routes, as an application."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ..handling import Status
+from ..own_routes import OwnRoutes
 from ..switch import Switch
-from ._requests import Environ
-from ._responses import status_line
+from ._requests import Environ, facts_of
+from ._responses import respond
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
 
 
 def status_app(switch: Switch) -> WSGIApplication:
-    """Return an application with the routes `/-/readonly/ready` and `/-/readonly/status`, to be mounted.
+    """Return an application with the routes below `/-/readonly`, to be mounted there: `ready`, `status`, `bypass/…`.
 
     A process that never reached the store is not ready for its first 30 s, then ready as a reader; read-only itself
-    never fails a probe. Answers are small JSON objects that no cache keeps, and say nothing that is not public.
+    never fails a probe. Answers are small, no cache keeps them, and they say nothing that is not public.
     """
-    status = Status(switch)
+    routes = OwnRoutes(switch)
 
     def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        method = environ["REQUEST_METHOD"]
-        found = status.document(environ.get("PATH_INFO", ""), switch.look())
-        code, document = found or (404, {"error": "not found"})
-        headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
-        if found is not None and method not in ("GET", "HEAD"):
-            code, document = 405, {"error": "method not allowed"}
-            headers.append(("Allow", "GET, HEAD"))
-        body = json.dumps(document).encode()
-        headers.append(("Content-Length", str(len(body))))
-        start_response(status_line(code), headers)
-        return [b"" if method == "HEAD" else body]
+        cookie: str = environ.get("HTTP_COOKIE", "")
+        answer = routes.answer(
+            facts_of(environ), cookies=(cookie,) if cookie else (), mount=environ.get("SCRIPT_NAME", "")
+        )
+        return respond(start_response, answer)
 
     return application

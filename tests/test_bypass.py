@@ -1,0 +1,267 @@
+"""Bypasses: who is let through, where, until when; by a link that is good once, and by a header."""
+
+from __future__ import annotations
+
+import http.cookies
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from readonly import bypassing
+from readonly.bypass import COOKIE, HEADER, begins_at, exchanged_for, tokens
+from readonly.changes import Operator, initialise, turn_off, turn_on
+from readonly.errors import ConfigurationError, NotYours
+from readonly.policy import Policy
+from readonly.record import Bypass, Cause, Record, dump, load, new_token, token_hash
+from readonly.state import State
+from readonly.stores.memory import MemoryStore
+from readonly.transitions import BYPASS_AGE, adds, join, trimmed, with_bypass
+from support.apps import RECORD, SITES, HandSwitch, Request, Site
+
+ANN, BOB = Operator("ann", "desk-1"), Operator("bob", "desk-2")
+NOW = datetime.now(UTC)
+TOKEN = new_token()
+POLICY = Policy(login=["/login"], session_cookies=["session"], secret="a key", exempt=["/healthz"])
+
+
+def bypass(**fields: Any) -> Bypass:
+    """Return a bypass that lets through whoever has TOKEN."""
+    given: dict[str, Any] = {
+        "id": "b1",
+        "name": "ann",
+        "by": "ann",
+        "since": NOW,
+        "until": NOW + timedelta(minutes=30),
+        "causes": ("c1",),
+        "keys": (token_hash(TOKEN),),
+        **fields,
+    }
+    return Bypass(**given)
+
+
+def closed(*bypasses: Bypass, cause: str = "c1") -> State:
+    """Return a read-only state that holds these bypasses."""
+    causes = (Cause(id=cause, kind="operator", by="ann", since=NOW - timedelta(hours=1)),)
+    return State.at(NOW, replace(RECORD, epoch=2, causes=causes, bypasses=bypasses))
+
+
+@pytest.fixture(params=sorted(SITES))
+def make(request: pytest.FixtureRequest) -> Callable[..., Site]:
+    """Make a site in each of the two protocols, in a state."""
+
+    def make_site(state: State, policy: Policy = POLICY) -> Site:
+        site: type[Site] = SITES[request.param]
+        made = site(HandSwitch(), policy)
+        made.switch.set(state)
+        return made
+
+    return make_site
+
+
+def by_cookie(token: str) -> tuple[str, str]:
+    """Return the header that presents a token as the browser does that used the link."""
+    return ("Cookie", f"theme=dark; {COOKIE}={token}; session=abc")
+
+
+@pytest.mark.parametrize("presented", [(HEADER, TOKEN), by_cookie(TOKEN)])
+def test_the_holder_writes_and_keeps_the_session(make: Callable[..., Site], presented: tuple[str, str]) -> None:
+    """Gate, session rules and guard let through; the answer says so, and it is counted by name."""
+    site = make(closed(bypass()))
+    site.switch.guarded = True
+    reply = site.ask(Request("POST", "/articles", [presented]))
+    assert (reply.status, reply.get(HEADER), reply.get("X-Read-Only")) == (200, "ann", "true")
+    assert reply.seen[0].may_write
+    assert reply.seen[0].in_flight == 0  # nobody waits for it
+    if presented[0] == "Cookie":
+        assert "session=abc" in (reply.seen[0].cookie or "")
+    assert site.switch.tally.totals()["bypassed_by_name"] == {"ann": 1}
+    assert list(site.switch.tally.uses()) == [("ann", "POST /articles", 1)]
+    assert site.ask(Request("POST", "/login", [presented])).status == 200
+    assert site.ask(Request("POST", "/articles")).status == 503
+
+
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        (closed(bypass(until=NOW - timedelta(seconds=1))), "it ran out"),
+        (closed(bypass(revoked=True)), "it was taken back"),
+        (closed(bypass(), cause="c2"), "its read-only time is over"),
+        (closed(bypass(keys=())), "nobody has its token"),
+        (closed(bypass(paths=("/admin/*",))), "it is for somewhere else"),
+        (closed(bypass(paths=("what is this",))), "a rule of it is of another version"),
+        (closed(bypass(link=token_hash(TOKEN), keys=())), "a link's token opens nothing by itself"),
+        (closed(), "there is none"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_nobody_else_is_let_through(make: Callable[..., Site], state: State, why: str) -> None:
+    """Each reason by itself keeps the gate shut."""
+    site = make(state)
+    for presented in ((HEADER, TOKEN), by_cookie(TOKEN)):
+        assert site.ask(Request("POST", "/articles", [presented])).status in (403, 503), why
+    assert site.switch.tally.totals()["bypassed"] == 0
+
+
+def test_it_is_good_where_it_says(make: Callable[..., Site]) -> None:
+    """Rules as the policy's, by the spelling of rules that let through."""
+    site = make(closed(bypass(paths=("/admin/*", "POST /hook"))))
+    asked = {
+        ("POST", "/admin/users"): 200,
+        ("DELETE", "/admin"): 200,
+        ("POST", "/hook"): 200,
+        ("PUT", "/hook"): 503,
+        ("POST", "/administrators"): 503,
+        ("POST", "/admin/../articles"): 503,
+    }
+    found = {key: site.ask(Request(*key, [(HEADER, TOKEN)])).status for key in asked}
+    assert found == asked
+
+
+def test_a_reader_without_one_is_as_ever(make: Callable[..., Site]) -> None:
+    """Many tokens, wrong ones, and none at all."""
+    site = make(closed(bypass()))
+    for value in ("", "x", TOKEN[:-1], TOKEN + "x", "ä", token_hash(TOKEN), "b1", "ann"):
+        reply = site.ask(Request("POST", "/articles", [(HEADER, value)]))
+        assert (reply.status, reply.get(HEADER)) == (503, None)
+        assert site.ask(Request("GET", "/articles", [(HEADER, value)])).status == 200
+
+
+def test_a_writable_site_asks_nobody(make: Callable[..., Site]) -> None:
+    """Then it is worth nothing, and not counted."""
+    site = make(State.at(NOW, replace(RECORD, bypasses=(bypass(),))))
+    reply = site.ask(Request("POST", "/articles", [(HEADER, TOKEN)]))
+    assert (reply.status, reply.get(HEADER)) == (200, None)
+    assert site.switch.tally.totals()["bypassed"] == 0
+
+
+def test_what_a_request_presents() -> None:
+    """A header, and cookies of that very name in each Cookie header."""
+    assert tokens(None, ()) == []
+    assert tokens(" a ", (f"x=1; {COOKIE}=b", f'{COOKIE}="c"; {COOKIE}x=d')) == ["a", "b", "c"]
+
+
+def test_the_cookie_that_a_link_is_exchanged_for() -> None:
+    """Out of reach for scripts, other sites and plain connections; it ends with the bypass."""
+    jar = http.cookies.SimpleCookie(exchanged_for(bypass(), TOKEN, NOW))
+    morsel = jar[COOKIE]
+    assert morsel.value == TOKEN
+    assert (morsel["httponly"], morsel["secure"], morsel["samesite"], morsel["path"]) == (True, True, "Lax", "/")
+    assert (morsel["max-age"], morsel["domain"]) == ("1800", "")
+
+
+@pytest.mark.parametrize(
+    ("paths", "begins"),
+    [((), "/"), (("/admin/*", "/x"), "/admin/"), (("POST /a/{id}/b",), "/a/"), (("/hook",), "/hook"), (("/*",), "/")],
+)
+def test_where_a_link_leads(paths: tuple[str, ...], begins: str) -> None:
+    """To the beginning of what the bypass is good for."""
+    assert begins_at(bypass(paths=paths)) == begins
+
+
+# --- the record ----------------------------------------------------------------------------------------------------
+
+
+def test_it_is_stored_without_its_tokens() -> None:
+    """What is written is read again, also by a version that knows more; a record without any has no such field."""
+    record = replace(RECORD, bypasses=(bypass(extra={"newer": 1}),))
+    raw = dump(record)
+    assert load(raw) == record
+    assert TOKEN.encode() not in raw
+    assert token_hash(TOKEN).encode() in raw
+    assert b"bypasses" not in dump(RECORD)
+
+
+def test_two_records_agree_on_a_bypass() -> None:
+    """What was taken back on either side stays so; one that has long run out does not come back."""
+    one = replace(RECORD, bypasses=(bypass(revision=2, revoked=True),), epoch=4)
+    other = replace(RECORD, bypasses=(bypass(revision=5, link="x"), bypass(id="b2", name="ben")), epoch=4)
+    both = join(one, other, at=NOW)
+    assert [(b.id, b.revoked) for b in both.bypasses] == [("b1", True), ("b2", False)]
+    assert join(other, one, at=NOW).bypasses == both.bypasses
+    assert not adds(one, both)
+    old = replace(RECORD, bypasses=(bypass(until=NOW - BYPASS_AGE - timedelta(days=1)),))
+    assert not adds(old, replace(RECORD, changed_at=NOW))
+    assert trimmed(old, at=NOW).bypasses == ()
+
+
+def test_a_change_of_one_leaves_the_others() -> None:
+    """And raises its revision."""
+    first = with_bypass(RECORD, bypass(), at=NOW, by="ann")
+    second = with_bypass(first, bypass(id="b2"), at=NOW, by="ann")
+    again = with_bypass(second, bypass(revoked=True), at=NOW, by="ann")
+    assert {b.id: (b.revoked, b.revision) for b in again.bypasses} == {"b1": (True, 2), "b2": (False, 1)}
+    assert again.epoch == RECORD.epoch + 3
+
+
+# --- giving and taking back ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    """A site that somebody has made read-only."""
+    made = MemoryStore(site="shop")
+    if made.read().record is None:
+        initialise(made, ANN)
+    turn_on(made, ANN)
+    return made
+
+
+def stands(store: MemoryStore) -> Record:
+    """Return the record."""
+    raw = store.read().record
+    assert raw is not None
+    return load(raw)
+
+
+def test_a_link_is_good_once(store: MemoryStore) -> None:
+    """Its token is exchanged for another one; the header's is neither of them."""
+    _, made, link, token = bypassing.give(
+        store, ANN, "release-check", lasting=timedelta(minutes=5), paths=("/admin/*",)
+    )
+    assert made.until - made.since == timedelta(minutes=5)
+    assert made.causes == tuple(c.id for c in stands(store).causes)
+    _, cookie = bypassing.redeem(store, link)
+    assert cookie is not None
+    assert len({link, token, cookie}) == 3
+    assert bypassing.redeem(store, link)[1] is None
+    assert bypassing.redeem(store, token)[1] is None
+    assert stands(store).bypasses[0].keys == (token_hash(token), token_hash(cookie))
+
+
+def test_each_is_taken_back_by_itself_and_all_by_one(store: MemoryStore) -> None:
+    """By name or id; a link that was not used yet goes with it."""
+    links = [bypassing.give(store, ANN, name, lasting=timedelta(minutes=5))[2] for name in ("a", "b", "c")]
+    assert [b.name for b in bypassing.revoke(store, BOB, "b")[1]] == ["b"]
+    assert bypassing.redeem(store, links[1])[1] is None
+    with pytest.raises(NotYours, match="nobody is let through as b; let through: a, c"):
+        bypassing.revoke(store, BOB, "b")
+    assert {b.name for b in bypassing.revoke(store, BOB, None)[1]} == {"a", "c"}
+    assert bypassing.revoke(store, BOB, None)[1] == ()
+    assert all(b.revoked for b in stands(store).bypasses)
+
+
+def test_a_name_is_one_persons(store: MemoryStore) -> None:
+    """While theirs is live; and it can stand in a header."""
+    bypassing.give(store, ANN, "ann", lasting=timedelta(minutes=5))
+    with pytest.raises(NotYours, match=r"ann is let through already.*bypass revoke ann"):
+        bypassing.give(store, BOB, "ann", lasting=timedelta(minutes=5))
+    bypassing.revoke(store, ANN, "ann")
+    bypassing.give(store, BOB, "ann", lasting=timedelta(minutes=5))
+    for name in ("", "a b", "a\r\nX: y", "-x", "ä", "x" * 41):
+        with pytest.raises(ConfigurationError, match="can't name a bypass"):
+            bypassing.give(store, ANN, name, lasting=timedelta(minutes=5))
+
+
+def test_it_ends_with_the_read_only_time(store: MemoryStore) -> None:
+    """While writable none can be made, and the next read-only time does not bring an old one back."""
+    _, _, link, _ = bypassing.give(store, ANN, "ann", lasting=timedelta(hours=5))
+    turn_off(store, ANN)
+    with pytest.raises(NotYours, match="nobody needs a bypass"):
+        bypassing.give(store, ANN, "ben", lasting=timedelta(minutes=5))
+    turn_on(store, ANN)
+    record = stands(store)
+    assert {c.id for c in record.causes}.isdisjoint(record.bypasses[0].causes)
+    assert link
