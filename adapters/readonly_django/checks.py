@@ -91,15 +91,17 @@ def store(app_configs: Any, **_: Any) -> list[CheckMessage]:
                 )
             ]
     except ReadonlyError as error:
-        # The file of an SQLite store is made by the site when it starts.
-        if not isinstance(error.__cause__, FileNotFoundError):
-            return [
-                Warning(
-                    f"The store of the read-only mode can't be asked: {error}",
-                    hint="A process that starts now serves reads and refuses writes until it has read the state.",
-                    id="readonly_django.W004",
-                )
-            ]
+        hint = "A process that starts now serves reads and refuses writes until it has read the state."
+        if isinstance(error.__cause__, FileNotFoundError):
+            # A site that starts makes the file, and is writable: with a mistyped path it obeys a file of its own.
+            hint = f"New site? python manage.py readonly init {found.site}. Else look at the path."
+        return [
+            Warning(
+                f"The store of the read-only mode can't be asked: {error}",
+                hint=hint,
+                id="readonly_django.W004",
+            )
+        ]
     finally:
         found.close()
     return []

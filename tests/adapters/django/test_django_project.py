@@ -126,7 +126,7 @@ IN_DATABASE = {"default": {"BACKEND": "django.core.cache.backends.db.DatabaseCac
         (["E003"], {"READONLY": {}}),
         (["E003"], {"READONLY": {"STORE": "redis://flag/0"}}),
         (["W004"], {"READONLY": {"STORE": "redis://127.0.0.1:1/0?site=shop"}}),
-        ([], {"READONLY": {"STORE": "sqlite:////nowhere/flag.db?site=shop"}}),
+        (["W004"], {"READONLY": {"STORE": "sqlite:////nowhere/flag.db?site=shop"}}),
         (["W005"], {"ROOT_URLCONF": "support.django_site.urls"}),
         ([], {"ROOT_URLCONF": "support.django_site.urls", "READONLY": {**GOOD, "LOGIN": ["/api/login"]}}),
         (["W005"], {"READONLY": {**GOOD, "FIND_LOGINS": False}}),
@@ -147,12 +147,15 @@ def test_checks(project: None, found: list[str], settings: dict[str, Any]) -> No
     assert all(message.hint for message in messages if "STORE" not in message.msg)
 
 
-def test_a_store_without_a_record(redis_url: str, project: None) -> None:
-    """The way in is named."""
-    with override_settings(READONLY={"STORE": redis_url}):
+@pytest.mark.parametrize("kind", ["redis", "sqlite"])
+def test_a_store_without_a_record(redis_url: str, project: None, tmp_path: Path, kind: str) -> None:
+    """The way in is named; a file that is not there is not made by looking for it."""
+    url = redis_url if kind == "redis" else f"sqlite:///{tmp_path}/flag.db?site=shop"
+    with override_settings(READONLY={"STORE": url}):
         (message,) = run_checks(tags=[checks.TAG])
     assert message.id == "readonly_django.W004"
     assert "manage.py readonly init" in str(message.hint)
+    assert not (tmp_path / "flag.db").exists()
 
 
 def test_a_store_of_one_process_is_for_tests(project: None) -> None:
