@@ -148,6 +148,14 @@ def mariadb_pair() -> Iterator[MariaDBPair]:
     pair.close()
 
 
+@pytest.fixture(scope="session")
+def mariadb_to_fence() -> Iterator[MariaDBServer]:
+    """One MariaDB for the tests that make the whole server refuse: each leaves it writable."""
+    server = _started(lambda: MariaDBServer().start())
+    yield server
+    server.close()
+
+
 @pytest.fixture
 def own_mariadb() -> Iterator[MariaDBServer]:
     """A MariaDB for this test alone: kill it, restart it."""

@@ -72,6 +72,20 @@ class Fence(ABC):
             return PostgresFence(
                 f"postgresql://{rest}", writers=writers, migrators=migrators, name=name, strategy=chosen
             )
+        if scheme in {"mysql", "mariadb"}:
+            try:
+                from .mariadb import MariaDBFence
+            except ModuleNotFoundError as error:
+                if error.name != "pymysql":
+                    raise
+                raise ConfigurationError(f"fence.{name} needs PyMySQL: pip install 'readonly-mode[mysql]'") from error
+            _require_writers(name, writers)
+            if strategy and strategy != Strategy.GLOBAL:
+                raise ConfigurationError(
+                    f"fence.{name}: strategy={strategy!r} is none of MariaDB's, which is fenced by "
+                    f"{Strategy.GLOBAL!s}: leave it out"
+                )
+            return MariaDBFence(f"mysql://{rest}", writers=writers, migrators=migrators, name=name)
         if scheme == "sqlite":
             from .sqlite import SQLiteFence
 
