@@ -25,7 +25,7 @@ from support import children
 
 HERE = Path(__file__)
 # What a forked process may run: the module, whose `main` gets the arguments.
-PROGRAMS = {"readonlyctl": "readonly.cli", "member": "support.member_process"}
+PROGRAMS = {"readonlyctl": "readonly.cli", "member": "support.member_process", "turning": "support.turning_process"}
 START_SECONDS = 30.0
 
 
