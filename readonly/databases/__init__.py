@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from readonly.errors import ConfigurationError
 
+from .mysql import MySQL
 from .postgresql import PostgreSQL
 from .sqlite import SQLite
 
@@ -31,6 +32,11 @@ class Server(Protocol):
     @property
     def trial(self) -> str:
         """A statement that only works where the database can be read."""
+        ...
+
+    @property
+    def lasting(self) -> bool:
+        """Guarding and putting back cost questions: a pooled connection stays guarded until the mode is over."""
         ...
 
     def guard(self, connection: Any, memory: dict[str, Any]) -> None:
@@ -69,6 +75,25 @@ class Server(Protocol):
         """Return the table that an error is about, where the driver tells it."""
         ...
 
+    def takes_no_writes(self, connection: Any) -> str:
+        """Ask, on an idle connection that nobody has guarded, whether everybody's writes are refused.
+
+        Returns:
+            Why, in a few words; "" if writes are taken, or refused by this connection's own setting alone.
+        """
+        ...
+
+    def was_told(self, connection: Any) -> str:
+        """Return what `takes_no_writes` would say of the server that has just refused a write on this connection.
+
+        "" where that can't be known without another connection.
+        """
+        ...
+
+    def is_suspect(self, connection: Any) -> bool:
+        """Tell whether a new connection was told that its server takes no writes; costs no question."""
+        ...
+
     def prove(self, connection: Any) -> str:
         """Try a harmless write on a guarded connection.
 
@@ -78,20 +103,22 @@ class Server(Protocol):
         ...
 
 
-_SERVERS: tuple[Server, ...] = (PostgreSQL(), SQLite())
+_SERVERS: tuple[Server, ...] = (PostgreSQL(), SQLite(), MySQL())
+# What SQLAlchemy calls a server that speaks like another one.
+_ALSO = {"mariadb": "mysql"}
 
 
 def server_for(dialect: str) -> Server:
     """Return the server of that name.
 
     Args:
-        dialect: `postgresql` or `sqlite`.
+        dialect: `postgresql`, `sqlite`, `mysql` or `mariadb`.
 
     Raises:
         ConfigurationError: There is no guard for it.
     """
     for server in _SERVERS:
-        if server.name == dialect:
+        if server.name == _ALSO.get(dialect, dialect):
             return server
     names = ", ".join(server.name for server in _SERVERS)
     raise ConfigurationError(f"dialect={dialect!r} has no guard: the databases that can be guarded are {names}")

@@ -11,6 +11,7 @@ REFUSED = "25006"  # read_only_sql_transaction
 _UNFIT_STATES = frozenset({"57P01", "57P02", "57P03", "53300"})
 _UNFIT_CLASS = "08"
 _SETTING = "default_transaction_read_only"
+_STANDBY = "the server is a standby, in recovery"
 _LIFTS_GUARD = re.compile(
     r"""\s*(
         (set\s+((session\s+characteristics\s+as|local|session)\s+)?transaction | begin | start\s+transaction)
@@ -31,6 +32,7 @@ class PostgreSQL:
     """
 
     name = "postgresql"
+    lasting = False
     trial = "SELECT 1"
 
     def guard(self, connection: Any, memory: dict[str, Any]) -> None:
@@ -92,6 +94,29 @@ class PostgreSQL:
         found = getattr(getattr(error, "diag", None), "table_name", None) or getattr(error, "table_name", None)
         return found if isinstance(found, str) else None
 
+    def takes_no_writes(self, connection: Any) -> str:
+        """Ask for recovery and for the default of new transactions, as the server, the database or the role has it."""
+        [(standby, setting, source)] = _rows(
+            connection,
+            "SELECT pg_catalog.pg_is_in_recovery(), setting, source"  # noqa: S608  # our own constant
+            f" FROM pg_catalog.pg_settings WHERE name = '{_SETTING}'",
+        )
+        if standby:
+            return _STANDBY
+        # What came with the connection is the application's own wish, for this engine alone.
+        return f"{_SETTING} is on ({source})" if setting == "on" and source not in ("client", "session") else ""
+
+    def was_told(self, connection: Any) -> str:
+        """Return whether the server is a standby: PostgreSQL 14 and later tells the driver, unasked.
+
+        The default of transactions says nothing here: the application may have set it.
+        """
+        return _STANDBY if _reported(connection, "in_hot_standby") == "on" else ""
+
+    def is_suspect(self, connection: Any) -> bool:
+        """Tell whether the server reported recovery, or a read-only default, at the start of the session."""
+        return "on" in (_reported(connection, "in_hot_standby"), _reported(connection, _SETTING))
+
     def prove(self, connection: Any) -> str:
         """Try to make a temporary table: refused in a READ ONLY transaction before any privilege is looked at."""
         try:
@@ -117,7 +142,7 @@ class PostgreSQL:
     def _guard_session(self, connection: Any, memory: dict[str, Any]) -> None:
         # The server tells the driver of each change (PostgreSQL 14 and later, psycopg): a DISCARD ALL of the
         # application's, or of its pool's reset, shows here and costs nothing to see.
-        if "session" in memory and _reported(connection) != "off":
+        if "session" in memory and _reported(connection, _SETTING) != "off":
             return
         [(setting, source, _)] = _rows(
             connection,
@@ -160,10 +185,14 @@ def _in_transaction(connection: Any) -> bool:
     return hasattr(driver, "is_in_transaction") and bool(driver.is_in_transaction())  # asyncpg
 
 
-def _reported(connection: Any) -> str | None:
-    """Return the session's default as the server reported it last, where the driver keeps that."""
+def _reported(connection: Any, setting: str) -> str | None:
+    """Return a setting as the server reported it last, where it does and the driver keeps that."""
     status = getattr(getattr(connection, "info", None), "parameter_status", None)
-    found = status(_SETTING) if callable(status) else None
+    if callable(status):  # psycopg
+        found = status(setting)
+    else:  # asyncpg
+        settings = getattr(getattr(connection, "driver_connection", None), "get_settings", None)
+        found = getattr(settings(), setting, None) if callable(settings) else None
     return found if isinstance(found, str) else None
 
 

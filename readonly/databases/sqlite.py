@@ -21,6 +21,8 @@ from readonly.errors import Error
 REFUSED = 8
 # BUSY, LOCKED, IOERR, CORRUPT, CANTOPEN, NOTADB: this file can't be read from now.
 _UNFIT_CODES = frozenset({5, 6, 10, 11, 14, 26})
+# BUSY, LOCKED: somebody writes there.
+_LOCKED = frozenset({5, 6})
 _BEGIN_TO_WRITE = re.compile(r"\s*begin\s+(immediate|exclusive)\b", re.IGNORECASE)
 _LIFTS_GUARD = re.compile(r"\s*pragma\s+(\w+\s*\.\s*)?query_only\s*[=(]", re.IGNORECASE)
 MARKER = "readonly_copy"
@@ -30,6 +32,7 @@ class SQLite:
     """The guard of SQLite, through sqlite3 and aiosqlite: `PRAGMA query_only`."""
 
     name = "sqlite"
+    lasting = False
     trial = "SELECT count(*) FROM sqlite_master"  # SELECT 1 does not touch the file
 
     def guard(self, connection: Any, memory: dict[str, Any]) -> None:
@@ -71,6 +74,38 @@ class SQLite:
     def table(self, error: BaseException) -> str | None:
         """Return None: SQLite does not say."""
         return None
+
+    def takes_no_writes(self, connection: Any) -> str:
+        """Begin to write and roll back, through a connection without the settings of the given one."""
+        path = _value(connection, "SELECT file FROM pragma_database_list WHERE name = 'main'")
+        if not path:
+            return ""  # in memory
+        try:
+            with closing(_open(Path(path), 0.0)) as own:
+                own.isolation_level = None
+                own.execute("BEGIN IMMEDIATE")
+                # The lock alone is had for a file that can't be written, too. This asks for a writing transaction, and
+                # what it would change is a free page, at most.
+                own.execute("PRAGMA incremental_vacuum(1)").fetchall()
+                own.execute("ROLLBACK")
+        except sqlite3.OperationalError as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code == REFUSED:
+                return f"the file {path} can't be written by this process"
+            if code not in _LOCKED:
+                raise
+        return ""
+
+    def was_told(self, connection: Any) -> str:
+        """Return the same: the file is near."""
+        try:
+            return self.takes_no_writes(connection)
+        except sqlite3.Error:
+            return ""
+
+    def is_suspect(self, connection: Any) -> bool:
+        """Return False: SQLite opens a file that it can't write without a word."""
+        return False
 
     def prove(self, connection: Any) -> str:
         """Try to make a temporary table: query_only refuses it too, and without it no file would change."""

@@ -15,13 +15,21 @@ from sqlalchemy.orm import Session
 
 from readonly import Switch
 from readonly.databases.sqlalchemy import Database
+from support.mariadb_server import MariaDBServer
 from support.postgres_server import PostgresServer
 
 T = TypeVar("T")
 
 SQLITE = ("sqlite3", "aiosqlite")
 POSTGRES = ("psycopg", "psycopg_async", "asyncpg")
-ALL = SQLITE + POSTGRES
+MYSQL = ("pymysql", "asyncmy")
+ALL = SQLITE + POSTGRES + MYSQL
+FAMILIES = {**dict.fromkeys(SQLITE, "sqlite"), **dict.fromkeys(POSTGRES, "postgresql"), **dict.fromkeys(MYSQL, "mysql")}
+KEYS = {
+    "sqlite": "INTEGER PRIMARY KEY",
+    "postgresql": "INTEGER GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    "mysql": "INTEGER AUTO_INCREMENT PRIMARY KEY",
+}
 
 
 class Client:
@@ -30,10 +38,9 @@ class Client:
     def __init__(self, kind: str, url: str, *, beside: Client | None = None, **options: Any) -> None:
         """Make the engine; a replica's lives `beside` the primary's, on the same event loop."""
         self.kind = kind
-        self.is_async = kind in ("aiosqlite", "psycopg_async", "asyncpg")
-        driver = {"sqlite3": "sqlite", "aiosqlite": "sqlite+aiosqlite"}.get(
-            kind, f"postgresql+{kind.removesuffix('_async')}"
-        )
+        self.family = FAMILIES[kind]
+        self.is_async = kind in ("aiosqlite", "psycopg_async", "asyncpg", "asyncmy")
+        driver = "sqlite" if kind == "sqlite3" else f"{self.family}+{kind.removesuffix('_async')}"
         full = make_url(url).set(drivername=driver)
         self.runner: asyncio.Runner = asyncio.Runner() if beside is None else beside.runner
         self._beside = beside
@@ -122,7 +129,7 @@ SCHEMA = (
 
 def create_schema(client: Client) -> None:
     """Make the tables anew."""
-    key = "INTEGER PRIMARY KEY" if client.kind in SQLITE else "INTEGER GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
+    key = KEYS[client.family]
 
     def body(connection: Connection) -> None:
         for table in ("other", "page_view", "story", "account"):
@@ -152,18 +159,30 @@ def shared_database(postgres: PostgresServer) -> Iterator[str]:
     postgres.drop_database(name)
 
 
+@pytest.fixture(scope="session")
+def shared_mariadb(mariadb: MariaDBServer) -> Iterator[str]:
+    """The same on MariaDB, as a user who may do nothing elsewhere."""
+    name = mariadb.new_database()
+    user = f"{name}_app"
+    mariadb.sql(f"CREATE USER {user}@'127.0.0.1'; GRANT ALL ON {name}.* TO {user}@'127.0.0.1'")
+    yield mariadb.url(name, user=user)
+    mariadb.drop_database(name)
+    mariadb.sql(f"DROP USER {user}@'127.0.0.1'")
+
+
 @pytest.fixture
 def make_client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Client]]:
     """Make clients of one database: `make_client(kind, **engine_options)`; the first one creates the tables."""
     made: list[Client] = []
     families: dict[str, str] = {}
+    shared = {"postgresql": "shared_database", "mysql": "shared_mariadb"}
 
     def make(kind: str, **options: Any) -> Client:
-        family = "sqlite" if kind in SQLITE else "postgres"
+        family = FAMILIES[kind]
         fresh = family not in families
         if fresh:
             families[family] = (
-                f"sqlite:///{tmp_path}/site.db" if family == "sqlite" else request.getfixturevalue("shared_database")
+                f"sqlite:///{tmp_path}/site.db" if family == "sqlite" else request.getfixturevalue(shared[family])
             )
         client = Client(kind, families[family], **options)
         made.append(client)

@@ -15,7 +15,7 @@ from readonly import ReadOnlyError, Switch
 from readonly.context import Work, working
 from readonly.databases.sqlalchemy import Database
 
-from .conftest import POSTGRES, SQLITE, Client
+from .conftest import MYSQL, POSTGRES, SQLITE, Client
 from .models import Story
 
 REFUSED_EVERYWHERE = (
@@ -89,6 +89,36 @@ def test_what_sqlite_calls_a_write(kind: str, make_client: Callable[..., Client]
     ):
         with pytest.raises(ReadOnlyError):
             client.write(statement)
+
+
+@pytest.mark.parametrize("kind", MYSQL)
+def test_what_mariadb_calls_a_write(kind: str, make_client: Callable[..., Client], switch: Switch) -> None:
+    """The session's default refuses before an implicit commit, and holds after one."""
+    client = make_client(kind)
+    Database(client.engine, switch)
+    switch.on()
+    for statement in (
+        "TRUNCATE story",
+        "SELECT * FROM story FOR UPDATE",
+        "ALTER TABLE story ADD more INTEGER",
+        "RENAME TABLE story TO other",
+        "EXPLAIN UPDATE story SET title = 'x'",
+        "OPTIMIZE TABLE story",
+    ):
+        with pytest.raises(ReadOnlyError, match="READ ONLY transaction"):
+            client.write(statement)
+
+    def body(connection: Connection) -> None:
+        connection.execute(text("SELECT * FROM story LOCK IN SHARE MODE"))
+        connection.execute(text("COMMIT"))
+        with pytest.raises(ReadOnlyError):
+            connection.execute(text("INSERT INTO story (title) VALUES ('x')"))
+        connection.execute(text("START TRANSACTION"))
+        with pytest.raises(ReadOnlyError):
+            connection.execute(text("INSERT INTO story (title) VALUES ('x')"))
+
+    client.connect(body)
+    assert client.count() == 1
 
 
 def test_writes_pass_while_writable_and_after(client: Client, guarded: Database, switch: Switch) -> None:
@@ -229,7 +259,7 @@ def test_raw_cursors(client: Client, guarded: Database, switch: Switch) -> None:
         raw = engine.raw_connection()
         try:
             cursor = raw.cursor()
-            with pytest.raises(Exception, match=r"read-?only") as refused:
+            with pytest.raises(Exception, match=r"(?i)read[ -]?only") as refused:
                 cursor.execute("INSERT INTO story (title) VALUES ('x')")
             assert guarded._server.is_refusal(refused.value)
             cursor.close()
@@ -289,7 +319,7 @@ def test_sqlite_readers_that_begin_to_write_still_read(
 
 
 LIFTING = {
-    "postgres": [
+    "postgresql": [
         "SET TRANSACTION READ WRITE",
         "set transaction isolation level serializable, read\nwrite",
         "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE",
@@ -300,12 +330,20 @@ LIFTING = {
         "DISCARD ALL",
     ],
     "sqlite": ["PRAGMA query_only = 0", "pragma main.query_only(off)"],
+    "mysql": [
+        "SET SESSION TRANSACTION READ WRITE",
+        "START TRANSACTION READ WRITE",
+        "start transaction with consistent snapshot, read\nwrite",
+        "SET @@session.tx_read_only = 0",
+        "SET autocommit = 1, SESSION tx_read_only = OFF",
+        "SET STATEMENT tx_read_only=0 FOR INSERT INTO story (title) VALUES ('x')",
+    ],
 }
 
 
 def test_statements_that_would_lift_the_guard(client: Client, guarded: Database, switch: Switch) -> None:
     """As first statement the server would obey them; while writable nobody minds."""
-    statements = LIFTING["sqlite" if client.kind in SQLITE else "postgres"]
+    statements = LIFTING[client.family]
     switch.on()
     for statement in statements:
         with pytest.raises(ReadOnlyError, match="would lift the guard"):
@@ -334,7 +372,7 @@ def test_autocommit_by_option(client: Client, guarded: Database, switch: Switch)
     assert client.count() == 4
 
 
-@pytest.mark.parametrize("kind", POSTGRES)
+@pytest.mark.parametrize("kind", POSTGRES + MYSQL)
 def test_autocommit_engine(kind: str, make_client: Callable[..., Client], switch: Switch) -> None:
     """An engine in autocommit from the start, raw cursors included."""
     make_client(kind)
@@ -347,7 +385,7 @@ def test_autocommit_engine(kind: str, make_client: Callable[..., Client], switch
     def body(engine: Engine) -> None:
         raw = engine.raw_connection()
         cursor = raw.cursor()
-        with pytest.raises(Exception, match="read-only"):
+        with pytest.raises(Exception, match=r"(?i)read[ -]only"):
             cursor.execute("INSERT INTO story (title) VALUES ('x')")
         cursor.close()
         raw.close()
@@ -379,7 +417,7 @@ def test_the_session_default_is_put_back_as_it_was_found(
     assert tuple(client.connect(lambda c: c.execute(text(found)).one())) == ("off", "session")
 
 
-@pytest.mark.parametrize("kind", POSTGRES)
+@pytest.mark.parametrize("kind", POSTGRES + MYSQL)
 def test_autocommit_that_ends_in_mid_checkout(kind: str, make_client: Callable[..., Client], switch: Switch) -> None:
     """What was set in autocommit is put back, although the connection is no longer in autocommit then."""
     client = make_client(kind, pool_size=1, max_overflow=0)
@@ -403,16 +441,19 @@ def test_autocommit_that_ends_in_mid_checkout(kind: str, make_client: Callable[.
 # --- what stays on a connection --------------------------------------------------------------------------------------
 
 
+ASKED = {"sqlite": "PRAGMA query_only", "mysql": "SELECT @@session.tx_read_only"}
+
+
 def left_over(client: Client) -> object:
     """Return what the driver would begin the next transaction with."""
 
     def body(engine: Engine) -> object:
         raw = engine.raw_connection()
         try:
-            if client.kind in SQLITE:
+            if client.family in ASKED:
                 cursor = raw.cursor()
-                cursor.execute("PRAGMA query_only")
-                found = cursor.fetchone()
+                cursor.execute(ASKED[client.family])
+                found = tuple(cursor.fetchone() or ())
                 cursor.close()
                 return found
             name = "readonly" if client.kind == "asyncpg" else "read_only"
@@ -474,7 +515,10 @@ def test_an_option_does_not_get_round_the_guard(kind: str, make_client: Callable
         client.connect(lambda c: c.execute(text("INSERT INTO story (title) VALUES ('x')")), postgresql_readonly=False)
 
 
-@pytest.mark.parametrize("kind", POSTGRES)
+FIRST = {"postgresql": "SET search_path = public", "mysql": "SELECT 1 FROM story"}
+
+
+@pytest.mark.parametrize("kind", POSTGRES + MYSQL)
 def test_a_listener_that_was_faster(kind: str, make_client: Callable[..., Client], switch: Switch) -> None:
     """A check-out listener that runs SQL has begun the driver's transaction already: it is made READ ONLY."""
     client = make_client(kind)
@@ -482,7 +526,9 @@ def test_a_listener_that_was_faster(kind: str, make_client: Callable[..., Client
     @event.listens_for(client.sync_engine, "checkout")
     def search_path(connection: object, entry: object, proxied: object) -> None:
         cursor = connection.cursor()  # type: ignore[attr-defined]
-        cursor.execute("SET search_path = public")
+        cursor.execute(FIRST[client.family])
+        if client.family == "mysql":
+            cursor.fetchall()
         cursor.close()
 
     Database(client.engine, switch)
@@ -548,7 +594,7 @@ def test_a_flush_is_refused(client: Client, guarded: Database, switch: Switch) -
     client.session(body)
 
 
-@pytest.mark.parametrize("kind", ["psycopg"])
+@pytest.mark.parametrize("kind", ["psycopg", "psycopg_async", *MYSQL])
 def test_two_phase(kind: str, make_client: Callable[..., Client], switch: Switch) -> None:
     """A two-phase transaction is counted until the second phase, and refused while read-only."""
     client = make_client(kind)
@@ -616,7 +662,7 @@ def test_a_database_that_is_gone_is_no_proof(switch: Switch) -> None:
 def test_members_say_what_they_write_to(client: Client, guarded: Database, switch: Switch) -> None:
     """Server, database and user; no password."""
     found = guarded.describe()
-    assert found["server"] == ("sqlite" if client.kind in SQLITE else "postgresql")
+    assert found["server"] == client.family
     assert found["database"]
 
 

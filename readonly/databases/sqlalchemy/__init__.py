@@ -24,6 +24,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 from readonly.context import current
 from readonly.databases import server_for
 from readonly.databases.admission import Admission, proving
+from readonly.databases.detection import LOOK_SECONDS, Detection, look
 from readonly.databases.replicas import Replica, Replicas
 from readonly.databases.sqlite import copied_at
 from readonly.errors import ConfigurationError, ReadOnlyError
@@ -97,6 +98,7 @@ class Database:
                     f"{engine!r} is guarded already: one engine belongs to one Database; close() the other first"
                 )
         _guarded_dialects.update(e.dialect for e in (self._engine, *targets))
+        self._detection = Detection(switch, name, self._look)
         self._replicas: Replicas[Engine] = Replicas([Replica(e, probe=_probe(e)) for e in targets])
         self._hooks = Hooks(
             self._engine,
@@ -105,6 +107,7 @@ class Database:
             is_open=self._is_open,
             failed=self._primary_failed,
             lifts=self._lifts,
+            detection=self._detection,
         )
         self._replica_hooks = [self._hook_replica(r) for r in self._replicas.all]
         self._session_hooks: list[tuple[Any, str, Any]] = []
@@ -172,6 +175,7 @@ class Database:
         self._closed = True
         self._routing.closed = True
         self._switch.remove_guard(self)
+        self._detection.close()
         if self._in_proof.acquire(timeout=PROOF_SECONDS):
             self._in_proof.release()
         for target, event_name, listener in self._session_hooks:
@@ -236,6 +240,24 @@ class Database:
             pool.dispose()
         return problem
 
+    def _look(self) -> str:
+        """Return why the primary takes no writes, or ""; in a thread of its own, on a connection of its own."""
+        with look():
+            if not self._async:
+                return self._look_at_primary()
+            return asyncio.run(asyncio.wait_for(greenlet_spawn(self._look_at_primary), LOOK_SECONDS))
+
+    def _look_at_primary(self) -> str:
+        pool = self._engine.pool.recreate()
+        try:
+            proxied = pool.connect()
+            try:
+                return self._server.takes_no_writes(proxied.dbapi_connection)
+            finally:
+                proxied.close()
+        finally:
+            pool.dispose()
+
     # --- what the hooks ask ------------------------------------------------------------------------------------------
 
     def _is_open(self) -> bool:
@@ -254,7 +276,13 @@ class Database:
         if not self._server.is_refusal(error):
             return None
         if not guarded and self._switch.view.open:
-            return None  # the application's own read-only transaction, or the database's own doing
+            # The application's own read-only transaction, or the database's own doing.
+            self._detection.suspect()
+            connection = _dbapi_connection(context)
+            if connection is None or not self._server.was_told(connection):
+                return None
+            # It may be the old primary: whoever connects anew may find the new one. A file does not move.
+            context.is_disconnect = self._server.name != "sqlite"
         return self._refusal(
             f"database {self.name!r} refused a write: {str(error).partition(chr(10))[0]}",
             table=_table(context) or self._server.table(error),
@@ -444,6 +472,13 @@ def _sqlite_path(engine: Engine) -> Path | None:
 def _probe(engine: Engine) -> Any:
     path = _sqlite_path(engine) if engine.dialect.name == "sqlite" else None
     return None if path is None else lambda: copied_at(path)
+
+
+def _dbapi_connection(context: ExceptionContext) -> Any:
+    connection = context.connection
+    if connection is None or connection.closed or connection.invalidated:
+        return None
+    return connection.connection.dbapi_connection
 
 
 def _table(context: ExceptionContext) -> str | None:

@@ -9,10 +9,12 @@ from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, event
 from sqlalchemy.engine.interfaces import ExceptionContext
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
 from readonly.databases import Server
 from readonly.databases.admission import Admission
+from readonly.databases.detection import Detection, looking
 
 logger = logging.getLogger("readonly")
 
@@ -24,15 +26,17 @@ class Held:
     """What is known of one DBAPI connection.
 
     Attributes:
+        born: How often the primary had been found writable again when it was opened.
         guarded: It was told to refuse writes, and not told otherwise since.
         memory: What the server's module found there.
         transaction: Key of the transaction in flight that may write, else None.
         raw: Key of a check-out that no `Connection` has taken over: it may begin anything at any time.
     """
 
-    __slots__ = ("guarded", "memory", "raw", "transaction")
+    __slots__ = ("born", "guarded", "memory", "raw", "transaction")
 
-    def __init__(self) -> None:
+    def __init__(self, born: int = 0) -> None:
+        self.born = born
         self.guarded = False
         self.memory: dict[str, Any] = {}
         self.transaction: object | None = None
@@ -58,6 +62,7 @@ class Hooks:
         is_open: Whether the site is known to be writable; never asks anybody.
         failed: Turns a driver's error into ours, or returns None.
         lifts: Makes the error for a statement that would lift the guard.
+        detection: Watches the primary; None on a replica.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class Hooks:
         is_open: Callable[[], bool],
         failed: Callable[[ExceptionContext, bool], BaseException | None],
         lifts: Callable[[str], BaseException],
+        detection: Detection | None = None,
     ) -> None:
         self.engine = engine
         self.server = server
@@ -76,6 +82,7 @@ class Hooks:
         self._is_open = is_open
         self._failed = failed
         self._lifts = lifts
+        self._detection = detection
         self._key = ("readonly", id(self))
         self._leaving: dict[int, Held] = {}
         self._counted: set[Held] = set()
@@ -134,7 +141,7 @@ class Hooks:
             return None
         found = info.get(self._key)
         if not isinstance(found, Held):
-            found = info[self._key] = Held()
+            found = info[self._key] = Held(0 if self._detection is None else self._detection.renewed)
         return found
 
     def begin(self, proxied: PoolProxiedConnection) -> Held | None:
@@ -194,6 +201,10 @@ class Hooks:
 
     def _checkout(self, connection: Any, entry: ConnectionPoolEntry, proxied: PoolProxiedConnection) -> None:
         """Somebody takes a connection, and may use it raw: count the check-out, or guard all that comes."""
+        if looking():
+            return
+        if self._detection is not None:
+            self._compare(connection, self._detection, entry)
         held = self.held(proxied)
         if held is None:  # pragma: no cover - a check-out always has an info
             return
@@ -203,13 +214,24 @@ class Hooks:
             self._told.add(entry)
         self._tell(connection, held, read_only=key is None)
 
+    def _compare(self, connection: Any, detection: Detection, entry: ConnectionPoolEntry) -> None:
+        """Look where a connection leads: a new one may have been told, an old one may be left over from a failover."""
+        known = entry.info.get(self._key)
+        if not isinstance(known, Held):
+            if self.server.is_suspect(connection):
+                detection.suspect()
+        elif known.born != detection.renewed:
+            raise DisconnectionError("it was opened before its server took writes again")
+
     def _checkin(self, connection: Any, entry: ConnectionPoolEntry) -> None:
         held = entry.info.get(self._key)
         if not isinstance(held, Held):
             return
         try:
             # A replica's connections stay guarded in their pool: there is no other way to use them.
-            if not self._admission.never and connection is not None:
+            if self._admission.never or connection is None:
+                return
+            if not self.server.lasting or self._is_open():
                 self._tell(connection, held, read_only=False)
         except Exception as error:
             logger.warning("readonly: a connection could not be put back as it was, and is closed: %s", error)
