@@ -50,7 +50,7 @@ def give(
     options: common.Options, name: str, lasting: timedelta, paths: Sequence[str], url: str | None, as_json: bool
 ) -> None:
     """Let NAME through, by a link that is good once, and by a header for programs."""
-    output = Output(as_json=as_json or options.as_json)
+    output = Output(as_json=as_json or options.as_json, command="bypass")
 
     def body() -> None:
         rules = [str(rule(path)) for path in paths]
@@ -75,7 +75,8 @@ def give(
         if safe and not fences:
             output.line("Their writes commit from now on, whatever `on` has confirmed.")
         output.line(f"Taken back by: {options.typed(f'bypass revoke {made.name}')}; it ends with the read-only time.")
-        output.result(OK, **_fields(made), link=f"{address}{LINK_PATH}{link}", header=HEADER, token=token)
+        fields = _fields(made, State.at(at, change.record), at)
+        output.result(OK, bypass=fields, link=f"{address}{LINK_PATH}{link}", header=HEADER, token=token)
 
     run(body, output)
 
@@ -96,7 +97,7 @@ def list_(options: common.Options, as_json: bool) -> None:
             output.line(line(one, look.state, at))
         if not found:
             output.line("nobody is let through")
-        output.result(OK, bypasses=[_fields(one) | {"live": live(one, look.state, at)} for one in found])
+        output.result(OK, bypasses=[_fields(one, look.state, at) for one in found])
 
     run(body, output)
 
@@ -157,7 +158,7 @@ def _address(url: str | None) -> str:
     return url.rstrip("/")
 
 
-def _fields(one: Bypass) -> dict[str, Any]:
+def _fields(one: Bypass, state: State, at: datetime) -> dict[str, Any]:
     return {
         "id": one.id,
         "name": one.name,
@@ -168,4 +169,5 @@ def _fields(one: Bypass) -> dict[str, Any]:
         "paths": list(one.paths),
         "used": not one.link,
         "revoked": one.revoked,
+        "live": live(one, state, at),
     }

@@ -12,8 +12,8 @@ from ..fencing import Raised
 from ..members import Condition, Confirmation, accepting_leases
 from ..site import APP_ONLY, LEASE, Site, fence_problems, level_of
 from ..state import State
-from . import bypass as bypasses
 from . import common
+from .bypass import lines as bypass_lines
 from .groups import SILENT, holding_up, role_lines, shortened
 from .terminal import NOT_PROVEN, OK, Output
 from .words import cause_lines, confirmation_fields, counted, printable, spoken, state_fields
@@ -82,7 +82,7 @@ def conclude_closed(
             for line in shortened([printable(a) for a in found.accepted], LINES_OF_MISSING, how=_everybody(options)):
                 output.line("    " + line)
         output.line(f"  {APP_ONLY}: {LEVELS_MEAN[APP_ONLY]}.")
-        for line in bypasses.lines(state, found.at):
+        for line in bypass_lines(state, found.at):
             output.line(f"  But who is let through still writes: {line}")
         weak = _weaker(level, require)
         if weak:

@@ -13,8 +13,8 @@ from ..record import Mode
 from ..run import read as read_run
 from ..run import standing_run
 from ..site import LEASE, Look, Site, level_of, no_record
-from . import bypass as bypasses
 from . import common
+from .bypass import lines as bypass_lines
 from .groups import SILENT, group_line, holding_up, member_line, role_lines, shortened
 from .history import forget
 from .options import accept_option, expect_option, json_option
@@ -100,7 +100,7 @@ def _show(look: Look, found: Confirmation, site: Site, options: common.Options, 
         output.line("  the store was emptied: `off` needs a process that knew the state, or init")
     if state.next_window is not None:
         output.line(f"  next window {printable(state.next_window.id)}: {clock_time(state.next_window.start, at)}")
-    for line in bypasses.lines(state, at):
+    for line in bypass_lines(state, at):
         output.line("  " + line)
     for line in role_lines(found):
         output.line("  " + line)

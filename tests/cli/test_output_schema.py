@@ -30,6 +30,9 @@ COMMANDS = (
     ["members", "forget", "nobody", "--reason", "x"],
     ["history"],
     ["history", "show", "1"],
+    ["bypass", "ann"],
+    ["bypass", "list"],
+    ["bypass", "revoke", "ann"],
     ["schedule", "add", "--every", "day 02:30", "--tz", "Europe/Berlin", "--for", "1h", "--yes"],
     ["schedule", "list"],
     ["schedule", "cancel", "w0"],
@@ -84,6 +87,8 @@ def test_every_field_is_shown_by_a_real_command(served: tuple[Shop, Member], tmp
     typed("schedule", "list")
     typed("schedule", "cancel", name)
     typed("on", "--no-wait")
+    for words in (["bypass", "ann"], ["bypass", "list"], ["bypass", "revoke", "ann"]):
+        typed(*words)
     typed("wait", "--timeout", "5s")
     typed("members", "forget", secrets.token_hex(16), "--reason", "of a registry that was lost")
     record = shop.look().record

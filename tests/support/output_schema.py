@@ -81,6 +81,7 @@ def _fields(name: str, document: Mapping[str, Any]) -> Iterator[tuple[str, str]]
             "holdups": "holdup",
             "windows": "window",
             "schedules": "recurring",
+            "bypasses": "bypass",
         }.get(key)
         for one in value if inner is not None and isinstance(value, list) else ():
             if isinstance(one, Mapping):
