@@ -1,4 +1,4 @@
-"""docs/flask.md, typed from its first line to its last, at an application in the shape of Flask's tutorial."""
+"""docs/flask.md, typed from its first line to its last, at the application of Flask's tutorial."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import re
 import shutil
 from pathlib import Path
 
-from support import missing
+from support import flask_source, missing
 from support.missing import ServerMissing
 from support.typed_page import Page
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "flask.md"
-TUTORIAL = ROOT / "tests" / "support" / "flask_tutorial" / "flaskr"
+# In its shape, for where Flask's own can't be had.
+STAND_IN = ROOT / "tests" / "support" / "flask_tutorial" / "flaskr"
 VARIABLE = [
     (r"\d\d:\d\d(:\d\d)? UTC", "HH:MM UTC"),
     (r"\b\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\dZ)?\b", "INSTANT"),
@@ -35,11 +36,25 @@ def test_the_page_as_it_is_typed(tmp_path: Path) -> None:
     """Install, init, on, a refused POST, a served GET, a refused login with its form, status, off, an ended session."""
     if shutil.which("curl") is None:
         raise missing.outcome(ServerMissing("curl", "curl on PATH"))
-    shutil.copytree(TUTORIAL, tmp_path / "flaskr", ignore=shutil.ignore_patterns("__pycache__"))
-    factory = tmp_path / "flaskr" / "__init__.py"
+    folder = tmp_path / "typed"
+    tutorial = flask_source.tutorial(tmp_path) or STAND_IN
+    shutil.copytree(tutorial, folder / "flaskr", ignore=shutil.ignore_patterns("__pycache__"))
+    factory = folder / "flaskr" / "__init__.py"
     factory.write_text(patched(factory.read_text(encoding="utf-8"), PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-    with Page(PAGE, tmp_path, port=5000, variable=VARIABLE) as page:
+    with Page(PAGE, folder, port=5000, variable=VARIABLE) as page:
         page.check()
+
+
+def test_it_is_typed_at_flasks_own_tutorial(tmp_path: Path) -> None:
+    """Its source package is there; and what stands in for it elsewhere takes the page's lines in the same places."""
+    page = PAGE.read_text(encoding="utf-8")
+    tutorial = flask_source.tutorial(tmp_path)
+    if tutorial is None:
+        raise missing.outcome(ServerMissing("flask-source", f"a source package in {flask_source.SOURCES}"))
+    for package in (tutorial, STAND_IN):
+        code = (package / "__init__.py").read_text(encoding="utf-8")
+        added = set(patched(code, page).splitlines()) - set(code.splitlines())
+        assert {line.strip().partition("=")[0] for line in added} >= {"readonly ", "READONLY_STORE", "READONLY_LOGIN"}
 
 
 def patched(code: str, page: str) -> str:
