@@ -28,7 +28,7 @@ from .inflight import InFlight
 from .members import SLACK_SECONDS, Guarded, Others, Report, is_gone, overdue_seconds
 from .record import LOCAL, TOMBSTONE_AGE, Cause, Mode
 from .state import UNKNOWN, State
-from .stores import SILENT_AT_MOST, Reading, Store, redacted
+from .stores import SILENT_AT_MOST, Newcomer, Reading, Store, redacted
 from .transitions import Knowledge, lacks_whole, lapsed, learn, recalled
 from .upkeep import keep_windows
 
@@ -54,6 +54,11 @@ ROUNDS = 8
 # Last words to a registry that is a new one are said again.
 GOODBYES = 2
 BACKOFF_FIRST_SECONDS, BACKOFF_CAP_SECONDS = 0.1, 2.0
+# A process that has only just begun looks so often whether others know of it. They are asked to report at once, so that
+# milliseconds will do; who has died without a word holds it up the longest.
+NEW_FIRST_SECONDS, NEW_CAP_SECONDS = 0.02, 0.5
+# Requests of such a process wait for that as long as they wait for its first look, in timeouts of the store.
+NEW_TIMEOUTS = 2
 # Clocks drift; a lease ends here earlier than others may believe (rule 10).
 LEASE_SLACK = 0.05
 
@@ -157,7 +162,8 @@ class Follower:
         self.store = store
         self.known = Knowledge()
         self.attempted = float("-inf")
-        # Set when the first heartbeat has ended, well or badly: before that there is nothing to go by.
+        # Set when the first heartbeat has ended, well or badly: before that there is nothing to go by. Where others do
+        # not know of this process yet, that is waited for, too; a while.
         self.tried = threading.Event()
         self._view = view
         self._inflight = inflight
@@ -186,6 +192,9 @@ class Follower:
         self._counter = 0
         self._members = 1
         self._others = Others()
+        # Others know that this process is there, so that it may admit writes (design rule 7).
+        self._noted = False
+        self._new_pause = NEW_FIRST_SECONDS
         self._knew_until = float("inf")
         self.time = StoreClock(clock)
         self._lease_until = float("inf")
@@ -238,12 +247,17 @@ class Follower:
         now = self._monotonic()
         return now > self._lease_until and now - self.attempted > self.interval
 
+    def overdue(self) -> bool:
+        """Return whether whoever asks had better look for itself."""
+        late = self._is_new() and self._monotonic() - self.attempted > NEW_CAP_SECONDS
+        return late or self.stale() or self.lease_over()
+
     def refresh(self) -> None:
         """Look for oneself, in the calling thread: bounded, and one at a time. Never raises."""
         if not self._inline.acquire(timeout=self.store.timeout):
             return
         try:
-            if not self.stale() and not self.lease_over():
+            if not self.overdue():
                 return  # somebody else has just looked
             if self._inline_store is None:
                 self._inline_store = self.store.reopened()
@@ -326,11 +340,13 @@ class Follower:
     # --- in the thread -----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        new_until = self._monotonic() + NEW_TIMEOUTS * self.store.timeout
         try:
             while not self._stopping:
                 self._woken.clear()
                 self._beat_safely(self.store)
-                self.tried.set()
+                if not self._is_new() or self._monotonic() >= new_until:
+                    self.tried.set()
                 while self._changes:
                     self._changed(self._changes.popleft())
                 if self._jobs:
@@ -358,7 +374,7 @@ class Follower:
         if self._woken.is_set():
             return
         try:
-            self.store.wait(timeout, for_reports=bool(self._waiters))
+            self.store.wait(timeout, for_reports=bool(self._waiters), member=self.member)
         except StoreUnreachable as error:
             self._store_failed(error)
         except Exception:
@@ -376,6 +392,9 @@ class Follower:
         """Seconds until something is due by the clock."""
         due = [self.interval * _random.uniform(0.9, 1.0)]  # so that members do not report in step
         now = self._monotonic()
+        if self._is_new():
+            due.append(self._new_pause * _random.uniform(0.5, 1.0))
+            self._new_pause = min(self._new_pause * 2, NEW_CAP_SECONDS)
         if self._waiters:
             due.append(max(0.0, min(w.deadline for w in self._waiters) - now))
         if self._settings.lease is not None and self._view.open:
@@ -436,7 +455,7 @@ class Follower:
                 if reading.registry == report.registry:
                     break
                 # Whom it knew in a registry that was lost is asked after only if it says so.
-                self._remember_members(reading)
+                self._remember_members(reading, ())
         except StoreUnreachable as error:
             logger.info("readonly: could not say goodbye to the store: %s", error)
         except Exception:
@@ -468,11 +487,14 @@ class Follower:
             report = self._report()
             announce = self._essence(report) != self._said
             sent, asked = self._monotonic(), self.time.asked()
-            reading = self._send(store, report, announce=announce)
+            names = self._others.names
+            new = None if self._noted else Newcomer(young_seconds=self._young_seconds)
+            reading = self._send(store, report, announce=announce, names=names, new=new)
             self._said = self._essence(report)
             with self._lock:
                 self._renew_lease(sent)
-                back = self._take_in(reading, heartbeat=True, asked=asked)
+                self._noted = self._noted or reading.noted
+                back = self._take_in(reading, heartbeat=True, asked=asked, names=names)
                 causes = [c.id for c in self.known.record.causes] if self.known.record is not None else []
                 self._store_answered()
                 self._publish()
@@ -492,7 +514,8 @@ class Follower:
                     self._take_in(kept, heartbeat=False)
                     self._publish()
             self._memory.remember(self.known.raw)
-            if self._essence(self._report(count=False)) == self._said:
+            # Whoever has been heard of just now is named at once: it may be waiting for that.
+            if self._essence(self._report(count=False)) == self._said and not self._others.names:
                 break
         # Last, so that no change waits for it.
         self._look_for_the_dead(store)
@@ -503,12 +526,13 @@ class Follower:
         What is found stands in their own last report, so that it outlives whoever found it.
         """
         now = self._monotonic()
-        if now < self._next_funeral:
+        # One that has begun in place of a dead one is held up by it.
+        held_up = self._is_new() and self._new_pause == NEW_CAP_SECONDS
+        if now < self._next_funeral and not held_up:
             return
         self._next_funeral = now + max(SECONDS_BETWEEN_FUNERALS, self._members / FUNERALS_PER_SECOND)
-        found = store.silent(
-            longer_than=4 * self.interval + 1.0, shorter_than=ASKED_AFTER_SECONDS, before=self._buried_to
-        )
+        longer_than = 0.0 if held_up else 4 * self.interval + 1.0
+        found = store.silent(longer_than=longer_than, shorter_than=ASKED_AFTER_SECONDS, before=self._buried_to)
         # Where more are silent than fit into one answer, those of other hosts for instance, the next look goes on.
         self._buried_to = found[-1].at if len(found) >= SILENT_AT_MOST else None
         for seen in found:
@@ -517,7 +541,7 @@ class Follower:
                 # It stays a neighbour: whatever it said last, it may have begun a write since, which still commits.
                 self._send(store, replace(report, id=seen.member, found_gone=True), announce=True, ended=True)
 
-    def _send(self, store: Store, report: Report, **rest: bool) -> Reading:
+    def _send(self, store: Store, report: Report, **rest: Any) -> Reading:
         return store.report(
             report.id,
             report.dump(),
@@ -586,22 +610,33 @@ class Follower:
         # From when it was sent, not from when the answer came (protocol.md C11).
         self._lease_until = sent + lease * (1 - LEASE_SLACK)
 
-    def _take_in(self, reading: Reading, *, heartbeat: bool, asked: float | None = None) -> bytes | None:
+    def _take_in(
+        self, reading: Reading, *, heartbeat: bool, asked: float | None = None, names: tuple[str, ...] = ()
+    ) -> bytes | None:
         if asked is not None or not self._reached:
             self.time.heard(reading.at, asked=asked if asked is not None else self.time.asked())
         self._reached = True
         if heartbeat:
             self._members = max(1, reading.members)
-            self._remember_members(reading)
+            self._remember_members(reading, names)
         # Only a heartbeat makes this process a member; before one was accepted it admits nothing (design rule 7).
-        young = not heartbeat or reading.incarnation_seconds < 2 * self._shared_interval
+        young = not heartbeat or reading.incarnation_seconds < self._young_seconds
         before = self.known.problem
         self.known, back = learn(self.known, reading.record, site=self.store.site, young=young, at=reading.at)
         if self.known.problem and self.known.problem != before:
             logger.error("readonly: %s; writes are refused until that is over", self.known.problem)
         return back
 
-    def _remember_members(self, reading: Reading) -> None:
+    @property
+    def _young_seconds(self) -> float:
+        """For how long a store may not know all that others know."""
+        return 2 * self._shared_interval
+
+    def _is_new(self) -> bool:
+        """Return whether this process waits for others to know of it. That takes a store that answers."""
+        return self._reached and not self._noted and not self._problem
+
+    def _remember_members(self, reading: Reading, names: tuple[str, ...]) -> None:
         """Keep in mind who was there when the store forgets its members (design rule 6)."""
         others, now = self._others, self._monotonic()
         if others.registry not in ("", reading.registry):
@@ -609,7 +644,7 @@ class Follower:
         elif now > self._knew_until:
             # A registry forgets the silent by then, too; who has come back and left since is in none any more.
             others = replace(others, knew=())
-        self._others = others.after(reading.registry, reading.neighbours)
+        self._others = others.after(reading.registry, reading.neighbours, names=names)
 
     def _unknown_because(self) -> str:
         known, shown = self.known, redacted(self.store.url)
@@ -625,6 +660,8 @@ class Follower:
             )
         if not known.settled and not known.record.partial:
             return "this process waits until those who may know more than a store this young have written it back"
+        if not self._noted and not (known.record.partial):
+            return "this process has only just begun, and waits until another one has said that it knows of it"
         return ""
 
     def _publish(self) -> None:

@@ -175,19 +175,28 @@ class Others:
         registry: What the last answer named the registry, "" before the first one.
         neighbours: Whom that answer named.
         knew: Whom earlier registries named before they were lost, and no answer has named since.
+        named: Those of the neighbours whom this registry was told of: a new one may write once somebody has said that
+            it is remembered, for an answer that was lost on its way makes nobody remember.
     """
 
     registry: str = ""
     neighbours: tuple[str, ...] = ()
     knew: tuple[str, ...] = ()
+    named: frozenset[str] = frozenset()
 
-    def after(self, registry: str, neighbours: tuple[str, ...]) -> Others:
-        """Return what a process has in mind after the next answer."""
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Whom the next report must name."""
+        return tuple(other for other in self.neighbours if other not in self.named)
+
+    def after(self, registry: str, neighbours: tuple[str, ...], *, names: Collection[str] = ()) -> Others:
+        """Return what a process has in mind after the next answer, to a report that named these."""
         knew = self.knew
+        told = {*names, *(self.named if registry == self.registry else ())}
         if self.registry not in ("", registry):
             knew = (*knew, *self.neighbours)
         missing = tuple(dict.fromkeys(member for member in knew if member not in neighbours))
-        return Others(registry, neighbours, missing[-KNEW_AT_MOST:])
+        return Others(registry, neighbours, missing[-KNEW_AT_MOST:], frozenset(told.intersection(neighbours)))
 
 
 class Condition(StrEnum):

@@ -251,7 +251,7 @@ class Switch:
         follower.ensure()
         if not follower.tried.is_set():
             follower.tried.wait(FIRST_LOOK_TIMEOUTS * self.store.timeout)
-        if follower.stale() or follower.lease_over():
+        if follower.overdue():
             follower.refresh()
         follower.republish()
         return self.view.state
@@ -259,7 +259,7 @@ class Switch:
     async def alook(self) -> State:
         """Do what `look` does without blocking the event loop."""
         follower = self._follower()
-        if follower.tried.is_set() and not follower.stale() and not follower.lease_over():
+        if follower.tried.is_set() and not follower.overdue():
             follower.republish()
             return self.view.state
         return await asyncio.get_running_loop().run_in_executor(None, self.look)

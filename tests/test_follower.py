@@ -94,9 +94,9 @@ class Linked:
         self.replaced.append(record)
         return self._store.replace(record, was=was, causes=causes)
 
-    def wait(self, timeout: float, *, for_reports: bool = False) -> bool:
+    def wait(self, timeout: float, *, for_reports: bool = False, member: str = "") -> bool:
         self._step("wait")
-        return self._store.wait(timeout, for_reports=for_reports)
+        return self._store.wait(timeout, for_reports=for_reports, member=member)
 
     def reopened(self) -> Linked:
         return self

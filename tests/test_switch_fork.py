@@ -336,7 +336,7 @@ def test_a_fork_that_python_is_not_told_of(tmp_path: Path) -> None:
 
         # In the middle of SQLite's own work the parent's thread holds locks that nobody would give back in the child.
         resting, go = threading.Event(), threading.Event()
-        parent.store.wait = lambda timeout, for_reports=False: (resting.set(), go.wait()) == ()
+        parent.store.wait = lambda timeout, **_: (resting.set(), go.wait()) == ()
         parent.wake()
         assert resting.wait(10)
 

@@ -57,6 +57,7 @@ class Reading:
             store's clock. Filled in a census only.
         registry: In the answer to a report, and in a census: what tells this incarnation of the registry from an
             earlier one, which was lost or has gone back.
+        noted: In the answer to a report of a new member: others know that it is there (`transitions.noted`).
         neighbours: In the answer to a report: ids of those that follow this member in a ring by id, up to the third
             that is alive, without those that left with nothing begun. So each member remembers some others, and each
             is remembered by some that are alive (design rule 6).
@@ -69,6 +70,18 @@ class Reading:
     here_since: Mapping[str, datetime] = field(default_factory=dict)
     registry: str = ""
     neighbours: tuple[str, ...] = ()
+    noted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """What a member adds to its report as long as nobody is known to remember it.
+
+    Attributes:
+        young_seconds: In a registry younger than this, that nobody else is there proves nothing.
+    """
+
+    young_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +153,8 @@ class Store(Protocol):
         announce: bool = False,
         ended: bool = False,
         leaves: bool = False,
+        new: Newcomer | None = None,
+        names: Sequence[str] = (),
     ) -> Reading:
         """Register a member and read the record, in one atomic round trip (design rule 7).
 
@@ -152,6 +167,9 @@ class Store(Protocol):
             ended: The process is over, by its own word or another's: `silent` returns it no more, and it stays a
                 neighbour for `ENDED_SECONDS` only.
             leaves: It has ended with nothing begun: from now on it is nobody's neighbour.
+            new: It admits no write before `noted` is answered. With its first report to this registry, those that are
+                alive and will have it for a neighbour are asked to report at once: the last three before it.
+            names: Whom the sender remembers now and has not named to this registry yet: they are noted.
         """
         ...
 
@@ -174,8 +192,8 @@ class Store(Protocol):
         """Take one member off the registry, and remember that a person vouched for it: also if it is not there."""
         ...
 
-    def wait(self, timeout: float, *, for_reports: bool = False) -> bool:
-        """Wait until the record may have changed.
+    def wait(self, timeout: float, *, for_reports: bool = False, member: str = "") -> bool:
+        """Wait until the record may have changed, or this member is asked to report at once.
 
         A hint may come for nothing, and one may be lost: whoever waits reads at an interval all the same. A
         new or renewed subscription counts as a hint, since what was published in between is gone. A
@@ -184,6 +202,7 @@ class Store(Protocol):
         Args:
             timeout: Seconds to wait at most.
             for_reports: Return for announced reports, too.
+            member: Whose thread waits; "" for a command.
 
         Returns:
             True for a hint; False at the timeout or when `wake` was called.
@@ -325,6 +344,13 @@ def store_from_url(
         "redis+sentinel://host:port,host:port/SERVICE?site=NAME, redis+cluster://host:port,host:port?site=NAME, "
         "sqlite:////absolute/path?site=NAME or memory://"
     )
+
+
+def preceding(member: str, alive: Iterable[str]) -> tuple[str, ...]:
+    """Return whose neighbour a member will be: the last three before it in the ring of those that are alive."""
+    ring = sorted(set(alive) - {member}, reverse=True)
+    start = sum(other > member for other in ring)
+    return tuple((ring[start:] + ring[:start])[:NEIGHBOURS])
 
 
 def neighbours_of(member: str, others: Iterable[str], alive: Collection[str]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 
 from readonly.clock import Clock, SystemClock
 from readonly.errors import StoreUnreachable
+from readonly.transitions import noted
 
 from . import (
     DEFAULT_ALIVE_SECONDS,
@@ -21,10 +22,12 @@ from . import (
     LATELY_SECONDS,
     SILENT_AT_MOST,
     Census,
+    Newcomer,
     Reading,
     Seen,
     automatic_record,
     neighbours_of,
+    preceding,
     redacted,
 )
 
@@ -44,6 +47,9 @@ class _Memory:
         self.ended: set[str] = set()
         self.left: set[str] = set()
         self.forgotten: set[str] = set()
+        # Those that nobody has named yet, and since when; and those that are asked to report for their sake.
+        self.new: dict[str, datetime] = {}
+        self.asked: set[str] = set()
         self.registry = 0
         # None: this memory was never emptied, so nobody can know more than it does.
         self.emptied: float | None = None
@@ -137,12 +143,15 @@ class MemoryStore:
         announce: bool = False,
         ended: bool = False,
         leaves: bool = False,
+        new: Newcomer | None = None,
+        names: Sequence[str] = (),
     ) -> Reading:
         """Register a member and read the record."""
         self._check()
         memory = self._memory
         with memory.lock:
             now = memory.clock.now()
+            joins = new is not None and member not in memory.members
             oldest = now - timedelta(seconds=keep_seconds)
             memory.members = {key: seen for key, seen in memory.members.items() if seen.at >= oldest}
             memory.members[member] = Seen(member, bytes(report), now)
@@ -157,7 +166,26 @@ class MemoryStore:
             alive = {key for key in ago if key not in memory.ended and ago[key] <= alive_seconds}
             over = {key for key in memory.ended if key in memory.left or ago[key] > ENDED_SECONDS}
             near = neighbours_of(member, ago.keys() - over, alive)
-            return replace(self._reading(), registry=memory.name, neighbours=near)
+            memory.new = {key: at for key, at in memory.new.items() if key in memory.members and key not in names}
+            memory.asked.discard(member)
+            if joins:
+                memory.new[member] = now
+            found = replace(self._reading(), registry=memory.name, neighbours=near)
+            if new is None:
+                return found
+            since = memory.new.get(member)
+            is_noted = noted(
+                seconds=None if since is None else (now - since).total_seconds(),
+                alone=alive <= {member},
+                young=found.incarnation_seconds < new.young_seconds,
+                alive_seconds=alive_seconds,
+            )
+            if is_noted:
+                memory.new.pop(member, None)
+            elif joins:
+                memory.asked.update(preceding(member, alive))
+                self._ring()
+            return replace(found, noted=is_noted)
 
     def census(self) -> Census:
         """Read record and registry at one moment."""
@@ -188,14 +216,16 @@ class MemoryStore:
             self._memory.members.pop(member, None)
             self._memory.forgotten.add(member)
 
-    def wait(self, timeout: float, *, for_reports: bool = False) -> bool:
-        """Wait until the record may have changed."""
+    def wait(self, timeout: float, *, for_reports: bool = False, member: str = "") -> bool:
+        """Wait until the record may have changed, or this member is asked to report at once."""
         deadline = time.monotonic() + timeout
         while True:
             self._check()
             memory = self._memory
             with memory.lock:
                 hint = self._changes != memory.changes or (for_reports and self._announced != memory.announced)
+                hint = hint or member in memory.asked
+                memory.asked.discard(member)
                 self._changes, self._announced = memory.changes, memory.announced
             woken, self._woken = self._woken, False
             if hint or woken:
@@ -253,6 +283,7 @@ class MemoryStore:
             memory.record = None
             memory.since, memory.members, memory.logs = {}, {}, {}
             memory.ended, memory.left, memory.forgotten = set(), set(), set()
+            memory.new, memory.asked = {}, set()
             memory.registry += 1
             memory.emptied = memory.clock.boottime()
 

@@ -12,7 +12,7 @@ import hashlib
 import os
 import selectors
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn, TypeVar
@@ -30,6 +30,7 @@ from . import (
     NEIGHBOURS_AT_MOST,
     SILENT_AT_MOST,
     Census,
+    Newcomer,
     Reading,
     Seen,
     redacted,
@@ -82,7 +83,7 @@ class Script:
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-# Every script gets the same seven keys, which are all that it touches:
+# Every script gets the same eight keys, which are all that it touches:
 #   KEYS[1] …:state        hash: `record`, and `since:<cause>`, the time in ms at which the store got that cause
 #   KEYS[2] …:members      hash: member -> report
 #   KEYS[3] …:seen         sorted set: member -> time in ms of its last report
@@ -90,6 +91,7 @@ class Script:
 #   KEYS[5] …:ring         sorted set, all scores 0: members that have not left, by id
 #   KEYS[6] …:forgotten    sorted set: member that a person vouched for -> time in ms
 #   KEYS[7] …:living       sorted set: member that has not ended -> time in ms of its last report
+#   KEYS[8] …:new          sorted set: new member that nobody has named -> time in ms of its first report
 # ARGV[1] is the run id of the server, as learnt when the connection was made. All times are the server's.
 _HEAD = """
 local clock = redis.call('TIME')
@@ -143,15 +145,18 @@ return {{{_READING}}}
 """)
 
 REPORT = Script(f"""
--- Owns readonly:{{site}}:members, :seen, :ring, :living and :incarnation; reads :state. Publishes on ARGV[5] unless it
--- is empty. ARGV[2] member, ARGV[3] report, ARGV[4] ms after which silent members are dropped, ARGV[6] for last words
--- 'ended' or 'left', ARGV[7] ms within which who has reported is alive.
+-- Owns readonly:{{site}}:members, :seen, :ring, :living, :new and :incarnation; reads :state. Publishes on ARGV[5]
+-- unless it is empty. ARGV[2] member, ARGV[3] report, ARGV[4] ms after which silent members are dropped, ARGV[6] for
+-- last words 'ended' or 'left', ARGV[7] ms within which who has reported is alive; ARGV[8] '' or, from a new member,
+-- the ms for which this registry proves nothing; ARGV[9] the channels of members, without their ids; ARGV[10]… whom
+-- the sender remembers.
 {_HEAD}
 if ARGV[5] ~= '' then redis.call('PUBLISH', ARGV[5], '') end
 {_STAMP}
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
 redis.call('ZADD', KEYS[3], now_ms, ARGV[2])
-if ARGV[6] == 'left' then redis.call('ZREM', KEYS[5], ARGV[2]) else redis.call('ZADD', KEYS[5], 0, ARGV[2]) end
+local joins = 0
+if ARGV[6] == 'left' then redis.call('ZREM', KEYS[5], ARGV[2]) else joins = redis.call('ZADD', KEYS[5], 0, ARGV[2]) end
 if ARGV[6] == '' then redis.call('ZADD', KEYS[7], now_ms, ARGV[2]) else redis.call('ZREM', KEYS[7], ARGV[2]) end
 local oldest = '(' .. string.format('%.0f', now - tonumber(ARGV[4]))
 local silent = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', oldest, 'LIMIT', 0, 1000)
@@ -160,6 +165,7 @@ if #silent > 0 then
   redis.call('ZREM', KEYS[3], unpack(silent))
   redis.call('ZREM', KEYS[5], unpack(silent))
   redis.call('ZREM', KEYS[7], unpack(silent))
+  redis.call('ZREM', KEYS[8], unpack(silent))
 end
 -- Round the ring up to the third that is alive. Who has ended long ago is met once, and leaves it then.
 local alive, ended, near, living = now - tonumber(ARGV[7]), now - {ENDED_SECONDS:.0f} * 1000, {{}}, 0
@@ -183,7 +189,41 @@ local function walk(from, to)
 end
 walk('(' .. ARGV[2], '+')
 if living < {NEIGHBOURS} then walk('-', '(' .. ARGV[2]) end
-return {{{_READING}, near}}
+if #ARGV > 9 then redis.call('ZREM', KEYS[8], unpack(ARGV, 10)) end
+-- `transitions.noted`: a new member is one until somebody has named it, or nobody is there who could.
+local noted = 1
+if ARGV[8] ~= '' then
+  if joins == 1 then redis.call('ZADD', KEYS[8], now_ms, ARGV[2]) end
+  local since = redis.call('ZSCORE', KEYS[8], ARGV[2])
+  if since and now - tonumber(since) <= tonumber(ARGV[7]) then
+    local recent = redis.call('ZRANGEBYSCORE', KEYS[7], string.format('%.0f', alive), '+inf', 'LIMIT', 0, 2)
+    local alone = #recent == 0 or (#recent == 1 and recent[1] == ARGV[2])
+    if not alone or now - tonumber(born) < tonumber(ARGV[8]) then noted = 0 end
+  end
+  if noted == 1 then redis.call('ZREM', KEYS[8], ARGV[2]) end
+end
+-- The last three before it that are alive will have it for a neighbour: they are asked to report now.
+if noted == 0 and joins == 1 then
+  local looked, asked = 0, 0
+  local function back(from, to)
+    while true do
+      local found = redis.call('ZREVRANGEBYLEX', KEYS[5], from, to, 'LIMIT', 0, 20)
+      for _, other in ipairs(found) do
+        if asked == {NEIGHBOURS} or looked == {NEIGHBOURS_AT_MOST} then return end
+        looked = looked + 1
+        if tonumber(redis.call('ZSCORE', KEYS[7], other) or 0) >= alive then
+          redis.call('PUBLISH', ARGV[9] .. other, '')
+          asked = asked + 1
+        end
+      end
+      if #found < 20 then return end
+      from = '(' .. found[#found]
+    end
+  end
+  back('(' .. ARGV[2], '-')
+  if asked < {NEIGHBOURS} then back('+', '(' .. ARGV[2]) end
+end
+return {{{_READING}, near, noted}}
 """)
 
 CENSUS = Script(f"""
@@ -209,12 +249,13 @@ return found
 """)
 
 FORGET = Script(f"""
--- Owns readonly:{{site}}:members, :seen, :ring, :living and :forgotten. ARGV[2] the member.
+-- Owns readonly:{{site}}:members, :seen, :ring, :living, :new and :forgotten. ARGV[2] the member.
 {_HEAD}
 redis.call('HDEL', KEYS[2], ARGV[2])
 redis.call('ZREM', KEYS[3], ARGV[2])
 redis.call('ZREM', KEYS[5], ARGV[2])
 redis.call('ZREM', KEYS[7], ARGV[2])
+redis.call('ZREM', KEYS[8], ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', string.format('%.0f', now - {FORGOTTEN_SECONDS:.0f} * 1000))
 redis.call('ZADD', KEYS[6], now_ms, ARGV[2])
 return {{}}
@@ -264,7 +305,7 @@ class _Listener:
     Attributes:
         connection: It.
         selector: Watches it and the waker.
-        reports: Whether it is subscribed to announced reports, too.
+        channels: What it is subscribed to.
         heard: When something last came from it, on the monotonic clock.
         pinged: When a ping was sent that was not answered, or None.
         looked: When it was last looked at.
@@ -272,7 +313,7 @@ class _Listener:
 
     connection: Connection
     selector: selectors.BaseSelector
-    reports: bool
+    channels: frozenset[str]
     heard: float
     pinged: float | None
     looked: float
@@ -319,10 +360,11 @@ class RedisStore:
         self.timeout = timeout
         self._place = place
         self._prefix = f"readonly:{{{site}}}:"
-        names = ("state", "members", "seen", "incarnation", "ring", "forgotten", "living")
+        names = ("state", "members", "seen", "incarnation", "ring", "forgotten", "living", "new")
         self._keys = [self._prefix + name for name in names]
         self._changes = self._prefix + "changes"
         self._reports = self._prefix + "reports"
+        self._asked = self._prefix + "member:"
         self._pid = os.getpid()
         self._commands: _Commands | None = None
         self._listener: _Listener | None = None
@@ -378,14 +420,21 @@ class RedisStore:
         announce: bool = False,
         ended: bool = False,
         leaves: bool = False,
+        new: Newcomer | None = None,
+        names: Sequence[str] = (),
     ) -> Reading:
         """Register a member and read the record, in one round trip."""
         keep = round(keep_seconds * 1000)
         channel = self._reports if announce else ""
         last = "left" if leaves else "ended" if ended else ""
-        *reading, near = self._run(REPORT, member, report, keep, channel, last, round(alive_seconds * 1000))
+        alive = round(alive_seconds * 1000)
+        young = "" if new is None else round(new.young_seconds * 1000)
+        *reading, near, noted = self._run(
+            REPORT, member, report, keep, channel, last, alive, young, self._asked, *names
+        )
         neighbours = tuple(other.decode() for other in near)
-        return replace(self._reading(reading), registry=self._registry(reading), neighbours=neighbours)
+        registry = self._registry(reading)
+        return replace(self._reading(reading), registry=registry, neighbours=neighbours, noted=noted == 1)
 
     def census(self) -> Census:
         """Read record and registry in one step."""
@@ -412,22 +461,25 @@ class RedisStore:
         """Take one member off the registry, and remember that a person vouched for it."""
         self._run(FORGET, member)
 
-    def wait(self, timeout: float, *, for_reports: bool = False) -> bool:
-        """Wait until the record may have changed."""
+    def wait(self, timeout: float, *, for_reports: bool = False, member: str = "") -> bool:
+        """Wait until the record may have changed, or this member is asked to report at once."""
         deadline = time.monotonic() + timeout
+        wanted = {self._changes}
+        wanted |= {self._reports} if for_reports else set()
+        wanted |= {self._asked + member} if member else set()
         self._in_this_process()
         try:
             if self._waker is None:
                 self._waker = _Waker()
             listener = self._listener
-            if listener is not None and listener.reports >= for_reports:
+            if listener is not None and listener.channels >= wanted:
                 try:
-                    return self._listen(listener, self._waker, deadline, for_reports)
+                    return self._listen(listener, self._waker, deadline, wanted)
                 except FAILURES:
                     # Perhaps only this connection is gone. Whatever was published meanwhile is lost, so that
                     # subscribing again is a hint.
                     pass
-            self._subscribe(self._waker, reports=for_reports)
+            self._subscribe(self._waker, frozenset(wanted))
             return True
         except FAILURES as error:
             self._stop_listening()
@@ -578,12 +630,11 @@ class RedisStore:
 
     # --- listening ----------------------------------------------------------------------------------------
 
-    def _subscribe(self, waker: _Waker, *, reports: bool) -> None:
+    def _subscribe(self, waker: _Waker, channels: frozenset[str]) -> None:
         self._stop_listening()
         connection = self._place.connect()
-        channels = [self._changes, *([self._reports] if reports else [])]
         try:
-            connection.send_command("SUBSCRIBE", *channels)
+            connection.send_command("SUBSCRIBE", *sorted(channels))
             for _ in channels:
                 connection.read_response()
             selector = getattr(selectors, "PollSelector", selectors.SelectSelector)()
@@ -593,9 +644,9 @@ class RedisStore:
             connection.disconnect()
             raise
         now = time.monotonic()
-        self._listener = _Listener(connection, selector, reports, heard=now, pinged=None, looked=now)
+        self._listener = _Listener(connection, selector, channels, heard=now, pinged=None, looked=now)
 
-    def _listen(self, listener: _Listener, waker: _Waker, deadline: float, for_reports: bool) -> bool:
+    def _listen(self, listener: _Listener, waker: _Waker, deadline: float, wanted: Collection[str]) -> bool:
         """Wait for a hint; raises what redis-py raises where the connection is lost."""
         connection = listener.connection
         if listener.pinged is not None:
@@ -606,7 +657,7 @@ class RedisStore:
             hint = False
             # Also what redis-py or TLS has read already, and no selector will show again.
             while connection.can_read(0):
-                hint = self._is_hint(connection.read_response(), for_reports) or hint
+                hint = self._is_hint(connection.read_response(), wanted) or hint
                 listener.heard, listener.pinged = time.monotonic(), None
             if hint:
                 return True
@@ -629,11 +680,11 @@ class RedisStore:
             listener.selector.select(min(deadline, due) - now)
             listener.looked = time.monotonic()
 
-    def _is_hint(self, message: Any, for_reports: bool) -> bool:
+    def _is_hint(self, message: Any, wanted: Collection[str]) -> bool:
         # [b"message", channel, data]; [b"pong", b""]; a second [b"subscribe", …] is a connection made again.
         kind, channel = bytes(message[0]), bytes(message[1])
         if kind == b"message":
-            return for_reports or channel != self._reports.encode()
+            return channel.decode(errors="replace") in wanted
         return kind != b"pong"
 
     def _stop_listening(self) -> None:

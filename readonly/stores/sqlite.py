@@ -6,7 +6,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from readonly.clock import Clock, SystemClock
 from readonly.errors import ConfigurationError
+from readonly.transitions import noted
 
 from . import (
     DEFAULT_ALIVE_SECONDS,
@@ -24,9 +25,11 @@ from . import (
     LATELY_SECONDS,
     SILENT_AT_MOST,
     Census,
+    Newcomer,
     Reading,
     Seen,
     neighbours_of,
+    preceding,
 )
 from ._sqlite_files import NOWHERE, Files, is_recent
 
@@ -35,6 +38,12 @@ from ._sqlite_files import NOWHERE, Files, is_recent
 POLL_SECONDS = 0.02
 # What `leaves` says of a member; earlier versions take any but the first for the second.
 LIVING, LEFT, ENDED = 0, 1, 2
+# Members that nobody has named yet, and those that are asked to report for their sake. Files of earlier versions have
+# none of that.
+NEWCOMERS = (
+    "CREATE TABLE IF NOT EXISTS registry.readonly_new (member TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS registry.readonly_asked (member TEXT PRIMARY KEY) WITHOUT ROWID",
+)
 
 
 class SQLiteStore:
@@ -162,10 +171,13 @@ class SQLiteStore:
         announce: bool = False,
         ended: bool = False,
         leaves: bool = False,
+        new: Newcomer | None = None,
+        names: Sequence[str] = (),
     ) -> Reading:
         """Register a member and read the record."""
         with self._files.transaction("BEGIN IMMEDIATE") as db:
             now = self._now()
+            known = db.execute("SELECT 1 FROM readonly_member WHERE member = ?", (member,)).fetchone()
             db.execute("DELETE FROM readonly_member WHERE at < ?", (now - keep_seconds,))
             row = (member, bytes(report), now, LEFT if leaves else ENDED if ended else LIVING)
             db.execute("INSERT OR REPLACE INTO readonly_member VALUES (?, ?, ?, ?)", row)
@@ -181,7 +193,9 @@ class SQLiteStore:
             others = list(db.execute(remembered, (LIVING, ENDED, now - ENDED_SECONDS)))
             alive = {other for other, how, at in others if how == LIVING and at >= now - alive_seconds}
             near = neighbours_of(member, (other for other, _, _ in others), alive)
-            return replace(self._reading(db), registry=self._files.registry_id, neighbours=near)
+            is_noted = self._noted(db, member, now, new, names, alive, alive_seconds, joins=known is None)
+            found = self._reading(db)
+            return replace(found, registry=self._files.registry_id, neighbours=near, noted=is_noted)
 
     def census(self) -> Census:
         """Read record and registry at one moment: the record can't change while the registry is read."""
@@ -214,11 +228,11 @@ class SQLiteStore:
             db.execute("DELETE FROM readonly_forgotten WHERE at < ?", (now - FORGOTTEN_SECONDS,))
             db.execute("INSERT OR REPLACE INTO readonly_forgotten VALUES (?, ?)", (member, now))
 
-    def wait(self, timeout: float, *, for_reports: bool = False) -> bool:
-        """Wait until the record may have changed since this object last read it."""
+    def wait(self, timeout: float, *, for_reports: bool = False, member: str = "") -> bool:
+        """Wait until the record may have changed since this object last read it, or this member is asked to report."""
         deadline = time.monotonic() + timeout
         while True:
-            if self._hint(for_reports):
+            if self._hint(for_reports, member):
                 return True
             if self._woken:
                 self._woken = False
@@ -292,27 +306,82 @@ class SQLiteStore:
             here_since=since or {},
         )
 
+    def _answer(self, member: str) -> None:
+        with self._files.transaction("BEGIN IMMEDIATE") as db:
+            db.execute("DELETE FROM readonly_asked WHERE member = ?", (member,))
+
     def _count(self, db: sqlite3.Connection) -> None:
         counters = "SELECT (SELECT value FROM {0}.readonly_meta WHERE key = 'changes')"
         (changes,) = db.execute(counters.format("main")).fetchone()
         (reports,) = db.execute(counters.format("registry")).fetchone()
         self._counted = (changes, reports)
 
-    def _hint(self, for_reports: bool) -> bool:
+    def _noted(
+        self,
+        db: sqlite3.Connection,
+        member: str,
+        now: float,
+        new: Newcomer | None,
+        names: Sequence[str],
+        alive: Collection[str],
+        alive_seconds: float,
+        *,
+        joins: bool,
+    ) -> bool:
+        """Return whether others know of a member that is new; and take in whom it says to know itself."""
+        if new is not None or names:
+            for statement in NEWCOMERS:
+                db.execute(statement)
+            db.executemany("DELETE FROM readonly_new WHERE member = ?", [(name,) for name in names])
+        if new is None:
+            return True
+        if joins:
+            db.execute("INSERT OR REPLACE INTO readonly_new VALUES (?, ?)", (member, now))
+        row = db.execute("SELECT at FROM readonly_new WHERE member = ?", (member,)).fetchone()
+        is_noted = noted(
+            # A clock that was set back must not keep it waiting for as long as it was ahead.
+            seconds=None if row is None else abs(now - row[0]),
+            alone=set(alive) <= {member},
+            young=now - self._files.born < new.young_seconds,
+            alive_seconds=alive_seconds,
+        )
+        if is_noted:
+            db.execute("DELETE FROM readonly_new WHERE member = ?", (member,))
+        elif joins:
+            asked = [(other,) for other in preceding(member, alive)]
+            db.executemany("INSERT OR IGNORE INTO readonly_asked VALUES (?)", asked)
+            # Everybody watches this file; the other one changes too often.
+            db.execute(
+                "INSERT INTO main.readonly_meta VALUES ('asked', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1"
+            )
+        return is_noted
+
+    def _hint(self, for_reports: bool, member: str) -> bool:
         """Return whether something was committed that the caller has not been told of."""
         # Looked at before the counters are read, so that a commit in between shows at the next look.
+        asked = False
         stamps = self._files.stamps()
         watched = range(2 if for_reports else 1)
         if any(stamps[i] != self._stamps[i] or is_recent(stamps[i]) for i in watched) or NOWHERE in stamps:
             with self._files.transaction() as db:
                 self._count(db)
+                asked = member != "" and _is_asked(db, member)
+            if asked:
+                self._answer(member)
             self._stamps = stamps
         changes, reports = self._counted
-        hint = changes != self._told_changes or (for_reports and reports != self._told_reports)
+        hint = asked or changes != self._told_changes or (for_reports and reports != self._told_reports)
         self._told_changes = changes
         if for_reports:
             self._told_reports = reports
         return hint
+
+
+def _is_asked(db: sqlite3.Connection, member: str) -> bool:
+    there = "SELECT 1 FROM registry.sqlite_master WHERE name = 'readonly_asked'"
+    if db.execute(there).fetchone() is None:
+        return False
+    return db.execute("SELECT 1 FROM readonly_asked WHERE member = ?", (member,)).fetchone() is not None
 
 
 def _record(db: sqlite3.Connection) -> bytes | None:

@@ -16,12 +16,13 @@ from contextlib import contextmanager
 from datetime import UTC, timedelta
 from typing import ClassVar
 
-from ..stores import NEIGHBOURS_AT_MOST, SILENT_AT_MOST, Reading, Store
+from ..stores import NEIGHBOURS_AT_MOST, SILENT_AT_MOST, Newcomer, Reading, Store
 
 # How long a test waits for something that must happen; it is there much sooner, or the test fails.
 PATIENCE_SECONDS = 5.0
 # How long a test waits for something that must not happen.
 QUIET_SECONDS = 0.15
+NEW = Newcomer()
 
 
 class StoreContract:
@@ -240,6 +241,53 @@ class StoreContract:
             assert store.census().reading.registry in names
             assert store.reopened().report("c", b"{}", keep_seconds=60).registry in names
 
+    def test_a_new_member_is_noted_once_another_one_names_it(self) -> None:
+        """Not by its own reports, however often it asks, nor by others' that do not name it; and then for good."""
+        with self._opened() as store:
+            store.report("b", b"1", keep_seconds=60)
+            assert not store.report("a", b"1", keep_seconds=60, new=NEW).noted
+            assert store.reopened().report("b", b"1", keep_seconds=60, names=["c"]).noted
+            assert not store.report("a", b"1", keep_seconds=60, new=NEW).noted
+            assert store.reopened().report("b", b"1", keep_seconds=60, names=["c", "a"]).neighbours == ("a",)
+            assert store.report("a", b"1", keep_seconds=60, new=NEW).noted
+            assert store.report("a", b"1", keep_seconds=60, new=NEW).noted
+
+    def test_a_new_member_that_is_alone_is_noted_at_once(self) -> None:
+        """Beside those that have ended, too; not in a registry that others may not have reported to yet."""
+        with self._opened() as store:
+            store.report("left", b"1", keep_seconds=60, leaves=True)
+            store.report("ended", b"1", keep_seconds=60, ended=True)
+            young = Newcomer(young_seconds=1e9)
+            assert store.report("a", b"1", keep_seconds=60, new=young).noted == (
+                store.read().incarnation_seconds == float("inf")
+            )
+            assert store.report("a", b"1", keep_seconds=60, new=NEW).noted
+
+    def test_whoever_is_alive_has_reported_after_so_long(self) -> None:
+        """Then a new member that nobody has named holds up nothing any more."""
+        with self._opened() as store:
+            store.report("b", b"1", keep_seconds=60)
+            assert not store.report("a", b"1", keep_seconds=60, new=NEW).noted
+            tick(store)
+            store.report("b", b"1", keep_seconds=60)
+            assert store.report("a", b"1", keep_seconds=60, alive_seconds=0.001, new=NEW).noted
+
+    def test_those_before_a_new_member_are_asked_to_report(self) -> None:
+        """At once, since it waits for them; nobody else is."""
+        with self._opened() as store:
+            for name in ("b", "c", "d", "e"):
+                store.report(name, b"1", keep_seconds=60)
+            settle(store, member="b")
+            waiter = Waiter(store, member="b")
+            store.reopened().report("a", b"1", keep_seconds=60, new=NEW)
+            # Those before it are c, d and e, round the ring.
+            store.wake()
+            assert waiter.result() is False
+            settle(store, member="d")
+            waiter = Waiter(store, member="d")
+            store.reopened().report("dd", b"1", keep_seconds=60, new=NEW)
+            assert waiter.result() is True
+
     def test_members_that_report_no_more_are_dropped_after_a_while(self) -> None:
         """Any member's report drops those that were silent for longer than it says."""
         with self._opened() as store:
@@ -413,15 +461,15 @@ class StoreContract:
 class Waiter:
     """A thread that waits at a store; `result` is what its wait returned. It may be hinted at once, once."""
 
-    def __init__(self, store: Store, *, for_reports: bool = False) -> None:
+    def __init__(self, store: Store, *, for_reports: bool = False, member: str = "") -> None:
         self._results: list[bool | BaseException] = []
-        settle(store, for_reports=for_reports)
-        self._thread = threading.Thread(target=self._wait, args=(store, for_reports), daemon=True)
+        settle(store, for_reports=for_reports, member=member)
+        self._thread = threading.Thread(target=self._wait, args=(store, for_reports, member), daemon=True)
         self._thread.start()
 
-    def _wait(self, store: Store, for_reports: bool) -> None:
+    def _wait(self, store: Store, for_reports: bool, member: str) -> None:
         try:
-            self._results.append(store.wait(PATIENCE_SECONDS, for_reports=for_reports))
+            self._results.append(store.wait(PATIENCE_SECONDS, for_reports=for_reports, member=member))
         except BaseException as error:
             self._results.append(error)
 
@@ -471,9 +519,9 @@ def tick(store: Store) -> None:
         pass
 
 
-def settle(store: Store, *, for_reports: bool = False) -> None:
+def settle(store: Store, *, for_reports: bool = False, member: str = "") -> None:
     """Use up the hints that are there already: a new subscription is one."""
-    while store.wait(0.05, for_reports=for_reports):
+    while store.wait(0.05, for_reports=for_reports, member=member):
         pass
 
 

@@ -74,7 +74,7 @@ class Answer:
 def main(port: int, site: str, count: int, rounds: int) -> None:
     """Connect, then play the change a few times."""
     prefix = f"readonly:{{{site}}}:"
-    keys = [prefix + name for name in ("state", "members", "seen", "incarnation", "ring", "forgotten", "living")]
+    keys = [prefix + name for name in ("state", "members", "seen", "incarnation", "ring", "forgotten", "living", "new")]
     control = socket.create_connection(("127.0.0.1", port), timeout=30)
     control.sendall(words("SCRIPT", "LOAD", REPORT.text))
     control.recv(65536)
@@ -88,7 +88,8 @@ def main(port: int, site: str, count: int, rounds: int) -> None:
 
         def call(channel: str, name: str = name, report: Report = report) -> bytes:
             keep, alive = round(KEEP_SECONDS * 1000), round(DEFAULT_ALIVE_SECONDS * 1000)
-            return words("EVALSHA", REPORT.sha, len(keys), *keys, "run", name, report.dump(), keep, channel, "", alive)
+            said = ("run", name, report.dump(), keep, channel, "", alive, "", "")  # not new, and names nobody
+            return words("EVALSHA", REPORT.sha, len(keys), *keys, *said)
 
         listener = socket.create_connection(("127.0.0.1", port), timeout=30)
         listener.sendall(words("SUBSCRIBE", prefix + "changes"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -111,8 +112,30 @@ class LeaversForgotten(Model):
 class AdmitsUnregistered(Model):
     """Rule 7: a process that has read the record admits writes, registered or not."""
 
+    waits_to_be_noted = False
+
     def young(self, server: Server, *, heartbeat: bool) -> bool:
         return super().young(server, heartbeat=True)
+
+
+class AdmitsUnnoted(Model):
+    """Rule 7, its other half: a process that is registered admits writes, though nobody else knows of it yet."""
+
+    waits_to_be_noted = False
+
+
+class NotedByAnswers(Model):
+    """Rule 7: who is in an answer to another member counts as known to it, whether that has got the answer or not."""
+
+    def named(self, process: Process, server: Server, name: str) -> Collection[str]:
+        return self._met(name, process, server).neighbours
+
+
+class AloneInANewRegistry(Model):
+    """Rule 7: nobody else is registered, so nobody else is there."""
+
+    def noted(self, server: Server, seconds: float | None, *, alone: bool) -> bool:
+        return alone or super().noted(server, seconds, alone=alone)
 
 
 class NoProbation(Model):

@@ -27,6 +27,7 @@ SMALL = (
         durable=True,
     ),
     Config("leases, a partition, a clock that drifts", {"cut": 1, "drift": 1}, writers=1, offs=False, leases=True),
+    Config("a boot, a flush, a pause", {"boot": 1, "flush": 1, "stop": 1}, up=1, quiet=1, offs=False),
 )
 # Searched by hand (python -m tests.model): some are exhausted, some cut off at their limit.
 LARGE = (
@@ -37,6 +38,16 @@ LARGE = (
     Config("a flush, a pause and off", faults={"flush": 1, "stop": 1}),
     Config("a flush, a pause, look and count apart", {"flush": 1, "stop": 1}, offs=False, counts=True),
     Config("a flush, a kill, a boot", {"flush": 1, "kill": 1, "boot": 1}, offs=False),
+    Config("a boot, a flush, a pause, both write", {"boot": 1, "flush": 1, "stop": 1}, up=1, offs=False),
+    Config("two boots, a flush, a pause", {"boot": 2, "flush": 1, "stop": 1}, up=0, offs=False),
+    Config(
+        "a boot, a flush, a pause, an answer that is lost",
+        {"boot": 1, "flush": 1, "stop": 1, "deaf": 1},
+        up=1,
+        quiet=1,
+        offs=False,
+    ),
+    Config("a boot, two flushes, a pause", {"boot": 1, "flush": 2, "stop": 1}, up=1, quiet=1, offs=False),
     Config("the same, nobody can prove a death", {"flush": 1, "kill": 1, "boot": 1}, offs=False, proven=False),
     Config("a flush, a kill, a boot, two operators", {"flush": 1, "kill": 1, "boot": 1}, 1, 1, operators=2),
     Config("a flush, a boot, two operators", {"flush": 1, "boot": 1}, up=1, operators=2),
@@ -96,6 +107,9 @@ _UNHEARD = next(config for config in SMALL if config.unheard)
 _DIED = next(config for config in LARGE if config.faults == {"flush": 1, "stop": 1, "kill": 1, "boot": 1})
 _LEFT = next(config for config in SMALL if "leave" in config.faults)
 _FAILED_OVER = next(config for config in SMALL if config.lags and not config.unheard)
+_BEGUN = next(config for config in SMALL if config.quiet)
+_UNHEARD_OF = next(config for config in LARGE if "deaf" in config.faults)
+_EMPTIED_TWICE = next(config for config in LARGE if config.faults.get("flush") == 2)
 _TWICE = _alone("a failover, two operators", {"failover": 1}, operators=2, offs=True, lags=True)
 _FENCED = _alone("a fence, two operators", {}, operators=2, offs=True, fence=True)
 
@@ -106,12 +120,15 @@ ABLATIONS = (
     Ablation("3", ablations.EpochsDecideFollowed, _TWICE, large=True),
     Ablation("5", ablations.WholeOverNothing, _RENEWED),
     Ablation("6", ablations.RegistryIgnored, _FLUSH),
-    Ablation("6", ablations.MemoryAlone, Config("a boot, a flush", {"boot": 1, "flush": 1}, up=1, offs=False)),
+    Ablation("6", ablations.MemoryAlone, _BEGUN),
     Ablation("6", ablations.AgeAlone, _PAUSED),
     Ablation("6", ablations.RegistryUnasked, _UNHEARD),
     Ablation("6", ablations.WholeTooEarly, _DIED, large=True),
     Ablation("6", ablations.LeaversForgotten, _LEFT),
     Ablation("7", ablations.AdmitsUnregistered, Config("a boot", {"boot": 1}, up=1, offs=False, peeks=True)),
+    Ablation("7", ablations.AdmitsUnnoted, _BEGUN),
+    Ablation("7", ablations.NotedByAnswers, _UNHEARD_OF, large=True),
+    Ablation("7", ablations.AloneInANewRegistry, _EMPTIED_TWICE, large=True),
     Ablation("8", ablations.NoProbation, _FAILED_OVER),
     Ablation("8", ablations.LapsedKnows, _PARTED, I1_LEASE),
     Ablation("8", ablations.LapsedForgets, _RELEASED, I2),
@@ -124,8 +141,9 @@ ABLATIONS = (
 # Broken with every rule in force, and known: when one of these holds, it belongs above.
 OPEN = (
     (
-        Config("a boot, a flush, a pause", {"boot": 1, "flush": 1, "stop": 1}, up=1, offs=False),
-        "a process that has only just begun is known to the store alone, until another member reports; who stands "
-        "still from then on and is lost with the registry is missed by nobody",
+        Config("a boot, a flush, two pauses", {"boot": 1, "flush": 1, "stop": 2}, up=1, quiet=1, offs=False),
+        "one begins while everybody else has been silent for longer than a member may be, so that nobody is waited "
+        "for; it stands still and is lost with the registry, and those who were silent wake up and have never heard "
+        "of it",
     ),
 )

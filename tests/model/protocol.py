@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -30,8 +30,8 @@ from readonly.errors import NoRecord, NotYours
 from readonly.members import Condition, Confirmation, Others, Report, confirm
 from readonly.record import LOCAL, Record, dump, load
 from readonly.state import State
-from readonly.stores import Census, Reading, Seen, Store, neighbours_of
-from readonly.transitions import Knowledge, first_record, lacks_whole, lapsed, learn
+from readonly.stores import DEFAULT_ALIVE_SECONDS, Census, Reading, Seen, Store, neighbours_of
+from readonly.transitions import Knowledge, first_record, lacks_whole, lapsed, learn, noted
 
 from . import words
 from .search import Broken, Event, Point, Step
@@ -141,6 +141,8 @@ class Model:
     promises: tuple[str, ...] = (I1, I1_LEASE, I2, I3)
     # Count, then look; an ablation turns it round.
     first_step = COUNTED
+    # Who has only just begun waits until others know that it is there.
+    waits_to_be_noted = True
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -235,6 +237,15 @@ class Model:
             incarnation_seconds=census.reading.incarnation_seconds,
         )
 
+    def noted(self, server: Server, seconds: float | None, *, alone: bool) -> bool:
+        """Say whether others know of a process that has only just begun (rule 7)."""
+        young = self.young(server, heartbeat=True)
+        return noted(seconds=seconds, alone=alone, young=young, alive_seconds=DEFAULT_ALIVE_SECONDS)
+
+    def named(self, process: Process, server: Server, name: str) -> Collection[str]:
+        """Return whom a report notes (rule 7)."""
+        return process.others.names
+
     def told_others(self, process: Process, server: Server) -> bool:
         """Say whether a process has told a registry whom it knew in a lost one (rule 6)."""
         return process.others.registry == server.name
@@ -302,9 +313,14 @@ class Model:
 
     def view(self, process: Process) -> State:
         """Return what a process says and does, now."""
-        return cast(State, self._views[process.known, self.config.leases and process.lease_over])
+        return cast(
+            State, self._views[process.known, self.config.leases and process.lease_over, self._is_known(process)]
+        )
 
-    def _view(self, known: int, lease_over: bool) -> State:
+    def _is_known(self, process: Process) -> bool:
+        return process.noted or not self.waits_to_be_noted
+
+    def _view(self, known: int, lease_over: bool, is_noted: bool) -> State:
         # The follower's `_publish`, without windows and local causes; the replay holds the two together.
         knowledge = self._knowledge[known]
         because = ""
@@ -314,6 +330,8 @@ class Model:
             because = "no record"
         elif not knowledge.settled and not knowledge.record.partial:
             because = "probation"
+        elif not is_noted:
+            because = "new"
         return State.at(T0, knowledge.record, unknown_because=because)
 
     def reported(self, slot: int, process: Process) -> int:
@@ -321,12 +339,21 @@ class Model:
         in_flight = process.write in (COUNTED, ADMITTED)
         over = self.config.leases and process.lease_over
         others = process.others.registry, process.others.knew
-        return cast(int, self._reported[process.name(slot), process.known, over, in_flight, *others])
+        return cast(
+            int, self._reported[process.name(slot), process.known, over, self._is_known(process), in_flight, *others]
+        )
 
     def _report(
-        self, name: str, known: int, lease_over: bool, in_flight: bool, registry: str, knew: tuple[str, ...]
+        self,
+        name: str,
+        known: int,
+        lease_over: bool,
+        is_noted: bool,
+        in_flight: bool,
+        registry: str,
+        knew: tuple[str, ...],
     ) -> int:
-        state = cast(State, self._views[known, lease_over])
+        state = cast(State, self._views[known, lease_over, is_noted])
         made = Report(
             id=name,
             host="model",
@@ -357,7 +384,7 @@ class Model:
         if not kinds:
             kinds = ["beat"] if process.packed[0] >= 0 or not self.config.packs else []
             kinds += ["peek"] if self.config.peeks else []
-            kinds += ["leave"] if "leave" in self.config.faults else []
+            kinds += [fault for fault in ("leave", "deaf") if fault in self.config.faults]
         for kind in kinds:
             at = old if process.link == BEHIND else s
             try:
@@ -375,10 +402,11 @@ class Model:
         """Report, register, read and take in: one script at the store, and then the write-back."""
         before, name = process.known, process.name(slot)
         sent = process.packed[0] if process.packed[0] >= 0 else self.reported(slot, process)
-        server = self._heard(server, name, sent)
+        server, is_noted = self._reports(name, process, server, sent)
         told = self.told_others(process, server)
         known, lease = self.renewed(process, heartbeat=True)
-        process = process._replace(lease=lease, packed=(-1, 0), others=self._met(name, process, server))
+        others = self._met(name, process, server, process.others.names)
+        process = process._replace(lease=lease, packed=(-1, 0), others=others, noted=is_noted)
         known, back = self._learnt[known, server.record, self.young(server, heartbeat=True)]
         self._never_undone(self._knowledge[before].record, self._knowledge[known].record)
         process = process._replace(known=known, beaten=told and back < 0)
@@ -387,6 +415,28 @@ class Model:
             if not self.config.races:
                 return self._restore(slot, process, server)
         return process, server
+
+    def _deaf(self, slot: int, process: Process, server: Server) -> tuple[Process, Server]:
+        """Report, and never get the answer."""
+        server, _ = self._reports(process.name(slot), process, server, self.reported(slot, process))
+        return process, server
+
+    def _reports(self, name: str, process: Process, server: Server, words: int) -> tuple[Server, bool]:
+        """Return the server after a report, and whether others know of its sender then."""
+        joins = not process.noted and name not in (member for member, _, _ in server.registry)
+        server = self._heard(server, name, words)
+        named = self.named(process, server, name)
+        new = {member: age for member, age in server.new if member not in named}
+        if joins:
+            new[name] = 0
+        is_noted = process.noted
+        if not is_noted:
+            age = new.get(name)
+            alone = self._alive(server) <= {name}
+            is_noted = self.noted(server, None if age is None else TICK_SECONDS * age, alone=alone)
+        if is_noted:
+            new.pop(name, None)
+        return server._replace(new=tuple(sorted(new.items()))), is_noted
 
     def _restore(self, slot: int, process: Process, server: Server) -> tuple[Process, Server]:
         """Write back what the store lacked, by compare-and-set."""
@@ -416,7 +466,9 @@ class Model:
             return
         server = self.server(s)
         for member, report, age in server.registry:
-            if member in over and age >= OLD_REPORT and not self._ended_by[report,]:
+            # One that is held up by a dead one does not wait until that is silent.
+            held_up = process.others.registry != "" and not process.noted and age > 0
+            if member in over and (age >= OLD_REPORT or held_up) and not self._ended_by[report,]:
                 words = self._last_words[report, "found_gone"]
                 yield Event("bury", slot), self.servers.number(self._heard(server, member, words))
 
@@ -433,11 +485,13 @@ class Model:
         self._never_undone(self._knowledge[process.known].record, self._knowledge[known].record)
         return process._replace(known=known)
 
-    def _met(self, name: str, process: Process, server: Server) -> Others:
-        """Return whom a process has in mind after an answer of a server."""
+    def _alive(self, server: Server) -> set[str]:
+        return {m for m, report, age in server.registry if age < OLD_REPORT and not self._ended_by[report,]}
+
+    def _met(self, name: str, process: Process, server: Server, names: tuple[str, ...] = ()) -> Others:
+        """Return whom a process has in mind after an answer of a server, to a report that named some."""
         there = [member for member, report, _ in server.registry if not self._left[report,]]
-        alive = {m for m, report, age in server.registry if age < OLD_REPORT and not self._ended_by[report,]}
-        return process.others.after(server.name, neighbours_of(name, there, alive))
+        return process.others.after(server.name, neighbours_of(name, there, self._alive(server)), names=names)
 
     # --- one process by itself -------------------------------------------------------------------------------------
 
@@ -465,7 +519,7 @@ class Model:
                 yield "cut", process._replace(link=CUT, beaten=False, back=(-1, -1)), ""
                 if self.config.packs and process.packed[0] < 0:
                     yield "pack", process._replace(packed=(self.reported(slot, process), 0)), ""
-            if slot < self.config.writers:
+            if self.config.quiet <= slot < self.config.writers:
                 yield from self._writing(process)
         orphan = process.orphan or process.write == ADMITTED
         yield "kill", Process(status=DEAD, birth=process.birth, known=self._nothing, orphan=orphan), ""
@@ -579,6 +633,7 @@ class Model:
         return self.servers.number(
             server._replace(
                 registry=tuple((m, report, min(age + 1, OLD_REPORT)) for m, report, age in server.registry),
+                new=tuple((m, min(age + 1, OLD_REPORT)) for m, age in server.new),
                 age=min(server.age + 1, OLD_STORE) if server.age >= 0 else -1,
                 here=tuple((cause, min(age + 1, OLD_CAUSE)) for cause, age in server.here),
             )
@@ -664,7 +719,7 @@ class Model:
                 else:
                     yield event, (s, r, old, desks, left, fence, *before, q, *after)
             for event, found in self._linked[slot, p, s, old]:
-                left = self._spent[budget, "leave"] if event.kind == "leave" else budget
+                left = self._spent[budget, event.kind] if event.kind in ("leave", "deaf") else budget
                 if isinstance(found, Broken):
                     yield event, found
                 elif left >= 0:

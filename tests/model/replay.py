@@ -16,8 +16,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from unittest.mock import patch
 
+import pytest
+
 from readonly import changes, follower, members
 from readonly.changes import Operator
+from readonly.errors import StoreUnreachable
 from readonly.members import Condition, Confirmation, Report, confirm
 from readonly.record import Record, load
 from readonly.stores import Census
@@ -110,8 +113,7 @@ class Replay:
         if event.kind != "look":
             return True
         process = self._process(event.who)
-        heart = self.lives[event.who].follower
-        return process.link != LINKED or not (heart.stale() or heart.lease_over())
+        return process.link != LINKED or not self.lives[event.who].follower.overdue()
 
     def step(self, event: Event, after: Point) -> None:
         """Do what happens, and compare."""
@@ -156,6 +158,18 @@ class Replay:
         life.follower._beat(life.follower.store)
         life.follower._changes.clear()
 
+    def _deaf(self, slot: int) -> None:
+        life = self.lives[slot]
+        heart = life.follower
+        answer = heart.store.report
+
+        def lost(*args: Any, **rest: Any) -> Any:
+            answer(*args, **rest)
+            raise StoreUnreachable("the answer is lost on its way")
+
+        with patch.object(heart.store, "report", lost), pytest.raises(StoreUnreachable):
+            heart._beat(heart.store)
+
     def _peek(self, slot: int) -> None:
         life = self.lives[slot]
         life.follower.apply(life.follower.store.read())
@@ -186,6 +200,7 @@ class Replay:
         self.model.say_over(self.point)
         heart = self.lives[slot].follower
         heart._next_funeral = float("-inf")
+        heart._new_pause = follower.NEW_CAP_SECONDS  # it has waited for a while
         heart._look_for_the_dead(heart.store)
         heart._next_funeral = float("inf")
 
@@ -221,15 +236,17 @@ class Replay:
 
     def _copied(self) -> tuple[Any, ...]:
         memory = self.memory
-        return memory.record, dict(memory.since), dict(memory.members), set(memory.ended), set(memory.left)
+        there = dict(memory.members), set(memory.ended), set(memory.left), dict(memory.new)
+        return memory.record, dict(memory.since), *there
 
     def _sync(self, before: Point) -> None:
         self.replica = self._copied()
 
     def _failover(self, before: Point) -> None:
         memory = self.memory
-        memory.record, since, there, ended, left = self.replica if before[1] else self._copied()
+        memory.record, since, there, ended, left, new = self.replica if before[1] else self._copied()
         memory.since, memory.members, memory.ended, memory.left = dict(since), dict(there), set(ended), set(left)
+        memory.new = dict(new)
         memory.registry += 1
         memory.emptied = self.clock.boottime()
 
@@ -275,6 +292,7 @@ class Replay:
         said = {member: Report.load("", model.reports[report]) for member, report, _ in server.registry}
         same("who has left", self.memory.left, {member for member in said if model.left(said[member])})
         same("who is over", self.memory.ended, {member for member in said if model.ended(said[member])})
+        same("who is new", set(self.memory.new), {member for member, _ in server.new})
         same("registry", real, {member: _said(model.reports[report]) for member, report, _ in server.registry})
         for slot in range(model.config.processes):
             process = self._process(slot)
@@ -297,6 +315,7 @@ class Replay:
         same(f"{name}: view", _view(life.switch.view.state), _view(self.model.view(process)))
         same(f"{name}: in flight", life.write is not None, process.write >= COUNTED)
         same(f"{name}: members", heart._others, process.others)
+        same(f"{name}: noted", heart._noted, process.noted)
 
 
 def same(what: str, found: object, expected: object) -> None:

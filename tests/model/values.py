@@ -53,6 +53,7 @@ class Process(NamedTuple):
         back: The record that it is about to write back and the one that it must replace.
         packed: A report that was built and not sent yet, and for how many ticks.
         orphan: A write of an earlier life that may still commit at the database.
+        noted: Others know that it is there.
     """
 
     status: int = UP
@@ -66,6 +67,7 @@ class Process(NamedTuple):
     back: tuple[int, int] = (-1, -1)
     packed: tuple[int, int] = (-1, 0)
     orphan: bool = False
+    noted: bool = False
 
     def name(self, slot: int) -> str:
         """Return the id of the member that it is in this life."""
@@ -86,6 +88,7 @@ class Server(NamedTuple):
         age: Since the first report that this incarnation has taken, -1 before.
         generation: Tells one incarnation of the registry from another.
         here: Since when each cause has been here; counted where leases are.
+        new: Members that nobody has said to remember, and for how long.
     """
 
     record: int
@@ -93,6 +96,7 @@ class Server(NamedTuple):
     age: int = -1
     generation: int = 1
     here: tuple[tuple[str, int], ...] = ()
+    new: tuple[tuple[str, int], ...] = ()
 
     @property
     def name(self) -> str:
@@ -118,10 +122,12 @@ class Config:
 
     Attributes:
         name: What it is called.
-        faults: How often each may happen: flush, stop, kill, boot, failover, split, cut, drift.
+        faults: How often each may happen: flush, stop, kill, boot, failover, split, cut, drift, and an answer to a
+            report that is lost on its way (deaf).
         processes: How many there are.
         up: How many of them run from the beginning.
-        writers: How many of them ever write.
+        writers: How many of them ever write, with those that do not.
+        quiet: How many of them never do, the first ones.
         operators: How many, each with one `on` and one `off`.
         offs: Operators switch off.
         leases: Processes have leases.
@@ -142,6 +148,7 @@ class Config:
     processes: int = 2
     up: int = 2
     writers: int = 2
+    quiet: int = 0
     operators: int = 1
     offs: bool = True
     leases: bool = False

@@ -22,6 +22,7 @@ WORDS = {
     "fence": "{who}: raises the fence, is told SAFE",
     "beat": "{who} sends a heartbeat",
     "pack": "{who} builds a report",
+    "deaf": "{who} reports, the answer is lost",
     "peek": "{who} reads without reporting",
     "restore": "{who} writes back",
     "count": "{who} counts a write",
