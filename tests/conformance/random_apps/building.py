@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import ModuleType
@@ -48,6 +48,8 @@ from .drawing import NEW_SESSION, OLD_SESSION, Application, Asked, Rule, View
 
 MARKS: Final[dict[str, Any]] = {"reads": reads, "writes": writes, "": lambda same: same}
 OURS: Final = "readonly_django.middleware.ReadOnlyMiddleware"
+REFUSALS_BY_STATUS: Final = {503: "READ_ONLY", 403: "SESSION_ENDED"}
+REFUSALS: Final = frozenset(REFUSALS_BY_STATUS.values())
 _NUMBERS = itertools.count()
 _DAY: Final = timedelta(days=1)
 
@@ -57,7 +59,7 @@ class Verdict:
     """What became of a request, as its client and the view have seen it.
 
     Attributes:
-        outcome: `passed`, or the code of the refusal.
+        outcome: `passed` to a view, the refusal's code, or the status by which the framework says that it has no view.
         view: The view that ran, "" if none did.
         expired: Cookies that the browser is told to forget.
         seen: What the view has got of cookies and token.
@@ -76,8 +78,8 @@ class Built(Protocol):
 
     name: str
 
-    def ask(self, asked: Asked) -> Verdict:
-        """Send a request and return what became of it."""
+    def ask(self, asked: Sequence[Asked]) -> list[Verdict]:
+        """Send requests and return what became of each."""
 
 
 # --- what all of them have in common ----------------------------------------------------------------------------------
@@ -137,22 +139,28 @@ def seen_of(cookies: Any, authorization: str | None) -> str:
 
 def _verdict(status: int, headers: list[tuple[str, str]], body: bytes) -> Verdict:
     by_name = {name.lower(): value for name, value in headers}
-    outcome = "passed"
-    if status in (403, 503) and "x-handled" not in by_name:
-        outcome = {503: "READ_ONLY", 403: "SESSION_ENDED"}[status]
-        if body.startswith(b"{"):
-            outcome = json.loads(body)["code"]
+    outcome = "passed" if "x-handled" in by_name else REFUSALS_BY_STATUS.get(status, str(status))
+    if outcome in REFUSALS and body.startswith(b"{"):
+        outcome = json.loads(body)["code"]
     cookies = [value for name, value in headers if name.lower() == "set-cookie"]
     return Verdict(
         outcome,
         by_name.get("x-handled", ""),
-        tuple(sorted(value.partition("=")[0] for value in cookies if "Max-Age=0" in value)),
+        tuple(sorted(value.partition("=")[0].strip() for value in cookies if "Max-Age=0" in value)),
         tuple(part for part in by_name.get("x-seen", "").split(",") if part),
         by_name.get("x-read-only") == "true",
     )
 
 
-def _asgi(application: Any, asked: Asked) -> Verdict:
+def _asgi(application: Any, asked: Sequence[Asked]) -> list[Verdict]:
+    async def all_of_them() -> list[Verdict]:
+        # Each in a task of its own, as a server has it.
+        return [await asyncio.create_task(_over_asgi(application, one)) for one in asked]
+
+    return asyncio.run(all_of_them())
+
+
+async def _over_asgi(application: Any, asked: Asked) -> Verdict:
     request = asked.request
     scope = asgi_scope(request)
     scope["headers"] += [
@@ -170,7 +178,7 @@ def _asgi(application: Any, asked: Asked) -> Verdict:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(application(scope, receive, send))
+    await application(scope, receive, send)
     headers = [(n.decode(), v.decode("latin-1")) for n, v in sent[0]["headers"]]
     return _verdict(sent[0]["status"], headers, b"".join(message.get("body", b"") for message in sent[1:]))
 
@@ -234,8 +242,8 @@ class InStarlette:
             return Route(view.path, class_of(view, HTTPEndpoint, method), name=view.name)
         return Route(view.path, MARKS[view.mark](function), methods=list(view.methods), name=view.name)
 
-    def ask(self, asked: Asked) -> Verdict:
-        """Send a request and return what became of it."""
+    def ask(self, asked: Sequence[Asked]) -> list[Verdict]:
+        """Send requests and return what became of each."""
         return _asgi(self._app, asked)
 
 
@@ -278,16 +286,16 @@ class InFlask:
         else:
             target.add_url_rule(path, view.name, MARKS[view.mark](function), methods=list(view.methods))
 
-    def ask(self, asked: Asked) -> Verdict:
-        """Send a request and return what became of it."""
-        return _wsgi(self._app, asked)
+    def ask(self, asked: Sequence[Asked]) -> list[Verdict]:
+        """Send requests and return what became of each."""
+        return [_wsgi(self._app, one) for one in asked]
 
 
 # --- Django -----------------------------------------------------------------------------------------------------------
 
 
 class InDjango:
-    """The application in Django, over WSGI or ASGI. Its settings are in force while it is open."""
+    """The application in Django, over WSGI or ASGI. Its settings are in force while it is asked."""
 
     def __init__(self, app: Application, switch: Switch, stack: contextlib.ExitStack, *, asgi: bool) -> None:
         self.name = "Django (ASGI)" if asgi else "Django"
@@ -317,8 +325,8 @@ class InDjango:
             "SESSION_COOKIE_NAME": "session",
         }
         stack.enter_context(mock.patch.object(conf, "current_switch", return_value=switch))
-        stack.enter_context(override_settings(**self._settings))
-        self._app: Any = ASGIHandler() if asgi else WSGIHandler()
+        with override_settings(**self._settings):
+            self._app: Any = ASGIHandler() if asgi else WSGIHandler()
 
     def _pattern(self, view: View) -> Any:
         def answer(request: HttpRequest) -> HttpResponse:
@@ -348,9 +356,10 @@ class InDjango:
             found = MARKS[view.mark](limited(coroutine if self._asgi else function))
         return django.urls.path(path, found, name=view.name)
 
-    def ask(self, asked: Asked) -> Verdict:
-        """Send a request and return what became of it."""
-        return _asgi(self._app, asked) if self._asgi else _wsgi(self._app, asked)
+    def ask(self, asked: Sequence[Asked]) -> list[Verdict]:
+        """Send requests and return what became of each."""
+        with override_settings(**self._settings):
+            return _asgi(self._app, asked) if self._asgi else [_wsgi(self._app, one) for one in asked]
 
 
 # --- all of them ------------------------------------------------------------------------------------------------------

@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
-from .building import Verdict, built, put
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .building import REFUSALS, Verdict, built, put
 from .drawing import STATES, Application, Asked, application, requests
 
 
-def differences(seed: int, *, count: int) -> list[str]:
-    """Draw an application and requests, ask, and return what differs, each with all that is needed to see it again.
+@dataclass
+class Comparison:
+    """What was found.
+
+    Attributes:
+        asked: How many requests there were, each sent in every state.
+        alike: How many of them are routed alike by all frameworks, so that all verdicts were compared.
+        refused: How many verdicts were refusals.
+        differences: What differs, each with all that is needed to see it again.
+    """
+
+    asked: int = 0
+    alike: int = 0
+    refused: int = 0
+    differences: list[str] = field(default_factory=list)
+
+
+def compared(seed: int, *, count: int) -> Comparison:
+    """Draw an application and requests, ask, and compare.
+
+    What a request leads to is the framework's affair: one merges slashes, one answers OPTIONS by itself. That is seen
+    while the site is writable, and frameworks that agree on it must agree on everything else. None may refuse then.
 
     Args:
         seed: Draws both.
@@ -15,18 +38,39 @@ def differences(seed: int, *, count: int) -> list[str]:
     """
     app = application(seed)
     asked = requests(app, count)
-    found: list[str] = []
+    leads: list[dict[str, tuple[str, str]]] = []
+    found = Comparison()
     with built(app) as (switch, frameworks):
         for state in STATES:
             put(switch, state)
-            for one in asked:
-                verdicts = {framework.name: framework.ask(one) for framework in frameworks}
-                if len(set(verdicts.values())) > 1:
-                    found.append(_told(app, state, one, verdicts))
+            answers = {framework.name: framework.ask(asked) for framework in frameworks}
+            rows = [dict(zip(answers, row, strict=True)) for row in zip(*answers.values(), strict=True)]
+            leads = leads or [{name: (v.outcome, v.view) for name, v in row.items()} for row in rows]
+            for one, verdicts, led in zip(asked, rows, leads, strict=True):
+                found.refused += sum(verdict.outcome in REFUSALS for verdict in verdicts.values())
+                if _differ(verdicts, led) and not _is_answered_by_nobody(one, led):
+                    found.differences.append(_told(app, state, one, verdicts))
+    found.asked = len(asked)
+    found.alike = sum(len(set(led.values())) == 1 for led in leads)
     return found
 
 
-def _told(app: Application, state: str, asked: Asked, verdicts: dict[str, Verdict]) -> str:
+def _differ(verdicts: Mapping[str, Verdict], leads: Mapping[str, tuple[str, str]]) -> bool:
+    """Return whether frameworks that lead a request to the same place differ, or a verdict leads it elsewhere."""
+    groups: dict[tuple[str, str], set[Verdict]] = {}
+    for name, verdict in verdicts.items():
+        groups.setdefault(leads[name], set()).add(verdict)
+        if verdict.outcome not in REFUSALS and (verdict.outcome, verdict.view) != leads[name]:
+            return True
+    return any(len(group) > 1 for group in groups.values()) or any(outcome in REFUSALS for outcome, _ in groups)
+
+
+def _is_answered_by_nobody(asked: Asked, leads: Mapping[str, tuple[str, str]]) -> bool:
+    """Return whether no view takes an OPTIONS: whether a view that is marked as a write would, not all can tell."""
+    return asked.request.method == "OPTIONS" and not any(view for _, view in leads.values())
+
+
+def _told(app: Application, state: str, asked: Asked, verdicts: Mapping[str, Verdict]) -> str:
     lines = [f"seed {app.seed}, {state}: {asked}"]
     lines += [f"  {name}: {verdict}" for name, verdict in verdicts.items()]
     return "\n".join(lines)

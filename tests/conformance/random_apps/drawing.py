@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -106,16 +107,37 @@ class Asked:
 
 
 def application(seed: int) -> Application:
-    """Draw an application."""
+    """Draw an application. No path has two views: which of them runs is each framework's own affair."""
     draw = random.Random(f"application {seed}")
-    mounts = [Mount("", "", tuple(_view(draw, f"v{number}") for number in range(draw.randint(3, 7))))]
-    for number, word in enumerate(draw.sample(WORDS, draw.randint(0, 2))):
-        views = tuple(_view(draw, f"m{number}v{inner}") for inner in range(draw.randint(1, 4)))
-        mounts.append(Mount(f"m{number}", f"/{word}", views))
+    prefixes = [f"/{word}" for word in draw.sample(WORDS, draw.randint(0, 2))]
+    mounts = [Mount("", "", _views(draw, "v", draw.randint(3, 7), [f"{prefix}/*" for prefix in prefixes]))]
+    for number, prefix in enumerate(prefixes):
+        mounts.append(Mount(f"m{number}", prefix, _views(draw, f"m{number}v", draw.randint(1, 4), [])))
     rules = {role: tuple(_rule(draw, role, mounts) for _ in range(draw.choice((0, 0, 1, 1, 2)))) for role in ROLES}
     return Application(
         seed, tuple(mounts), rules, draw.choice(("end", "end", "suspend", "keep")), draw.choice(("keep", "keep", "end"))
     )
+
+
+def _views(draw: random.Random, name: str, count: int, taken: Sequence[str]) -> tuple[View, ...]:
+    views: list[View] = []
+    # Not for ever: one view may have left nothing for others.
+    for _ in range(10 * count):
+        view = _view(draw, f"{name}{len(views)}")
+        if len(views) < count and not any(_meet(view.path, path) for path in (*taken, *(v.path for v in views))):
+            views.append(view)
+    return tuple(views)
+
+
+def _meet(one: str, other: str) -> bool:
+    """Return whether some path fits both patterns."""
+    firsts, seconds = (path.replace("{rest:path}", "*").split("/") for path in (one, other))
+    for first, second in itertools.zip_longest(firsts, seconds):
+        if "*" in (first, second):
+            return True
+        if None in (first, second) or (first != second and "{id}" not in (first, second)):
+            return False
+    return True
 
 
 def _path(draw: random.Random, *, parameters: bool = True) -> str:
