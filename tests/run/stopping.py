@@ -12,14 +12,14 @@ from readonly.cli import main
 
 def die_at(step: str, what: str) -> None:
     """Have the runner die as by `kill -9` when a step's line was written to the journal."""
-    write = run.Runner._write
+    write = run.Journal.write
 
-    def written(self: run.Runner, of: str, which: run.Step, did: str, said: str = "", **more: object) -> None:
-        write(self, of, which, did, said, **more)
+    def written(self: run.Journal, which: str, did: str, said: str = "", **more: object) -> None:
+        write(self, which, did, said, **more)
         if (str(which), did) == (step, what):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    run.Runner._write = written  # type: ignore[method-assign, assignment]
+    run.Journal.write = written  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

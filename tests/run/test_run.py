@@ -289,7 +289,7 @@ def _site(site: Fenced) -> Site:
 
 def _silent_at_once() -> mock._patch:  # type: ignore[type-arg]
     """Take a runner for gone a second after its last word: the tests killed it."""
-    return mock.patch.object(runs, "SILENT_SECONDS", 1.0)
+    return mock.patch("readonly.run.journal.SILENT_SECONDS", 1.0)
 
 
 def _quick(site: Fenced, *words: str) -> subprocess.CompletedProcess[str]:
