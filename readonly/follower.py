@@ -14,18 +14,18 @@ import random
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
-from . import windows
+from . import history, windows
 from .clock import Clock, StoreClock
 from .errors import Error, StoreUnreachable
 from .hostfile import HostFile
 from .inflight import InFlight
-from .members import SLACK_SECONDS, Guarded, Others, Report, is_gone, overdue_seconds
+from .members import SLACK_SECONDS, Guarded, Others, Report, host_name, is_gone, overdue_seconds
 from .record import LOCAL, TOMBSTONE_AGE, Cause, Mode
 from .state import UNKNOWN, State
 from .stores import SILENT_AT_MOST, Newcomer, Reading, Store, redacted
@@ -156,6 +156,7 @@ class Follower:
         guards: Callable[[], tuple[Guard, ...]],
         changed: Callable[[State], None],
         memory: HostFile,
+        uses: Callable[[], Iterable[tuple[str, str, int]]] = tuple,
     ) -> None:
         self.pid = os.getpid()
         self.member = secrets.token_hex(16)
@@ -174,6 +175,7 @@ class Follower:
         self._guards = guards
         self._changed = changed
         self._memory = memory
+        self._uses = uses
         self._recalled = False
         # The first one is due when this process has been around for a while: its predecessors may just be ending.
         self._next_funeral = monotonic() + settings.interval
@@ -519,6 +521,22 @@ class Follower:
                 break
         # Last, so that no change waits for it.
         self._look_for_the_dead(store)
+        self._tell_of_bypasses(store)
+
+    def _tell_of_bypasses(self, store: Store) -> None:
+        """Put down in the history who was let through: a line a minute and route."""
+        for name, route, times in self._uses():
+            entry = history.Entry(
+                at=history.instant(self.now()),
+                site=store.site,
+                what="let through",
+                by=name,
+                host=host_name(),
+                epoch=self._view.state.epoch,
+                reason=route,
+                tally={"bypassed": times},
+            )
+            history.write(store, None, entry)
 
     def _look_for_the_dead(self, store: Store) -> None:
         """Say of members of this host that fell silent whether their processes are over: only here can that be known.

@@ -20,7 +20,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeVar
 
-from . import changes, history
+from . import bypassing, changes, history
 from .changes import Change, Operator
 from .clock import Clock, SystemClock, boottime
 from .errors import ConfigurationError, Error, StoreUnreachable
@@ -532,6 +532,23 @@ class Switch:
 
         return stop
 
+    # --- bypasses ----------------------------------------------------------------------------------------------------
+
+    def redeem_bypass(self, link: str) -> str | None:
+        """Exchange the token of a bypass's link for the one of a cookie, once.
+
+        Returns:
+            The cookie's token, or None if the link does nothing (any more).
+
+        Raises:
+            StoreUnreachable: The store did not answer; the link may be used up.
+        """
+        return self._wait_for(self._redeem(link))
+
+    async def aredeem_bypass(self, link: str) -> str | None:
+        """Do what `redeem_bypass` does, awaited."""
+        return await asyncio.wrap_future(self._redeem(link))
+
     def members(self) -> tuple[Report, ...]:
         """Return the last report of every registered member.
 
@@ -613,6 +630,7 @@ class Switch:
             guards=lambda: self._guards,
             changed=self._tell,
             memory=HostFile(store.url, store.site, state_folder()),
+            uses=lambda: self.tally.uses(),
         )
         # One atomic step decides which of two threads made it; the loser's has started nothing.
         found = self._followers.setdefault(pid, made)
@@ -737,6 +755,16 @@ class Switch:
             done = schedule(store, Operator.here(by), wanted)
             follower.apply(done.change.reading)
             return done
+
+        return follower.submit(run)
+
+    def _redeem(self, link: str) -> Future[str | None]:
+        follower = self._follower()
+
+        def run(store: Store) -> str | None:
+            change, token = bypassing.redeem(store, link)
+            follower.apply(change.reading)
+            return token
 
         return follower.submit(run)
 

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import http.cookies
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from readonly import bypassing
-from readonly.bypass import COOKIE, HEADER, begins_at, exchanged_for, tokens
+from readonly import Switch, bypassing, history
+from readonly.bypass import COOKIE, HEADER, begins_at, exchanged_for, standing, tokens
 from readonly.changes import Operator, initialise, turn_off, turn_on
-from readonly.errors import ConfigurationError, NotYours
+from readonly.errors import ConfigurationError, NotYours, StoreUnreachable
+from readonly.own_routes import OwnRoutes
 from readonly.policy import Policy
 from readonly.record import Bypass, Cause, Record, dump, load, new_token, token_hash
+from readonly.rejection import Answer
+from readonly.rules import Facts
 from readonly.state import State
 from readonly.stores.memory import MemoryStore
 from readonly.transitions import BYPASS_AGE, adds, join, trimmed, with_bypass
 from support.apps import RECORD, SITES, HandSwitch, Request, Site
+from support.waiting import eventually
 
 ANN, BOB = Operator("ann", "desk-1"), Operator("bob", "desk-2")
 NOW = datetime.now(UTC)
@@ -265,3 +270,106 @@ def test_it_ends_with_the_read_only_time(store: MemoryStore) -> None:
     record = stands(store)
     assert {c.id for c in record.causes}.isdisjoint(record.bypasses[0].causes)
     assert link
+
+
+# --- the link ------------------------------------------------------------------------------------------------------
+
+
+class Served:
+    """The library's own routes over a real switch, in ASGI or WSGI, mounted below an application's path."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.switch = Switch(store, interval=0.05)
+        self.store = store
+
+    def get(self, path: str, *headers: tuple[str, str], method: str = "GET", query: str = "") -> Answer:
+        """Ask for a path below the mount."""
+        facts = Facts(method, path, query=query, headers={name.lower(): value for name, value in headers})
+        cookies = tuple(value for name, value in headers if name == "Cookie")
+        return OwnRoutes(self.switch).answer(facts, cookies=cookies, mount="/shop/-/readonly")
+
+
+BROWSER = ("Sec-Fetch-Mode", "navigate")
+
+
+@pytest.fixture
+def served(store: MemoryStore) -> Iterator[Served]:
+    """A process that has seen the site turn read-only."""
+    made = Served(store)
+    made.switch.start()
+    yield made
+    made.switch.close()
+
+
+def link_of(served: Served, name: str = "ann", **options: Any) -> str:
+    """Give a bypass and return its link's token, as soon as the process knows it."""
+    _, made, link, _ = bypassing.give(served.store, ANN, name, lasting=timedelta(minutes=5), **options)
+    eventually(lambda: made.id in {b.id for b in standing(served.switch.state)})
+    return link
+
+
+def test_a_browser_gets_a_cookie_and_an_address_without_the_token(served: Served) -> None:
+    """By a redirect, once."""
+    link = link_of(served, paths=("/admin/*",))
+    answer = served.get(f"/bypass/{link}", BROWSER)
+    headers = dict(answer.headers)
+    assert (answer.status, headers["Location"], answer.body) == (303, "/shop/admin/", b"")
+    assert (headers["Referrer-Policy"], headers["Cache-Control"]) == ("no-referrer", "no-store")
+    cookie = headers["Set-Cookie"].partition(";")[0]
+    told = json.loads(served.get("/status", ("Cookie", cookie)).body)
+    assert told["bypass"]["name"] == "ann"
+    assert "bypass" not in json.loads(served.get("/status").body)
+    again = served.get(f"/bypass/{link}", BROWSER)
+    assert (again.status, "Set-Cookie" in dict(again.headers)) == (404, False)
+
+
+def test_what_shows_a_preview_does_not_use_it_up(served: Served) -> None:
+    """A chat's robot, a browser's prefetch, a mail filter's HEAD: a page with a button, and nothing is used."""
+    link = link_of(served)
+    for headers in ([], [BROWSER, ("Sec-Purpose", "prefetch")], [("Sec-Fetch-Mode", "no-cors")]):
+        answer = served.get(f"/bypass/{link}", *headers)
+        assert (answer.status, b"<button>" in answer.body) == (200, True)
+        assert link.encode() not in answer.body
+    assert served.get(f"/bypass/{link}", BROWSER, method="HEAD").status == 200
+    assert served.get(f"/bypass/{link}", BROWSER, method="POST").status == 405
+    assert served.get(f"/bypass/{link}", query="go=1").status == 303
+
+
+def test_a_guess_reaches_no_store(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has no link makes nobody write or read anything."""
+    monkeypatch.setattr(served.switch, "redeem_bypass", lambda _: pytest.fail("asked the store"))
+    for path in ("/bypass/", "/bypass/x", f"/bypass/{TOKEN}", "/bypass/<script>", "/bypass/%00"):
+        answer = served.get(path, BROWSER)
+        assert answer.status == 404
+        assert b"<script" not in answer.body
+
+
+def test_two_browsers_race_for_one_link(served: Served) -> None:
+    """One gets it, the other is told; a process that has not heard of it yet asks the store and is told, too."""
+    link = link_of(served)
+    assert bypassing.redeem(served.store, link)[1] is not None
+    assert served.get(f"/bypass/{link}", BROWSER).status == 404
+
+
+def test_a_store_that_is_away_uses_nothing_up(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again in a moment."""
+    link = link_of(served)
+
+    def away(_: str) -> str:
+        raise StoreUnreachable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(served.switch, "redeem_bypass", away)
+        assert served.get(f"/bypass/{link}", BROWSER).status == 503
+    assert served.get(f"/bypass/{link}", BROWSER).status == 303
+
+
+def test_uses_stand_in_the_history(served: Served) -> None:
+    """By name and route, one line a minute."""
+    link_of(served)
+    for _ in range(3):
+        served.switch.tally.bypassed("ann", "POST /articles")
+    served.switch._follower().wake()
+    eventually(lambda: any(e.what == "let through" for e in history.read(served.store, None, last=100)))
+    (found,) = [e for e in history.read(served.store, None, last=100) if e.what == "let through"]
+    assert (found.by, found.reason, found.tally["bypassed"]) == ("ann", "POST /articles", 1)
