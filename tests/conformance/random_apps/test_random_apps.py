@@ -1,4 +1,4 @@
-"""Twenty applications, drawn anew in each run and built in every framework: a request gets the same verdict everywhere."""
+"""Twenty applications, drawn anew in each run, in every framework: a request gets the same verdict everywhere."""
 
 from __future__ import annotations
 
