@@ -334,7 +334,9 @@ def _standing(record: Record, operator: Operator, cause: str | None, at: datetim
             "Nothing was changed",
             causes=[c.id for c in there],
         )
-    over = [c for c in found if c.kind == WINDOW and c.expected_end is not None and c.expected_end <= at]
+    held = any(c.kind == RUN for c in record.causes)
+    ends = {w.id: w.end for w in record.windows}
+    over = [c for c in found if not held and (end := ends.get(c.id)) is not None and end <= at]
     # A window whose end has passed says so itself, if there is nothing else to extend.
     return [c for c in found if c not in over] or found
 
