@@ -148,6 +148,14 @@ def mariadb_pair() -> Iterator[MariaDBPair]:
     pair.close()
 
 
+@pytest.fixture
+def own_mariadb_pair() -> Iterator[MariaDBPair]:
+    """A pair for this test alone: promote the replica. Takes about a second."""
+    pair = _started(MariaDBPair)
+    yield pair
+    pair.close()
+
+
 @pytest.fixture(scope="session")
 def mariadb_to_fence() -> Iterator[MariaDBServer]:
     """One MariaDB for the tests that make the whole server refuse: each leaves it writable."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pymysql
@@ -19,6 +19,7 @@ _NAMED = 5
 # From here on SUPER does not get past read_only any more (MariaDB Knowledge Base, "GRANT", READ ONLY ADMIN).
 _SUPER_IS_BOUND = (10, 11)
 _PAST = "READ ONLY ADMIN"
+_EVERYBODY = "PUBLIC"
 _TABLE_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP")
 _PROOF_RIGHTS = ("CREATE ROUTINE", "ALTER ROUTINE", "EXECUTE")
 _GRANT = re.compile(
@@ -36,12 +37,12 @@ class Accounts:
     Attributes:
         known: False where the fencer may not see them.
         all: As `user@host`.
-        past: Those that `read_only` does not stop.
+        past: Those that `read_only` does not stop, each with the account or role that has the right for it.
     """
 
     known: bool
     all: tuple[str, ...] = ()
-    past: tuple[str, ...] = ()
+    past: Mapping[str, str] = field(default_factory=dict)
 
 
 def require_server(session: Session) -> None:
@@ -113,7 +114,7 @@ def ways_left(session: Session, people: Accounts, writing: Sequence[str], migrat
     if bypassing:
         found.append(
             Way(f"{_names(bypassing)} has {_PAST}, which read_only does not stop", insists=False,
-                remedy=f"REVOKE {_PAST} ON *.* FROM {account(bypassing[0])}")
+                remedy=f"REVOKE {_PAST} ON *.* FROM {_grantee(people.past[bypassing[0]])}")
         )  # fmt: skip
     if not people.known:
         found.append(
@@ -188,32 +189,41 @@ def _ways_of_definers(session: Session, people: Accounts) -> list[Way]:
 def accounts(session: Session) -> Accounts:
     """Return who may log in, and who of them writes on while the server is read-only, by themselves or by a role."""
     try:
-        users = session.rows("SELECT User, Host, is_role FROM mysql.user ORDER BY User, Host")
+        people = session.rows("SELECT User, Host, is_role FROM mysql.user ORDER BY User, Host")
         granted = session.rows("SELECT User, Host, Role FROM mysql.roles_mapping")
         privileges = session.rows("SELECT GRANTEE, PRIVILEGE_TYPE FROM information_schema.USER_PRIVILEGES")
     except pymysql.MySQLError as error:
         if number(error) not in DENIED:
             raise
         return Accounts(known=False)
-    enough = {_PAST} if version(session) >= _SUPER_IS_BOUND else {_PAST, "SUPER"}
+    enough = _enough(session)
     holding = {_plain(grantee) for grantee, right in privileges if right.replace("_", " ") in enough}
-    # A role stands there as an account without a host.
-    reach: dict[str, set[str]] = {}
+    # A role stands there as an account without a host, and its rights in its own grants alone.
+    for role in [user for user, _host, is_role in people if is_role == "Y"]:
+        everywhere, _ = _granted(session, f"SHOW GRANTS FOR {role if role == _EVERYBODY else quoted(role)}")
+        if everywhere & enough:
+            holding.add(f"{role}@")
+    reach: dict[str, list[str]] = {}
     for user, host, role in granted:
-        reach.setdefault(f"{user}@{host}", set()).add(f"{role}@")
-
-    def may(name: str, seen: frozenset[str]) -> bool:
-        if name in holding:
-            return True
-        return any(may(role, seen | {role}) for role in reach.get(name, ()) if role not in seen)
-
-    everybody = may("PUBLIC@", frozenset())
-    known = [f"{user}@{host}" for user, host, is_role in users if is_role != "Y"]
-    past = tuple(one for one in known if everybody or may(one, frozenset({one})))
-    return Accounts(known=True, all=tuple(known), past=past)
+        reach.setdefault(f"{user}@{host}", []).append(f"{role}@")
+    past = {}
+    known = tuple(f"{user}@{host}" for user, host, is_role in people if is_role != "Y")
+    for one in known:
+        may = [name for name in _reached(one, reach) if name in holding]
+        if may:
+            past[one] = may[0]
+    return Accounts(known=True, all=known, past=past)
 
 
-def matching(people: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+def _reached(name: str, reach: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return an account with every role that it may take, and what everybody has."""
+    found = [name, f"{_EVERYBODY}@"]
+    for one in found:
+        found += [role for role in reach.get(one, ()) if role not in found]
+    return found
+
+
+def matching(people: Collection[str], names: Sequence[str]) -> tuple[str, ...]:
     """Return those accounts that a configuration names, as `user` or as `user@host`."""
     return tuple(one for one in people if one in names or one.rpartition("@")[0] in names)
 
@@ -248,8 +258,7 @@ def _rights(session: Session, people: Accounts) -> tuple[list[str], list[str]]:
     fencer = account(str(session.value("SELECT CURRENT_USER()")))
     everywhere, here = _own(session)
     missing, advised = [], []
-    enough = {_PAST} if version(session) >= _SUPER_IS_BOUND else {_PAST, "SUPER"}
-    if not enough & everywhere:
+    if not _enough(session) & everywhere:
         missing.append(f"GRANT {_PAST} ON *.* TO {fencer}")
     if "PROCESS" not in everywhere:
         missing.append(f"GRANT PROCESS ON *.* TO {fencer}")
@@ -270,9 +279,13 @@ def _rights(session: Session, people: Accounts) -> tuple[list[str], list[str]]:
 
 def _own(session: Session) -> tuple[set[str], set[str]]:
     """Return this account's rights everywhere, and in the fenced database or on the fence's table."""
+    return _granted(session, "SHOW GRANTS")
+
+
+def _granted(session: Session, question: str) -> tuple[set[str], set[str]]:
     everywhere: set[str] = set()
     here: set[str] = set()
-    for (line,) in session.rows("SHOW GRANTS"):
+    for (line,) in session.rows(question):
         found = _GRANT.match(line)
         if found is None:
             continue
@@ -314,6 +327,17 @@ def _connected(session: Session, people: Sequence[str]) -> int:
     if not session.allowed("SELECT 1 FROM information_schema.INNODB_TRX LIMIT 1"):  # PROCESS: else only our own show
         return 0
     return len(writers.sessions_of(session, users(people)))
+
+
+def _enough(session: Session) -> set[str]:
+    """Return the rights each of which gets past `read_only`."""
+    return {_PAST} if version(session) >= _SUPER_IS_BOUND else {_PAST, "SUPER"}
+
+
+def _grantee(name: str) -> str:
+    """Return an account or a role as the statements want it."""
+    role, _, host = name.rpartition("@")
+    return account(name) if host else role
 
 
 def _plain(grantee: Any) -> str:
