@@ -30,7 +30,7 @@ Before the night    init  schedule add|list|cancel|skip
 The night           on  wait  extend  off  run -- COMMAND  job -- COMMAND
                     status  members [forget]  bypass [list|revoke]
 When it went wrong  resume  abandon  attach
-                    fence status|plan|raise|lift|install
+                    fence status|plan|raise|lift|install|thaw
 The morning after   history [show]
 
 \b

@@ -15,6 +15,7 @@ from ..fencing import Lowered, Raised, standing_fences
 from ..record import FENCE, LOCAL
 from ..site import Site
 from . import common
+from .frozen import frozen_lines, thaw
 from .options import Duration, json_option, timeout_option
 from .terminal import NOT_PROVEN, OK, REFUSED, Output, run
 from .words import printable
@@ -120,8 +121,16 @@ def status(options: common.Options, name: str | None, as_json: bool) -> None:
                 output.line(f"  cover that as well: {options.typed(f'fence raise {one.name}')}")
             ours = up.site == site.name
             fields.append({**fenced_fields(up), "stands": ours, "site": up.site, "not_covered": list(bare)})
+        replicas = [
+            line
+            for group in site.standbys.groups
+            if name in (None, group.fence.name)
+            for line in frozen_lines(site, [standby.name for standby in group.freezable])
+        ]
+        for line in replicas:
+            output.line(f"  replica {line}")
         whole = all(f.get("stands") and f.get("position") and not f.get("not_covered") for f in fields)
-        output.result(OK if whole else NOT_PROVEN, fences=fields)
+        output.result(OK if whole else NOT_PROVEN, fences=fields, replicas=replicas)
 
     run(body, output)
 
@@ -313,3 +322,6 @@ def install(options: common.Options, name: str, remove: bool, as_json: bool) -> 
 
 def _names(tables: Iterable[str]) -> str:
     return ", ".join(map(printable, tables)) or "none was without"
+
+
+fence.add_command(thaw)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -9,15 +10,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import durationpy
 
+from ..freezing import DEFAULT_LIMIT
+
 F = TypeVar("F", bound=Callable[..., Any])
 # Longer is a slip of the finger, not maintenance; and further on instants end (the year 9999).
 LONGEST = timedelta(days=366)
+_UNITS = ("K", "M", "G", "T")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt])i?b?", re.IGNORECASE)
 
 if TYPE_CHECKING:
     DurationType = click.ParamType[timedelta]
     TextType = click.ParamType[str]
+    SizeType = click.ParamType[int]
 else:  # before click 8.4 a ParamType takes no type argument at run time
-    DurationType = TextType = click.ParamType
+    DurationType = TextType = SizeType = click.ParamType
 
 
 class Duration(DurationType):
@@ -41,6 +47,21 @@ class Duration(DurationType):
         if found > LONGEST:
             self.fail(f"{text!r} is longer than a year: write 45m, 1h30m or 90s.", param, ctx)
         return found
+
+
+class Size(SizeType):
+    """`20GB`, `512MB`: a unit is needed; in powers of 1024, as PostgreSQL writes them."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read a size."""
+        if isinstance(value, int):
+            return value
+        found = _SIZE.fullmatch(str(value).strip())
+        if found is None or float(found[1]) == 0:
+            self.fail(f"{value!r} is no size: write 512MB or 20GB.", param, ctx)
+        return int(float(found[1]) * 1024 ** (_UNITS.index(found[2].upper()) + 1))
 
 
 class Text(TextType):
@@ -103,6 +124,17 @@ def accept_fenced_option(function: F) -> F:
     """Add --accept-fenced."""
     return click.option(
         "--accept-fenced", is_flag=True, help="Silent processes that a hard fence holds back at the database will do."
+    )(function)
+
+
+def freeze_options(function: F) -> F:
+    """Add what becomes of replicas while a command runs."""
+    function = click.option(
+        "--freeze-limit", type=Size(), default=DEFAULT_LIMIT, metavar="20GB",
+        help="Thaw a frozen replica before so much log waits for it (default: 10GB); said at half.",
+    )(function)  # fmt: skip
+    return click.option(
+        "--freeze", is_flag=True, help="Pause the replicas that readonly.toml lets be frozen, at the fence."
     )(function)
 
 

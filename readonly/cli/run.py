@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -10,22 +9,22 @@ from typing import Any, NoReturn
 
 import click
 
-from ..databases.fence import FenceError, Holdup
+from ..databases.fence import Holdup
 from ..errors import ConfigurationError, Error
-from ..members import Confirmation
 from ..record import Window
-from ..run import Progress, RunFailed, Runner, Step, Voice, attach, read, standing_run
+from ..run import Freezing, RunFailed, Runner, Step, Voice, attach, read, standing_run
 from ..scheduling import await_start
 from ..site import Site
 from . import common
-from .fence import holdup_line, plan_fields, plan_lines
-from .groups import holding_up, shortened
-from .options import Duration, Text, json_option, timeout_option, yes_option
+from .dry_run import look_only
+from .fence import holdup_line
+from .options import Duration, Text, freeze_options, json_option, timeout_option, yes_option
 from .planned import window_fields, window_line
 from .progress import Progress as Live
-from .terminal import NOT_PROVEN, OK, Output
+from .standing import run_lines
+from .terminal import OK, Output
 from .terminal import run as run_body
-from .words import cause_lines, clock_time, printable, spoken, state_fields
+from .words import cause_lines, printable, state_fields
 
 
 def _voice(output: Output, live: Live | None) -> Voice:
@@ -36,6 +35,9 @@ def _voice(output: Output, live: Live | None) -> Voice:
 
     def waiting(name: str, holdups: Sequence[Holdup]) -> None:
         output.note(f"  fence {printable(name)} waits for " + "; ".join(map(holdup_line, holdups)))
+
+    def behind(why: str) -> None:
+        output.note(f"  replica {printable(why)}")
 
     def out(chunk: bytes) -> None:
         if output.as_json:
@@ -51,7 +53,9 @@ def _voice(output: Output, live: Live | None) -> Voice:
         except (OSError, ValueError):  # nobody reads on: the terminal is closed; the file keeps it
             return
 
-    return Voice(step=step, progress=live.show if live is not None else None, waiting=waiting, output=out)
+    return Voice(
+        step=step, progress=live.show if live is not None else None, waiting=waiting, behind=behind, output=out
+    )
 
 
 class _Dashed(click.Command):
@@ -88,8 +92,9 @@ class _Dashed(click.Command):
 @click.option(
     "--end-writers-after", "end_after", type=Duration(), metavar="30s", help="End what a fence waits for then."
 )
+@freeze_options
 @click.option("--window", type=Text(), metavar="ID", help="Start with this window, keep it from ending, end with it.")
-@click.option("--dry-run", is_flag=True, help="Look at every privilege and process, change nothing, run nothing.")
+@click.option("--dry-run", is_flag=True, help="Look at every privilege, process and replica; change nothing.")
 @yes_option
 @json_option
 @click.pass_obj
@@ -102,13 +107,15 @@ def run(
     timeout: timedelta,
     fence: bool,
     end_after: timedelta | None,
+    freeze: bool,
+    freeze_limit: int,
     window: str | None,
     dry_run: bool,
     yes: bool,
     as_json: bool,
     command: tuple[str, ...],
 ) -> None:
-    """Turn the site read-only, wait for proof, fence, run COMMAND, lift, open again.
+    """Turn the site read-only, wait for proof, fence, wait for replicas, run COMMAND, lift, open again.
 
     If COMMAND fails, is interrupted, or this machine dies, the site STAYS read-only and fenced; `status` says how to go
     on. Exits with COMMAND's own code; 123 if it succeeded and the site is not open again, 125 if it was never started.
@@ -121,7 +128,7 @@ def run(
         site = options.site()
         look = common.headline(site, options, output)
         if dry_run:
-            _dry(site, fence, options, output)
+            look_only(site, options, output, fence=fence, freeze=freeze)
         common.check_site(options, site, look, f"Turn {site.name} read-only and run {command[0]}?", yes=yes)
         if not any(m.report.host == site.operator.host for m in common.living(site, look)):
             output.note(
@@ -149,6 +156,7 @@ def run(
                     message=message,
                     sessions=sessions,
                     window=None if begun is None else begun.id,
+                    freezing=Freezing(freeze, freeze_limit),
                 ),
                 options,
                 output,
@@ -279,95 +287,3 @@ def _end(site: Site, work: Any, options: common.Options, output: Output) -> NoRe
     else:
         output.line(f"WRITABLE, epoch {state.epoch}.")
     output.result(code, **state_fields(state), run=left.id if left is not None else None)
-
-
-def run_lines(found: Progress, site: Site, options: common.Options) -> list[str]:
-    """Return how far a run came, what holds now, and the ways on, each as a command."""
-    lines = []
-    cause = found.cause
-    at = site.look().census.reading.at
-    if cause is not None:
-        reason = f'   "{printable(cause.reason)}"' if cause.reason else ""
-        since = clock_time(cause.since, at)
-        lines.append(f"run {found.id}   {printable(cause.by)} @ {printable(cause.host)}{reason}   since {since}")
-    if found.command:
-        lines.append(f"  command  {printable(shlex.join(found.command))}")
-    lines.append(f"  done     {' · '.join(found.done) or 'nothing'}")
-    if cause is None:
-        return lines
-    if found.reports:
-        lines.append("  now      at work")
-        lines.append(f"  its output, on that machine:  {options.typed(f'attach {found.id}')}")
-        return lines
-    if found.heard_seconds is not None and not _ended(found):
-        lines.append(f"  STOPPED REPORTING {spoken(min(found.heard_seconds, _longest(found, at)))} ago")
-    still = _sessions(found, site)
-    lines += [f"  STILL AT WORK at the database: {line}" for line in still]
-    again = options.typed(f"resume {found.id} -- {printable(shlex.join(found.command)) or 'COMMAND'}")
-    give_up = options.typed(f"abandon {found.id}")
-    if found.log and found.command_began:
-        lines.append(f"  log of the command: {printable(found.log)}")
-    if still:
-        lines.append(f"  wait for it, or end it and open the site:   {give_up} --end-sessions")
-    if not found.command_began:
-        lines.append("  the command was never started")
-        lines.append(f"  go on:                 {again}")
-    elif found.exit_code is None:
-        lines.append("  how the command ended is not known: read its log, look at the database")
-        lines.append(f"  it had succeeded:      {options.typed(f'resume {found.id}')}")
-        lines.append(f"  it had failed:         {again}      (runs it again)")
-    elif found.exit_code == 0:
-        lines.append(f"  go on:                 {options.typed(f'resume {found.id}')}")
-    else:
-        lines.append(f"  the command ended with {found.exit_code}")
-        lines.append(f"  try again:             {again}")
-    lines.append(f"  open the site as is:   {give_up}")
-    return lines
-
-
-def _ended(found: Progress) -> bool:
-    return found.exit_code is not None
-
-
-def _longest(found: Progress, at: Any) -> float:
-    began = min((entry.at for entry in found.entries), default=at)
-    return float(max(0.0, (at - began).total_seconds()))
-
-
-def _sessions(found: Progress, site: Site) -> list[str]:
-    lines = []
-    for one in site.fences.fences:
-        try:
-            lines += [holdup_line(holdup) for holdup in one.sessions_of(found.id)]
-        except FenceError as error:
-            lines.append(f"not known: {printable(str(error))}")
-    return lines
-
-
-def _dry(site: Site, fence: bool, options: common.Options, output: Output) -> NoReturn:
-    """Look at all that a run needs, change nothing, and end with 0 or 3."""
-    problems: list[str] = []
-    plans: list[dict[str, Any]] = []
-    standing = standing_run(site.look().record)
-    if standing is not None:
-        problems.append(f"run {standing.id} by {standing.by} stands: one at a time")
-    found: Confirmation = site.judge(site.look())
-    problems += [printable(problem) for problem in found.problems]
-    for line in shortened(holding_up(found), 5, how=options.typed("members")):
-        output.line("  " + line)
-    for one in site.fences.fences if fence else ():
-        try:
-            plan = one.preflight()
-        except Error as error:
-            problems.append(printable(str(error)))
-            continue
-        for line in plan_lines(one.name, plan):
-            output.line(line)
-        plans.append(plan_fields(one.name, plan))
-        problems += [f"{one.name} lacks: {printable(statement)}" for statement in plan.missing]
-    if not site.fences:
-        output.line("no fence is configured: cron, consoles and other programs could still write")
-    for problem in problems:
-        output.line(f"not ready: {problem}")
-    output.line("Nothing was changed, nothing was run." + ("" if problems else " A run could start."))
-    output.result(NOT_PROVEN if problems else OK, fences=plans, missing=problems)

@@ -18,7 +18,7 @@ from .bypass import lines as bypass_lines
 from .groups import SILENT, group_line, holding_up, member_line, role_lines, shortened
 from .history import forget
 from .options import accept_option, expect_option, json_option
-from .run import run_lines
+from .standing import run_lines
 from .terminal import NO_STORE, NOT_PROVEN, OK, Output, run
 from .words import cause_lines, clock_time, confirmation_fields, expected_end, printable, spoken, state_fields
 
@@ -49,7 +49,11 @@ def status(options: common.Options, wanted: str | None, accept: str | None, as_j
         for warning in warnings:
             output.line(f"warning: {printable(warning)}")
         mode = look.state.mode
-        safe = found.safe and mode is Mode.READ_ONLY
+        fallen = site.fences.fallen(look.record)
+        for sentence in fallen:
+            output.line(f"NOT FENCED: {printable(sentence)}")
+        warnings += fallen
+        safe = found.safe and mode is Mode.READ_ONLY and not fallen
         is_so = {"writable": mode is Mode.WRITABLE, "read-only": mode is Mode.READ_ONLY, "safe": safe}
         code = OK
         if wanted is not None and not is_so[wanted]:

@@ -210,9 +210,11 @@ def test_every_field_of_fences_is_shown_by_a_real_command(fenced: Fenced, solo: 
     typed(fenced, "off")
     typed(fenced, "fence", "lift", "main")
     typed(fenced, "--site", "blog", "fence", "lift", "main")
+    fenced.configure(more='freeze = ["postgresql://nobody@127.0.0.1:1/gone"]\n')
+    typed(fenced, "fence", "thaw")
     fenced.configure(fencer="bare")
     typed(fenced, "fence", "install", "main")
-    for words in (["status"], ["plan"], ["raise"], ["install", "main"]):
+    for words in (["status"], ["plan"], ["raise"], ["install", "main"], ["thaw"]):
         typed(fenced, "--site", "blog", "fence", *words)
     defined = {
         (name, field)
