@@ -9,7 +9,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from readonly.record import Cause, Lift, Record, Window, ordered
+from readonly.record import Cause, Lift, Record, Schedule, Window, ordered
+from readonly.schedules import over
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 LINEAGE = "2026-01-01T00:00:00.000000+00:00-aaaa"
@@ -104,10 +105,17 @@ def lifts() -> st.SearchStrategy[Lift]:
 def windows() -> st.SearchStrategy[Window]:
     """Windows."""
     return st.builds(
-        lambda key, start, length, **rest: Window(id=key, start=start, end=start + minutes(length), **rest),
-        st.sampled_from(["w1", "w2"]),
+        lambda key, start, length, **rest: Window(
+            id=key,
+            # An occurrence of a schedule always begins at one time.
+            start=NOON + minutes(30) if key == "w3" else start,
+            end=start + minutes(630 + length) if length else None,
+            schedule="s1" if key == "w3" else "",
+            **rest,
+        ),
+        st.sampled_from(["w1", "w2", "w3"]),
         INSTANTS,
-        st.integers(1, 90),
+        st.integers(0, 90),
         by=WORDS,
         ended=st.booleans(),
         ended_at=st.none() | INSTANTS,
@@ -117,21 +125,40 @@ def windows() -> st.SearchStrategy[Window]:
     )
 
 
+def schedules() -> st.SearchStrategy[Schedule]:
+    """Recurring windows."""
+    return st.builds(
+        Schedule,
+        id=st.sampled_from(["s1", "s2"]),
+        rule=st.sampled_from(["0 2 * * SUN", "0 3 * * *"]),
+        zone=st.just("UTC"),
+        seconds=st.integers(60, 3600).map(float),
+        by=WORDS,
+        through=st.sampled_from(["", "2026-05-01T12:00:00", "2026-05-03T12:00:00"]),
+        past=st.none() | INSTANTS,
+        cancelled_at=st.none() | INSTANTS,
+        revision=st.integers(1, 3),
+        extra=extras(),
+    )
+
+
 def records(*, lineages: tuple[str, ...] = (LINEAGE,)) -> st.SearchStrategy[Record]:
     """Records of the site `shop`."""
     return st.builds(
-        lambda found, gone, planned, **rest: ordered(
+        lambda found, gone, planned, recurring, **rest: ordered(
             Record(
                 site="shop",
                 causes=tuple({one.id: one for one in found}.values()),
                 lifted={one.id: one for one in gone},
-                windows=tuple({one.id: one for one in planned}.values()),
+                windows=tuple(one for one in {one.id: one for one in planned}.values() if not over(one, recurring)),
+                schedules=tuple(recurring),
                 **rest,
             )
         ),
         st.lists(causes(), max_size=3),
         st.lists(lifts(), max_size=2),
-        st.lists(windows(), max_size=2),
+        st.lists(windows(), max_size=3),
+        st.lists(schedules(), max_size=1),
         epoch=st.integers(0, 9),
         id=st.sampled_from(["r1", "r2", "r3"]),
         lineage=st.sampled_from(lineages),
@@ -139,5 +166,6 @@ def records(*, lineages: tuple[str, ...] = (LINEAGE,)) -> st.SearchStrategy[Reco
         changed_by=WORDS,
         protected=st.booleans(),
         sessions_floor=st.none() | INSTANTS,
+        windows_floor=st.none() | INSTANTS,
         extra=extras(),
     )
