@@ -98,7 +98,7 @@ def test_four_processes_turn_by_themselves_at_the_instant(
     shop = Shop(redis_url, tmp_path)
     assert shop.here("init", shop.name).returncode == 0
     with four(redis_url, tmp_path) as found:
-        name, start = planned(shop, 2.0, "1s")
+        name, start = planned(shop, 2.0, "500ms")
         for process in found:
             process.timer(start)
         eventually(lambda: all(_is_through(one.says(), start) for one in found), 20.0)
@@ -106,14 +106,14 @@ def test_four_processes_turn_by_themselves_at_the_instant(
     for one in said:
         known, first, last = one["announced"][name]
         assert known < start
-        assert (first, last) == (pytest.approx(start, abs=1e-5), pytest.approx(start + 1.0, abs=1e-5))
+        assert (first, last) == (pytest.approx(start, abs=1e-5), pytest.approx(start + 0.5, abs=1e-5))
         # One that has just begun may refuse at first.
         (admitted, _), (_, refused), (again, opened) = one["flips"][-3:]
         assert (refused, opened) == (False, True)
         # The promise: nothing after the start plus what a process can't know of the store's clock.
         assert admitted <= start + one["slack"]
         # It opens by the record alone, which nobody writes before the end.
-        assert again >= start + 1.0
+        assert again >= start + 0.5
         assert [closed for _, closed in one["turns"][-2:]] == [True, False]
     with capsys.disabled():
         ours = [next(at for at, closed in one["turns"] if closed and at > start - 1) for one in said]
