@@ -44,9 +44,10 @@ class Work:
         bypass: A bypass lets it write, whatever the state; nobody waits for what it begins while read-only.
         name: Route or job, for the log.
         escape: The first refusal of a guard inside this work, else None.
+        reads_from: The replica that each database is read from, by whoever chose it.
     """
 
-    __slots__ = ("_key", "bypass", "escape", "name", "of")
+    __slots__ = ("_key", "bypass", "escape", "name", "of", "reads_from")
 
     def __init__(self, of: Owner, *, key: object = None, bypass: bool = False, name: str = "") -> None:
         """Describe a piece of work.
@@ -62,6 +63,7 @@ class Work:
         self.bypass = bypass
         self.name = name
         self.escape: ReadOnlyError | None = None
+        self.reads_from: dict[object, object] | None = None
 
     @property
     def admitted(self) -> bool:

@@ -107,3 +107,7 @@ class NotConfirmed(Error):
     def __init__(self, message: str, *, missing: Sequence[str]) -> None:
         super().__init__(message)
         self.missing = tuple(missing)
+
+
+class NoFitReplica(Error):
+    """No replica can be read from, and reads are kept off the primary; nothing was read."""

@@ -13,7 +13,7 @@ from django.db.backends.base.base import NO_DB_ALIAS, BaseDatabaseWrapper
 
 from readonly.databases import Server, server_for
 from readonly.databases.admission import Admission, proving
-from readonly.databases.replicas import Replica
+from readonly.databases.replicas import LAG_SECONDS, Replica, Schema
 from readonly.errors import ConfigurationError
 from readonly.switch import Switch
 
@@ -45,6 +45,7 @@ class Guard:
         *,
         present: Callable[[], Guards | None],
         replica: Replica[str] | None = None,
+        watched: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self.name = alias
         self.server = server
@@ -52,6 +53,7 @@ class Guard:
         self.replica = replica
         self.closed = False
         self._present = present
+        self._watched = watched
 
     def __repr__(self) -> str:
         return f"<Guard {self.name}>"
@@ -85,7 +87,8 @@ class Guard:
             "user": settings.get("USER") or options.get("user"),
             "service": options.get("service"),
         }
-        return {key: value if key == "port" else str(value) for key, value in found.items() if value}
+        said = {key: value if key == "port" else str(value) for key, value in found.items() if value}
+        return said if self.replica is not None else {**said, **self._watched()}
 
     def _prove(self) -> str:
         wrapper = own_wrapper(self.name)
@@ -158,6 +161,7 @@ class Guards:
         discard: Incidental writes that are dropped while read-only: `blog.PageView` drops every write to that model's
             table, `auth.User.last_login` an UPDATE that changes nothing else.
         always: Read from replicas while writable, too.
+        schema, max_lag, none_fit: See `Routing`.
         present: Tells which guards are in place in this process.
 
     Raises:
@@ -172,12 +176,24 @@ class Guards:
         replicas: Mapping[str, Sequence[str]] | None = None,
         discard: Sequence[str] = (),
         always: bool = False,
+        schema: Schema | str | None = None,
+        max_lag: float = LAG_SECONDS,
+        none_fit: str = "primary",
         present: Callable[[], Guards | None],
     ) -> None:
         self.switch = switch
         self._present = present
         self.unguarded = frozenset(_aliases("unguarded", unguarded))
-        self.routing = Routing(switch, replicas or {}, unguarded=self.unguarded, always=always, refuses=self.refuses)
+        self.routing = Routing(
+            switch,
+            replicas or {},
+            unguarded=self.unguarded,
+            always=always,
+            schema=schema,
+            max_lag=max_lag,
+            none_fit=none_fit,
+            refuses=self.refuses,
+        )
         self.discards = Discards(discard)
         self._making = threading.Lock()
         self._guards: dict[str, Guard] = {}
@@ -219,6 +235,7 @@ class Guards:
                 self.switch,
                 present=self._present,
                 replica=self.routing.replica(alias),
+                watched=lambda: self.routing.watch(alias).describe(),
             )
             # What nobody has configured can't be connected to for a proof, either.
             if found.replica is None and alias in connections.settings:
@@ -235,6 +252,8 @@ class Guards:
                 hooks.remove()
         elif hooks is None:
             Hooks(wrapper, guard)
+            if guard.replica is not None:
+                wrapper.execute_wrappers.insert(0, self.routing.retry)
 
     def refuses(self, alias: str) -> Guard | None:
         """Return the guard of an alias if a write to it would be refused here and now, else None.
@@ -253,6 +272,7 @@ class Guards:
     def close(self) -> None:
         """Guard no more. Connections of other threads are put back as they were at their next use."""
         self.closed = True
+        self.routing.close()
         for guard in self._guards.values():
             guard.closed = True
             self.switch.remove_guard(guard)

@@ -41,4 +41,7 @@ class ReadonlyDjangoConfig(AppConfig):
                 replicas=said.replicas,
                 discard=said.discard,
                 always=said.replicas_always,
+                schema=said.replicas_schema,
+                max_lag=said.replicas_max_lag,
+                none_fit=said.replicas_none_fit,
             )

@@ -19,6 +19,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from readonly import Policy, SessionCookie, Switch
+from readonly.databases.replicas import LAG_SECONDS, Schema, schema_of
 from readonly.errors import ConfigurationError
 from readonly.pages import Page
 from readonly.policy import RETRY_AFTER_SECONDS
@@ -78,6 +79,9 @@ class Settings:
     unguarded: tuple[str, ...] = ()
     replicas: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     replicas_always: bool = False
+    replicas_schema: Schema | str | None = "django"
+    replicas_max_lag: float = LAG_SECONDS
+    replicas_none_fit: Literal["primary", "refuse"] = "primary"
     discard: tuple[str, ...] = ()
 
 
@@ -130,6 +134,20 @@ def _replicas(name: str, value: Any) -> Mapping[str, tuple[str, ...]]:
     if not isinstance(value, Mapping):
         return {"default": _names(name, value)}
     return {_text(name, primary): _names(name, replicas) for primary, replicas in value.items()}
+
+
+def _schema(name: str, value: Any) -> Schema | str | None:
+    try:
+        schema_of(value)
+    except ConfigurationError as error:
+        raise SettingsError(f"{_shown(name)}: {error}.") from error
+    return cast("Schema | str | None", value or None)
+
+
+def _none_fit(name: str, value: Any) -> str:
+    if value not in ("primary", "refuse"):
+        raise SettingsError(f"{_shown(name)}={value!r} is not a choice: use 'primary' or 'refuse'.")
+    return cast(str, value)
 
 
 def _page(name: str, value: Any) -> str | Page:
@@ -262,6 +280,22 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         _replicas,
     ),
     Setting("REPLICAS_ALWAYS", "`False`", "read from replicas while writable, too", _flag),
+    Setting(
+        "REPLICAS_SCHEMA",
+        "`'django'`",
+        "a replica must have the schema version that this process was written for: `'django'`, its own migrations; "
+        "`None`, don't look; a `SELECT`, or a `readonly.databases.replicas.Schema`",
+        _schema,
+    ),
+    Setting(
+        "REPLICAS_MAX_LAG",
+        f"`{LAG_SECONDS}`",
+        "seconds that a replica may be behind where no fence's position says what must be there",
+        _number,
+    ),
+    Setting(
+        "REPLICAS_NONE_FIT", "`'primary'`", "with no fit replica read from the `'primary'`, or `'refuse'`", _none_fit
+    ),
     Setting(
         "DISCARD",
         "`[]`",

@@ -20,6 +20,7 @@ from django.core.signals import request_started
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from readonly.databases.replicas import LAG_SECONDS, Schema
 from readonly.errors import ConfigurationError
 from readonly.switch import Switch
 
@@ -46,6 +47,9 @@ def install(
     replicas: Mapping[str, Sequence[str]] | None = None,
     discard: Sequence[str] = (),
     always: bool = False,
+    schema: Schema | str | None = None,
+    max_lag: float = LAG_SECONDS,
+    none_fit: str = "primary",
 ) -> Guards:
     """Guard all databases of this process; see `Guards`. Call it when the models are loaded, once.
 
@@ -57,7 +61,15 @@ def install(
         if _installed is not None:
             raise ConfigurationError("install() was called before: uninstall() the guards that are in place first")
         guards = Guards(
-            switch, unguarded=unguarded, replicas=replicas, discard=discard, always=always, present=installed
+            switch,
+            unguarded=unguarded,
+            replicas=replicas,
+            discard=discard,
+            always=always,
+            schema=schema,
+            max_lag=max_lag,
+            none_fit=none_fit,
+            present=installed,
         )
         BaseDatabaseWrapper.connect = connect  # type: ignore[method-assign,assignment]  # what it is for
         request_started.connect(guards.routing.forget, dispatch_uid="readonly.routing")
@@ -83,6 +95,8 @@ def uninstall() -> None:
         hooks = hooks_of(wrapper)
         if hooks is not None:
             hooks.remove()
+        if guards.routing.retry in wrapper.execute_wrappers:
+            wrapper.execute_wrappers.remove(guards.routing.retry)
 
 
 def installed() -> Guards | None:

@@ -60,6 +60,9 @@ def guard(app: Flask, switch: Switch, settings: Settings) -> dict[BindKey, Datab
                     replicas=[engines[copy] for copy in replicas.get(key, ())],
                     discard=settings.discard,
                     always=settings.replicas_always,
+                    schema=settings.replicas_schema,
+                    max_lag=settings.replicas_max_lag,
+                    none_fit=settings.replicas_none_fit,
                     name=_free_name(switch, key),
                 )
             except ConfigurationError as error:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
+from readonly.databases.replicas import LAG_SECONDS, Schema, schema_of
 from readonly.errors import ConfigurationError
 from readonly.pages import Page
 from readonly.policy import RETRY_AFTER_SECONDS, Policy
@@ -66,6 +67,9 @@ class Settings:
     unguarded: frozenset[BindKey] = frozenset()
     replicas: Mapping[BindKey, tuple[str, ...]] | None = None
     replicas_always: bool = False
+    replicas_schema: Schema | str | None = None
+    replicas_max_lag: float = LAG_SECONDS
+    replicas_none_fit: Literal["primary", "refuse"] = "primary"
     discard: tuple[str, ...] = ()
 
 
@@ -136,6 +140,27 @@ def _replicas(name: str, value: Any) -> Mapping[BindKey, tuple[str, ...]]:
         value = {DEFAULT_BIND: value}
     found = {_bind(name, primary): _names(name, replicas) for primary, replicas in value.items()}
     return {primary: replicas for primary, replicas in found.items() if replicas}
+
+
+def _schema(name: str, value: Any) -> Schema | str | None:
+    try:
+        schema_of(value)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{name}: {error}.") from error
+    return cast("Schema | str | None", value)
+
+
+def _lag(name: str, value: Any) -> float:
+    found = _seconds(name, value)
+    if not found:
+        raise ConfigurationError(f"{name}={value!r} is no number of seconds: write 10, or leave it out.")
+    return found
+
+
+def _none_fit(name: str, value: Any) -> str:
+    if value not in ("primary", "refuse"):
+        raise ConfigurationError(f"{name}={value!r} is not a choice: use 'primary' or 'refuse'.")
+    return cast(str, value)
 
 
 def _page(name: str, value: Any) -> str | Page:
@@ -340,6 +365,28 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "`False`",
         'sessions with `db.session.info["reads"] = True` read from a replica while writable, too',
         _flag,
+    ),
+    Setting(
+        "READONLY_REPLICAS_SCHEMA",
+        "replicas_schema",
+        "`None`",
+        "a replica must have the schema version that this process was written for: what `alembic()` or `query()` of "
+        "`readonly.databases.replicas` returns; `'alembic'` or a `SELECT`, the version that was there at the switch",
+        _schema,
+    ),
+    Setting(
+        "READONLY_REPLICAS_MAX_LAG",
+        "replicas_max_lag",
+        f"`{LAG_SECONDS}`",
+        "seconds that a replica may be behind where no fence's position says what must be there",
+        _lag,
+    ),
+    Setting(
+        "READONLY_REPLICAS_NONE_FIT",
+        "replicas_none_fit",
+        "`'primary'`",
+        "with no fit replica read from the `'primary'`, or `'refuse'`",
+        _none_fit,
     ),
     Setting(
         "READONLY_DISCARD",

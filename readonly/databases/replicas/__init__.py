@@ -8,14 +8,16 @@ Application and operator use the same ones.
 from __future__ import annotations
 
 from ..fence.values import Position
-from .choice import LEFT_OUT_CAP_SECONDS, LEFT_OUT_SECONDS, PROBE_SECONDS, Replica, Replicas
+from .choice import LEFT_OUT_CAP_SECONDS, LEFT_OUT_SECONDS, PROBE_SECONDS, STALE_SECONDS, Replica, Replicas
 from .schema import Schema, alembic, query, schema_of
-from .values import Need, Standing, has_reached, why_unfit
+from .values import LAG_SECONDS, Need, Standing, has_reached, why_unfit
 
 __all__ = [
+    "LAG_SECONDS",
     "LEFT_OUT_CAP_SECONDS",
     "LEFT_OUT_SECONDS",
     "PROBE_SECONDS",
+    "STALE_SECONDS",
     "Need",
     "Position",
     "Replica",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,3 +110,22 @@ def _heads(config: str | os.PathLike[str]) -> tuple[str, ...]:
         return tuple(ScriptDirectory.from_config(Config(os.fspath(config))).get_heads())
     except CommandError as error:
         raise ConfigurationError(f"config={os.fspath(config)!r}: Alembic's scripts can't be read: {error}") from error
+
+
+def unreachable_standby(wanted: str | None, environ: Mapping[str, str]) -> str:
+    """Return why a replica's URL can never connect to a standby, with what to do; "" if it may.
+
+    Args:
+        wanted: Its `target_session_attrs`, None without.
+        environ: The environment, from which libpq takes what the URL does not say.
+
+    Source: PostgreSQL manual, libpq, target_session_attrs.
+    """
+    where = "target_session_attrs" if wanted else "PGTARGETSESSIONATTRS"
+    found = wanted or environ.get("PGTARGETSESSIONATTRS", "")
+    if found not in ("read-write", "primary"):
+        return ""
+    return (
+        f"{where}={found} connects to a primary alone, so this replica could never be read: write "
+        "target_session_attrs=any (or read-only) in its URL"
+    )

@@ -12,9 +12,12 @@ from ..sqlite import MARKER
 from .schema import Schema
 from .values import Standing
 
+# Whoever closes a file last tidies up behind itself, and locks others out for a moment.
+LOCK_SECONDS = 0.05
+
 
 def look(path: str | os.PathLike[str], schema: Schema | None = None) -> Standing:
-    """Return what a copy that `readonly.databases.sqlite.copy_to_replica` made says of itself; it waits for no lock.
+    """Return what a copy says of itself that `readonly.databases.sqlite.copy_to_replica` made; hardly waits for a lock.
 
     Args:
         path: The copy.
@@ -23,7 +26,7 @@ def look(path: str | os.PathLike[str], schema: Schema | None = None) -> Standing
     # mode=rw and not rwc: a file that is gone must not come back empty. Not ro: a WAL needs its shared memory.
     uri = f"file:{quote(str(Path(path).absolute()))}?mode=rw"
     try:
-        with closing(sqlite3.connect(uri, uri=True, timeout=0.0)) as connection:
+        with closing(sqlite3.connect(uri, uri=True, timeout=LOCK_SECONDS)) as connection:
             connection.execute("PRAGMA query_only = 1")
             (epoch,) = connection.execute(f"SELECT max(epoch) FROM {MARKER}").fetchone()  # noqa: S608  # our own constant
             version: tuple[str, ...] | None = None

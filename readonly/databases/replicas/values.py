@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from ..fence.values import Position
 from .positions import reached
 
+# A replica may be so far behind where no position says what must be there.
+LAG_SECONDS = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -48,13 +51,15 @@ class Need:
     Attributes:
         epochs: For copies, and for what a person declared: the lowest epoch it must have been taken at, and the highest
             that there is. One that claims more holds another site's past.
-        positions: It must have reached each; where there is one, lag does not matter.
+        unknown: Why nobody knows which position it must have reached, as the end of a sentence; "" if that is known.
+        positions: It must have reached each.
         system: The system that it must be a replica of; "": not known.
-        lag: Seconds that it may be behind, where no position says what must be there; None: no matter.
+        lag: Seconds that it may be behind; None: no matter.
         schema: The schema version that the reader's code was written for; None: no matter.
     """
 
     epochs: tuple[int, int] | None = None
+    unknown: str = ""
     positions: tuple[Position, ...] = ()
     system: str = ""
     lag: float | None = None
@@ -106,11 +111,13 @@ def _why_behind(found: Standing, need: Need, declared: int | None) -> str:
         if found.epoch is not None:
             later = found.epoch > highest
             return f"was copied at epoch {found.epoch}, " + ("which is still to come" if later else f"before {lowest}")
+    if need.unknown:
+        return need.unknown
     for position in need.positions:
         behind = has_reached(found, position)
         if behind:
             return behind
-    if need.positions or need.lag is None:
+    if need.lag is None:
         return ""
     if found.lag is None:
         return "does not tell how far it is behind" + (" (replay is paused)" if found.paused else "")

@@ -9,7 +9,7 @@ import asyncio
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakSet
 
 from sqlalchemy import Connection, Delete, Dialect, Engine, Insert, PoolProxiedConnection, Update, event
@@ -25,14 +25,14 @@ from readonly.context import current
 from readonly.databases import server_for
 from readonly.databases.admission import Admission, proving
 from readonly.databases.detection import LOOK_SECONDS, Detection, look
-from readonly.databases.replicas import Replica, Replicas
-from readonly.databases.sqlite import copied_at
-from readonly.errors import ConfigurationError, ReadOnlyError
+from readonly.databases.replicas import LAG_SECONDS, Need, Replica, Replicas, Schema, schema_of
+from readonly.errors import ConfigurationError, NoFitReplica, ReadOnlyError
 from readonly.state import State
 from readonly.switch import Switch
 
 from ._discard import Discards, OnSession, on_connection
 from ._hooks import Hooks
+from ._replicas import Watched, check_url
 from ._routing import Routing, S
 
 __all__ = ["Database"]
@@ -67,6 +67,12 @@ class Database:
             know is judged; SQL text is refused like any other write. A dropped INSERT returns no key: the object
             stays without one, and is no longer in its session.
         always: Let sessions that only read (`info={"reads": True}`) go to a fit replica while writable, too.
+        schema: How to ask a database for its schema version, and which one this process's code was written for:
+            `readonly.databases.replicas.alembic("alembic.ini")`, `query("SELECT …", expected="42")`, or just
+            `"alembic"`, `"django"` or a SELECT. A replica with another version is not read from. Where the wanted one
+            is not known, it is the version recorded at the fence, else the one that the primary had at the switch.
+        max_lag: Seconds that a replica may be behind where no position says what must be there.
+        none_fit: With no fit replica read from the `"primary"`, or `"refuse"` with `NoFitReplica`.
         name: A name that no other Database of this switch has.
 
     Raises:
@@ -81,9 +87,17 @@ class Database:
         replicas: Sequence[Engine | AsyncEngine] = (),
         discard: Sequence[str] = (),
         always: bool = False,
+        schema: Schema | str | None = None,
+        max_lag: float = LAG_SECONDS,
+        none_fit: Literal["primary", "refuse"] = "primary",
         name: str = "main",
     ) -> None:
         self.name = name
+        if none_fit not in ("primary", "refuse"):
+            raise ConfigurationError(f"none_fit={none_fit!r} is not a choice: write 'primary' or 'refuse'")
+        if not max_lag > 0:
+            raise ConfigurationError(f"max_lag={max_lag!r} is no number of seconds: write a number above 0")
+        self._none_fit = none_fit
         self._switch = switch
         self._always = always
         self._async = isinstance(primary, AsyncEngine)
@@ -99,7 +113,17 @@ class Database:
                 )
         _guarded_dialects.update(e.dialect for e in (self._engine, *targets))
         self._detection = Detection(switch, name, self._look)
-        self._replicas: Replicas[Engine] = Replicas([Replica(e, probe=_probe(e)) for e in targets])
+        self._watched = Watched(
+            name,
+            switch,
+            self._engine,
+            targets,
+            path_of=_sqlite_path,
+            schema=schema_of(schema),
+            always=always,
+            lag=max_lag,
+        )
+        self._replicas: Replicas[Engine] = self._watched.all
         self._hooks = Hooks(
             self._engine,
             self._server,
@@ -117,6 +141,7 @@ class Database:
         self._routing = Routing(
             self._engine,
             self._replicas.all,
+            need=self._need,
             choose=self._choose,
             works=self._works,
             refuse=self._refused_on_replica,
@@ -175,6 +200,7 @@ class Database:
         self._closed = True
         self._routing.closed = True
         self._switch.remove_guard(self)
+        self._watched.close()
         self._detection.close()
         if self._in_proof.acquire(timeout=PROOF_SECONDS):
             self._in_proof.release()
@@ -220,7 +246,7 @@ class Database:
             "database": database,
             "user": url.username,
         }
-        return {key: value for key, value in found.items() if value is not None}
+        return {key: value for key, value in found.items() if value is not None} | self._watched.watch.describe()
 
     def _prove(self) -> str:
         # The same creator and the same hooks, and no connection taken from the application.
@@ -332,26 +358,45 @@ class Database:
 
     # --- routing -----------------------------------------------------------------------------------------------------
 
-    def _choose(self, session: Session) -> Replica[Engine] | None:
-        """Return where a transaction of this session that begins now reads; None: the primary."""
+    def _need(self, session: Session) -> Need | None:
+        """Return what a transaction of this session needs of a replica if it begins now; None: the primary."""
         if not self._replicas:
             return None
         work = current(self._switch)
         if work is not None and work.may_write:
             return None
-        state = self._switch.state
-        if not state.read_only:
-            if not (self._always and session.info.get(READS)):
+        if not self._switch.state.read_only and not session.info.get(READS):
+            return None
+        return self._watched.watch.need()
+
+    def _choose(
+        self, need: Need | None, before: Replica[Engine] | None, besides: Sequence[Replica[Engine]] = ()
+    ) -> Replica[Engine] | None:
+        """Return where a transaction reads that needs this; None: the primary.
+
+        Args:
+            need: What it needs.
+            before: What its session read from before.
+            besides: Those that have let it down.
+        """
+        if need is None:
+            return None
+        work = current(self._switch)
+        if work is not None:  # one request reads from one replica, whatever reads in it
+            pinned = (work.reads_from or {}).get(self)
+            before = pinned if isinstance(pinned, Replica) else None
+        found = self._replicas.choose(need, before=before, besides=besides)
+        if found is None:
+            if self._none_fit == "primary":
                 return None
-            # After `off`, a replica must have reached the end of the read-only time.
-            required = state.epoch
-        else:
-            stored = state.record.causes if state.record is not None else ()
-            if not stored:
-                return None  # a window, or a cause that only this process sees: no epoch says what must be there
-            required = min(cause.epoch for cause in stored)
-        # One request reads from one replica.
-        return self._replicas.choose(required, state.epoch, turn=None if work is None else id(work) >> 4)
+            whys = "; ".join(f"{r.name} {r.why_unfit(need) or 'failed just now'}" for r in self._replicas.all)
+            raise NoFitReplica(
+                f"database {self.name!r}: no replica can be read from ({whys}), and none_fit='refuse' keeps reads off "
+                "the primary"
+            )
+        if work is not None:
+            work.reads_from = {**(work.reads_from or {}), self: found}
+        return found
 
     def _works(self, replica: Replica[Engine]) -> bool:
         """Try a replica that had failed, before a request is sent there again."""
@@ -443,6 +488,7 @@ def _checked_replicas(primary: Engine | AsyncEngine, replicas: object) -> list[E
             )
         if any(engine is other or engine.dialect is other.dialect for other in found):
             raise ConfigurationError(f"{argument}={replica!r} is there twice: leave one out")
+        check_url(argument, engine)
         found.append(engine)
     return found
 
@@ -467,11 +513,6 @@ def _sqlite_path(engine: Engine) -> Path | None:
     if not database or database == ":memory:":
         return None
     return Path(database).resolve()
-
-
-def _probe(engine: Engine) -> Any:
-    path = _sqlite_path(engine) if engine.dialect.name == "sqlite" else None
-    return None if path is None else lambda: copied_at(path)
 
 
 def _dbapi_connection(context: ExceptionContext) -> Any:

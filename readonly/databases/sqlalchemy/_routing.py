@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session, SessionTransaction
 
-from readonly.databases.replicas import Replica
+from readonly.databases.replicas import Need, Replica
 from readonly.errors import ReadOnlyError
 
 S = TypeVar("S", bound=Session)
+R = TypeVar("R")
 
 
 class _Pin:
     """The choice of one transaction.
 
     Attributes:
+        need: What it needs of a replica; None: nothing, it goes to the primary.
         replica: What it reads from; None: the primary.
         used: A connection was taken; the choice stands until the transaction ends.
+        read: Something was read, or the connection was handed out: what it reads from can't be changed any more.
+        lost: The replicas that let it down.
     """
 
-    __slots__ = ("replica", "used")
+    __slots__ = ("lost", "need", "read", "replica", "used")
 
-    def __init__(self, replica: Replica[Engine] | None) -> None:
+    def __init__(self, need: Need | None, replica: Replica[Engine] | None) -> None:
+        self.need = need
         self.replica = replica
         self.used = False
+        self.read = False
+        self.lost: tuple[Replica[Engine], ...] = ()
 
 
 class Routing:
@@ -35,7 +43,8 @@ class Routing:
     Args:
         primary: The primary.
         replicas: Its replicas.
-        choose: Says where a transaction that begins now goes.
+        need: Says what a transaction that begins now needs of a replica; None: it goes to the primary.
+        choose: Says where it goes, by what it needs, what its session read from before, and what let it down.
         works: Tries a replica that had failed; False: it is still not there.
         refuse: Makes the error for a write in a transaction that reads from a replica.
     """
@@ -45,12 +54,14 @@ class Routing:
         primary: Engine,
         replicas: tuple[Replica[Engine], ...],
         *,
-        choose: Callable[[Session], Replica[Engine] | None],
+        need: Callable[[Session], Need | None],
+        choose: Callable[[Need | None, Replica[Engine] | None, tuple[Replica[Engine], ...]], Replica[Engine] | None],
         works: Callable[[Replica[Engine]], bool],
         refuse: Callable[[], ReadOnlyError],
     ) -> None:
         self._primary = primary
         self._by_engine = {r.target: r for r in replicas}
+        self._need = need
         self._choose = choose
         self._works = works
         self._refuse = refuse
@@ -67,6 +78,19 @@ class Routing:
                     return bind
                 return routing._bind(self)
 
+            def execute(self, *args: Any, **kwargs: Any) -> Any:
+                return routing._read(self, super().execute, args, kwargs)
+
+            def scalar(self, *args: Any, **kwargs: Any) -> Any:
+                return routing._read(self, super().scalar, args, kwargs)
+
+            def scalars(self, *args: Any, **kwargs: Any) -> Any:
+                return routing._read(self, super().scalars, args, kwargs)
+
+            def connection(self, *args: Any, **kwargs: Any) -> Connection:
+                found: Connection = routing._read(self, super().connection, args, kwargs)
+                return found
+
         Routed.__name__ = Routed.__qualname__ = f"Routed{session_class.__name__}"
         Routed.__module__ = session_class.__module__
         event.listen(Routed, "after_transaction_create", self._created)
@@ -81,7 +105,12 @@ class Routing:
 
     def _created(self, session: Session, transaction: SessionTransaction) -> None:
         if transaction.parent is None and not self.closed:
-            session.info[self] = _Pin(self._choose(session))
+            session.info[self] = self._pinned(session)
+
+    def _pinned(self, session: Session) -> _Pin:
+        before = session.info.get(self)
+        need = self._need(session)
+        return _Pin(need, self._choose(need, None if before is None else before.replica, ()))
 
     def _connected(self, session: Session, transaction: SessionTransaction, connection: Connection) -> None:
         """Fix the choice by the first connection that is taken.
@@ -100,15 +129,58 @@ class Routing:
     def _bind(self, session: Session) -> Engine:
         pin = session.info.get(self) if session.in_transaction() else None
         if pin is None:
-            pin = _Pin(self._choose(session))
+            session.info[self] = pin = self._pinned(session)  # a transaction that begins next prefers the same
+        if not pin.used:
+            while pin.replica is not None and (
+                pin.replica.left_out or (pin.replica.suspect and not self._works(pin.replica))
+            ):
+                self._move(pin)
         replica: Replica[Engine] | None = pin.replica
-        if (
-            replica is not None
-            and not pin.used
-            and (replica.left_out or (replica.suspect and not self._works(replica)))
-        ):
-            pin.replica = replica = None
         return self._primary if replica is None else replica.target
+
+    def _move(self, pin: _Pin) -> None:
+        if pin.replica is not None:
+            pin.lost = (*pin.lost, pin.replica)
+        pin.replica, pin.used = self._choose(pin.need, None, pin.lost), False
+
+    # --- a replica that is lost --------------------------------------------------------------------------------------
+
+    def _read(self, session: Session, call: Callable[..., R], args: Any, kwargs: Any) -> R:
+        """Read; where the replica is lost before anything was read in this transaction, read once elsewhere."""
+        if self.closed:
+            return call(*args, **kwargs)
+        try:
+            found = call(*args, **kwargs)
+        except Exception:
+            if not self._lost_before_reading(session):
+                raise
+            found = call(*args, **kwargs)
+        pin = session.info.get(self) if session.in_transaction() else None
+        if pin is not None:
+            pin.read = True
+        return found
+
+    def _lost_before_reading(self, session: Session) -> bool:
+        """Tell whether a read may be done again, and give up the connection that it was lost on."""
+        pin: _Pin | None = session.info.get(self) if session.in_transaction() else None
+        if pin is None or pin.read or pin.replica is None or not pin.replica.left_out:
+            return False
+        transaction = session.get_transaction()
+        if transaction is None or transaction.nested or session.in_nested_transaction():
+            return False
+        # The session's own list, since its transaction goes on: nothing was read in it, and somebody may hold it open
+        # in a with block. What is lost there is closed; the next statement takes a connection elsewhere.
+        held = transaction._connections
+        for key in [k for k in held if isinstance(k, Engine) and k is pin.replica.target]:
+            connection, begun, _, own = held.pop(key)
+            held.pop(connection, None)
+            with suppress(Exception):  # it is lost: there may be nothing to roll back
+                begun.close()
+            if own:
+                with suppress(Exception):
+                    connection.close()
+        self._move(pin)
+        return True
 
     def _before_flush(self, session: Session, context: object, instances: object) -> None:
         if self.closed or not self.reads_replica(session):

@@ -41,6 +41,9 @@ WRONG: dict[str, tuple[Any, str]] = {
     "READONLY_UNGUARDED": ([3], "SQLALCHEMY_BINDS"),
     "READONLY_REPLICAS": ("copy", "['copy']"),
     "READONLY_REPLICAS_ALWAYS": (None.__class__, "True or False"),
+    "READONLY_REPLICAS_SCHEMA": ("alembick", "alembic"),
+    "READONLY_REPLICAS_MAX_LAG": (0, "number"),
+    "READONLY_REPLICAS_NONE_FIT": ("nobody", "'refuse'"),
     "READONLY_DISCARD": ([""], "no text"),
 }
 
