@@ -17,6 +17,8 @@ import httpx
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from readonly.bypass import COOKIE, HEADER
+
 from . import wire
 from .scenario import Expectation, Request
 
@@ -54,6 +56,7 @@ class Asker:
     def __init__(self, port: int, folder: Path, *, connections: int, kept: bool) -> None:
         self.port = port
         self.visitors: dict[str, dict[str, str]] = {}
+        self.bypasses: dict[str, str] = {}
         self._writes = folder / "writes"
         self._clients = [
             httpx.Client(
@@ -109,7 +112,7 @@ class Asker:
         content: Any = body
         if request.chunked:
             content = iter([body[i : i + 65536] for i in range(0, len(body), 65536)])
-        target = request.path + (f"?{request.query}" if request.query else "")
+        target = self._target(request)
         url = httpx.URL(f"http://127.0.0.1:{self.port}").copy_with(raw_path=target.encode())
         headers = self.headers(request, length=False)
         asked = client.build_request(request.method, url, headers=headers, content=content if body else None)
@@ -131,11 +134,18 @@ class Asker:
         if request.raw:
             return request.raw.replace("\n", "\r\n").encode("latin-1")
         body = self.body(request)
-        target = request.path + (f"?{request.query}" if request.query else "")
+        target = self._target(request)
         head = wire.head(
             request.method, target, [("Host", "site"), *self.headers(request, length=True)], request.version
         )
         return head + (wire.chunks(body) if request.chunked else body)
+
+    def _target(self, request: Request) -> str:
+        target = request.path + (f"?{request.query}" if request.query else "")
+        for placeholder, name in (("{bypass}", "header"), ("{link}", "link")):
+            if placeholder in target:
+                target = target.replace(placeholder, self.bypasses[name])
+        return target
 
     @staticmethod
     def body(request: Request) -> bytes:
@@ -158,6 +168,10 @@ class Asker:
         if (request.form is not None or request.json is not None) and "content-type" not in named:
             found.append(("Content-Type", kind))
         cookies = {**(self.visitors[request.visitor] if request.visitor else {}), **request.cookies}
+        if request.bypass == "cookie":
+            cookies[COOKIE] = self.bypasses["header"]
+        elif request.bypass:
+            found.append((HEADER, self.bypasses[request.bypass]))
         if cookies:
             found.append(("Cookie", "; ".join(f"{name}={value}" for name, value in cookies.items())))
         if request.chunked and length:

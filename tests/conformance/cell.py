@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 from websockets.sync.client import ClientConnection
 
 from readonly import Switch
+from readonly.bypassing import give
 from readonly.changes import Operator, initialise, turn_off, turn_on
 from readonly.members import Confirmation, Report
 from readonly.record import OPERATOR, Cause, dump, load, new_cause_id
@@ -157,6 +158,14 @@ class Cell:
         else:
             turn_on(self.store, US, reason="INC-7 for colleagues", sessions="suspend" if state == "suspended" else None)
 
+    def _let_through(self) -> None:
+        """Give out the bypasses that scenarios name; `from before` is the one of the last time."""
+        bypasses = self.asker.bypasses
+        bypasses["from before"] = bypasses.get("header", "")
+        *_, bypasses["elsewhere"] = give(self.store, US, "elsewhere", lasting=EXPECTED, paths=["/hooks/*"])
+        *_, bypasses["link"], bypasses["header"] = give(self.store, US, "everywhere", lasting=EXPECTED)
+        self._known_everywhere()
+
     def open_site(self) -> None:
         """Make it writable again."""
         turn_off(self.store, US, every=True)
@@ -179,12 +188,14 @@ class Cell:
                 self.open_site()
                 self._across([s for s in scenarios if "across" in s.states])
                 self.confirmed()
+                self._let_through()
             elif state == "over":
                 self.open_site()
                 self.asker.sign_in("zoe", remember=True)
             elif state != "writable":
                 self.close_site(state)
                 self.confirmed()
+                self._let_through()
             # Who hangs up comes last: what becomes of it is seen by the next change, which waits for it.
             for scenario in sorted(scenarios, key=lambda scenario: scenario.steps[0].request.hang_up):
                 if state in scenario.states:

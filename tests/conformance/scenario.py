@@ -49,6 +49,9 @@ class Request:
         chunked: The body is sent in chunks, without a length.
         visitor: Whose cookies are sent: somebody who signed in (`ann`: while writable; `zoe`: after off).
         cookies: Sent in one header, besides the visitor's.
+        bypass: Which bypass is sent along: one that lets through everywhere, in a `header` or a `cookie`; one that lets
+            through `elsewhere`; one `from before`, from the last read-only time. `{bypass}` and `{link}` in path or
+            query are the tokens of the first.
         socket: Sent byte for byte as it stands here, since a client library would tidy it up.
         raw: The whole request as text, each line's end becoming CR LF; nothing else is sent.
         version: HTTP/1.1 or HTTP/1.0, if sent by the socket.
@@ -69,6 +72,7 @@ class Request:
     chunked: bool = False
     visitor: str = ""
     cookies: Mapping[str, str] = field(default_factory=dict)
+    bypass: str = ""
     socket: bool = False
     raw: str = ""
     version: str = "HTTP/1.1"
@@ -171,6 +175,7 @@ class Case:
 
     Attributes:
         id: How scenarios name it.
+        numbers: Its places in the catalogue that the sections of `cases.toml` list, if it was in there.
         section: Heading of the table in the docs.
         what: What is asked, and the right outcome.
         elsewhere: Why no scenario can show it, or the tests that do.
@@ -179,6 +184,7 @@ class Case:
     id: str
     section: str
     what: str
+    numbers: tuple[str, ...] = ()
     elsewhere: str = ""
 
 
@@ -221,11 +227,14 @@ def load(folder: Path = FOLDER) -> Suite:
         for table in document["scenario"]:
             scenarios += _spread(table, outcomes)
     sections = tomllib.loads((folder / "cases.toml").read_text(encoding="utf-8"))["section"]
-    cases = [
-        _made(Case, {**case, "section": section["title"]}, "cases.toml")
-        for section in sections
-        for case in section["case"]
-    ]
+    cases: list[Case] = []
+    for section in sections:
+        _only(section, {"title", "numbers", "case"}, "cases.toml")
+        own = [_made(Case, {**case, "section": section["title"]}, "cases.toml") for case in section["case"]]
+        astray = set(section["numbers"]) ^ {number for case in own for number in case.numbers}
+        if astray:
+            raise Misspelled(f"cases.toml: {', '.join(sorted(astray))} must be listed and belong to a case, both")
+        cases += own
     deviations = [
         _made(Deviation, table, "deviations.toml")
         for table in tomllib.loads((folder / "deviations.toml").read_text(encoding="utf-8"))["deviation"]

@@ -53,8 +53,8 @@ def cases(suite: Suite) -> str:
     """Return the table of cases: what is asked, and what shows it."""
     lines: list[str] = []
     for section, found in groupby(suite.cases, lambda case: case.section):
-        lines += ["", f"### {section}", "", "| case | shown by |", "|---|---|"]
-        lines += [f"| {case.what} | {_shown_by(case, suite)} |" for case in found]
+        lines += ["", f"### {section}", "", "| | case | shown by |", "|---|---|---|"]
+        lines += [f"| {' '.join(case.numbers)} | {case.what} | {_shown_by(case, suite)} |" for case in found]
     return "\n".join([*lines, "", ""])
 
 

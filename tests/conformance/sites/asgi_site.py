@@ -9,6 +9,8 @@ from urllib.parse import parse_qsl
 from conformance.sites.contract import (
     BODIES,
     FORMS,
+    OTHER_KIND,
+    OWN_PREFIX,
     Answer,
     Seen,
     act,
@@ -24,9 +26,10 @@ from conformance.sites.contract import (
     whose_own_session,
 )
 from conformance.sites.plain_router import endpoint_for, find
-from readonly.asgi import ReadOnlyMiddleware
+from readonly.asgi import ReadOnlyMiddleware, status_app
 
 switch = make_switch()
+own = status_app(switch)
 
 
 async def site(scope: Any, receive: Any, send: Any) -> None:
@@ -57,6 +60,9 @@ async def talk(scope: Any, receive: Any, send: Any) -> None:
 async def _http(scope: Any, receive: Any, send: Any) -> None:
     method, path = scope["method"], scope["path"].removeprefix(scope.get("root_path", ""))
     headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
+    if path.startswith(OWN_PREFIX):
+        await own(scope, receive, send)
+        return
     found = find(method, path)
     if isinstance(found, int):
         await _send(send, method, Answer(found, [("Content-Type", "text/plain")], b"no such thing"))
@@ -70,7 +76,7 @@ async def _http(scope: Any, receive: Any, send: Any) -> None:
     elif found in BODIES:
         begun(seen)
         seen.received = len(await _body(receive))
-    if found == "slow":
+    if found == "slow" or found in OTHER_KIND:
         answer = await asyncio.to_thread(act, found, seen, switch)
     else:
         answer = act(found, seen, switch)

@@ -1,7 +1,8 @@
 """What every application of the suite does, framework or not: its routes, its policy, and what each view answers.
 
 A site module gives each route of `ROUTES` a view that hands a `Seen` to `act` and turns the `Answer` into a response of
-its framework; routes, marks and sessions are the framework's own. It exposes `application` and `switch`.
+its framework; routes, marks and sessions are the framework's own. Below `/-/readonly` it serves the library's own
+routes. It exposes `application` and `switch`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ SECRET: Final = "the key of the site that the suite asks"
 # Short, so that silent members are found soon.
 INTERVAL_SECONDS: Final = 0.2
 PREFIX: Final = "/under"
+OWN_PREFIX: Final = "/-/readonly"
 # A write that a scenario wants to be slow gives up in the end: no test waits for it that long.
 SLOW_SECONDS: Final = 30.0
 LAST_MODIFIED: Final = "Sun, 01 Mar 2026 12:00:00 GMT"
@@ -137,6 +139,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     _route("events", "/events"),
     _route("report", "/report"),
     _route("sneaky", "/sneaky"),
+    _route("other-kind", "/other-kind", "GET POST"),
     _route("boom", "/boom"),
     _route("picture", "/picture"),
     _route("upload", "/upload", "POST"),
@@ -201,6 +204,8 @@ class Answer:
 # The views that read the body as a form; the rest leave it alone, but `upload`, which takes it piece by piece.
 FORMS: Final = frozenset({"login"})
 BODIES: Final = frozenset({"upload", "slow"})
+# Views of the kind that a site otherwise has none of: no coroutines over ASGI, coroutines over WSGI.
+OTHER_KIND: Final = frozenset({"other-kind"})
 
 
 def note_write() -> None:
@@ -232,7 +237,7 @@ def act(name: str, seen: Seen, switch: Switch) -> Answer:
     answer = Answer(200, [("X-Handled", name), ("X-Worker", str(os.getpid()))], b"")
     if name == "boom":
         answer.status = 500
-    elif name == "sneaky":
+    elif name == "sneaky" or (name in OTHER_KIND and seen.method == "GET"):
         with switch.writing():
             note_write()
     elif name in ("articles", "article") and seen.method == "OPTIONS":

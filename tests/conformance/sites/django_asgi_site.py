@@ -9,7 +9,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponseBase
 
-from conformance.sites.contract import Answer, Route, act, prefixed_asgi
+from conformance.sites.contract import OTHER_KIND, Answer, Route, act, prefixed_asgi
 from conformance.sites.django_project import configure, marked, response_of, seen_of, urls
 from readonly_django.conf import switch
 
@@ -38,13 +38,16 @@ def view(route: Route) -> Any:
     async def function(request: HttpRequest, **_values: str) -> HttpResponseBase:
         return await answered(route.name, request)
 
+    def at_once(request: HttpRequest, **_values: str) -> HttpResponseBase:
+        return response_of(act(route.name, seen_of(route.name, request), switch), request)
+
     def method() -> Any:
         async def own(self: Any, request: HttpRequest, **_values: str) -> HttpResponseBase:
             return await answered(route.name, request)
 
         return own
 
-    return marked(route, function, method)
+    return marked(route, at_once if route.name in OTHER_KIND else function, method)
 
 
 configure(__name__)

@@ -109,7 +109,11 @@ def response_of(answer: Answer, request: HttpRequest, parts: Any = None) -> Http
 
 def urls(make: Any) -> list[Any]:
     """Return the project's URL patterns, with a view of each route that `make` makes."""
-    return [*_patterns(ROUTES, make), path("shop/", include([path("", include(_patterns(SHOP, make)))]))]
+    return [
+        path("", include("readonly_django.urls")),
+        *_patterns(ROUTES, make),
+        path("shop/", include([path("", include(_patterns(SHOP, make)))])),
+    ]
 
 
 def _patterns(table: tuple[Route, ...], make: Any) -> list[Any]:

@@ -8,8 +8,17 @@ from fastapi import APIRouter, FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conformance.sites.contract import ROUTES, SHOP, Route, prefixed_asgi
-from conformance.sites.starlette_site import MARKS, MIDDLEWARE, SOCKETS, answered, switch, view
+from conformance.sites.contract import OTHER_KIND, ROUTES, SHOP, Route, prefixed_asgi
+from conformance.sites.starlette_site import (
+    MARKS,
+    MIDDLEWARE,
+    OWN,
+    SOCKETS,
+    answered,
+    answered_at_once,
+    switch,
+    view,
+)
 
 __all__ = ["application", "switch"]
 
@@ -20,7 +29,10 @@ def function(route: Route) -> Any:
     async def endpoint(request: Request) -> Response:
         return await answered(route.name, request)
 
-    return MARKS.get(route.mark, lambda same: same)(endpoint)
+    def at_once(request: Request) -> Response:
+        return answered_at_once(route.name, request)
+
+    return MARKS.get(route.mark, lambda same: same)(at_once if route.name in OTHER_KIND else endpoint)
 
 
 def add(router: Any, table: tuple[Route, ...]) -> None:
@@ -39,7 +51,7 @@ for one in ROUTES:
     if one.path.startswith("/oauth"):
         oauth.add_api_route(one.path.removeprefix("/oauth"), function(one), methods=list(one.methods), name=one.name)
 site.include_router(oauth)
-site.router.routes.extend(SOCKETS)
+site.router.routes.extend([*SOCKETS, OWN])
 shop = FastAPI(openapi_url=None)
 add(shop, SHOP)
 site.mount("/shop", shop, name="shop")

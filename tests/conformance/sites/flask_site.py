@@ -6,10 +6,13 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, request, session
 from flask.views import MethodView
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from conformance.sites.contract import (
     BODIES,
     FORMS,
+    OTHER_KIND,
+    OWN_PREFIX,
     POLICY,
     ROUTES,
     SECRET,
@@ -26,6 +29,7 @@ from conformance.sites.contract import (
     remembering,
 )
 from readonly import Switch, reads, writes
+from readonly.wsgi import status_app
 from readonly_flask import ReadOnly
 
 MARKS: dict[str, Any] = {"reads": reads, "writes": writes}
@@ -68,6 +72,11 @@ def view(route: Route) -> Any:
     def function(**_values: str) -> Response:
         return answered(route.name)
 
+    async def coroutine(**_values: str) -> Response:
+        return answered(route.name)
+
+    if route.name in OTHER_KIND:
+        return coroutine
     if not route.own_class:
         return MARKS.get(route.mark, lambda same: same)(function)
     methods: dict[str, Any] = {}
@@ -103,4 +112,5 @@ ReadOnly(site)
 installed = site.extensions["readonly"]
 switch: Switch = installed.switch
 start = installed.start
+site.wsgi_app = DispatcherMiddleware(site.wsgi_app, {OWN_PREFIX: status_app(switch)})  # type: ignore[method-assign]
 application = prefixed_wsgi(site)

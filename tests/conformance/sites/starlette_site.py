@@ -18,6 +18,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from conformance.sites.contract import (
     BODIES,
     FORMS,
+    OTHER_KIND,
+    OWN_PREFIX,
     ROUTES,
     SECRET,
     SHOP,
@@ -34,18 +36,23 @@ from conformance.sites.contract import (
     remembering,
 )
 from readonly import reads, writes
+from readonly.asgi import status_app
 from readonly_starlette import ReadOnlyMiddleware
 
 switch = make_switch()
 MARKS: dict[str, Any] = {"reads": reads, "writes": writes}
 
 
-async def answered(name: str, request: Request) -> Response:
-    """Answer one request as the contract says."""
+def _seen(request: Request) -> Seen:
     user = request.session.get("user") or remembered(request.cookies.get("remember", ""))
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
     user = user or bearer(request.headers.get("authorization"))
-    seen = Seen(request.method, path, user, request.url.query, cookies=list(request.cookies))
+    return Seen(request.method, path, user, request.url.query, cookies=list(request.cookies))
+
+
+async def answered(name: str, request: Request) -> Response:
+    """Answer one request as the contract says."""
+    seen = _seen(request)
     if name in FORMS and request.method == "POST":
         seen.form = {key: str(value) for key, value in (await request.form()).items()}
     elif name in BODIES:
@@ -57,6 +64,11 @@ async def answered(name: str, request: Request) -> Response:
     else:
         answer = act(name, seen, switch)
     return _response(request, answer)
+
+
+def answered_at_once(name: str, request: Request) -> Response:
+    """Do the same for a view that is no coroutine, in one of Starlette's threads."""
+    return _response(request, act(name, _seen(request), switch))
 
 
 def _response(request: Request, answer: Answer) -> Response:
@@ -84,6 +96,8 @@ def view(route: Route) -> Any:
     async def endpoint(request: Request) -> Response:
         return await answered(route.name, request)
 
+    if route.name in OTHER_KIND:
+        return lambda request: answered_at_once(route.name, request)
     if not route.own_class:
         return MARKS.get(route.mark, lambda same: same)(endpoint)
     methods: dict[str, Any] = {}
@@ -118,11 +132,12 @@ def routes(table: tuple[Route, ...]) -> list[BaseRoute]:
 
 
 SOCKETS: list[BaseRoute] = [WebSocketRoute("/chat", talk), WebSocketRoute("/live", talk)]
+OWN = Mount(OWN_PREFIX, app=status_app(switch))
 MIDDLEWARE = [
     Middleware(ReadOnlyMiddleware, switch=switch, policy=policy()),
     Middleware(SessionMiddleware, secret_key=SECRET),
 ]
 site = Starlette(
-    routes=[*routes(ROUTES), *SOCKETS, Mount("/shop", routes=routes(SHOP), name="shop")], middleware=MIDDLEWARE
+    routes=[*routes(ROUTES), *SOCKETS, OWN, Mount("/shop", routes=routes(SHOP), name="shop")], middleware=MIDDLEWARE
 )
 application = prefixed_asgi(site)

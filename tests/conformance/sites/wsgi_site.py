@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
@@ -10,6 +11,8 @@ from urllib.parse import parse_qsl
 from conformance.sites.contract import (
     BODIES,
     FORMS,
+    OTHER_KIND,
+    OWN_PREFIX,
     Answer,
     Seen,
     act,
@@ -25,14 +28,17 @@ from conformance.sites.contract import (
     whose_own_session,
 )
 from conformance.sites.plain_router import endpoint_for, find
-from readonly.wsgi import ReadOnlyMiddleware
+from readonly.wsgi import ReadOnlyMiddleware, status_app
 
 switch = make_switch()
+own = status_app(switch)
 
 
 def site(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     """Answer as the contract says."""
     method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
+    if path.startswith(OWN_PREFIX):
+        return own(environ, start_response)
     found = find(method, path)
     if isinstance(found, int):
         return _send(start_response, method, Answer(found, [("Content-Type", "text/plain")], b"no such thing"))
@@ -45,7 +51,12 @@ def site(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     elif found in BODIES:
         begun(seen)
         seen.received = len(_body(environ))
-    return _send(start_response, method, act(found, seen, switch))
+    answer = asyncio.run(_awaited(found, seen)) if found in OTHER_KIND else act(found, seen, switch)
+    return _send(start_response, method, answer)
+
+
+async def _awaited(name: str, seen: Seen) -> Answer:
+    return act(name, seen, switch)
 
 
 def _body(environ: dict[str, Any]) -> bytes:
