@@ -201,6 +201,32 @@ class Fences:
                 )
         return Lowered(tuple(lifted), tuple(standing), tuple(said))
 
+    def fallen(self, record: Record | None) -> tuple[str, ...]:
+        """Ask the servers that may forget a fence by themselves; return what is not held any more, one sentence each.
+
+        Args:
+            record: What stands: only fences that it names are asked for.
+        """
+        standing = {cause.fence.name for cause in standing_fences(record) if cause.fence is not None}
+        said: list[str] = []
+        for fence in self.fences:
+            if not fence.forgets or fence.name not in standing:
+                continue
+            again = f"readonlyctl fence raise {fence.name}"
+            try:
+                up = fence.status()
+                if up is None:
+                    said.append(f"the fence {fence.name} is in the record, and not at its server. Raise it: {again}")
+                elif up.position is None:
+                    said.append(f"the fence {fence.name} is not up yet: its server takes writes. Go on: {again}")
+                said += [
+                    f"the fence {fence.name} does not cover {what}. Raise it again: {again}"
+                    for what in fence.open_tables()
+                ]
+            except FenceError as error:
+                said.append(f"whether the fence {fence.name} still stands is not known: {error}")
+        return tuple(said)
+
     def _let_go(self, fence: Fence, going: set[str], staying: set[str]) -> Lifted:
         down = Lifted(fence.name, down=fence.status() is None)
         for holder in sorted(going):

@@ -115,6 +115,7 @@ def fence_lines(raised: Raised | None) -> list[str]:
         lines.append(f"fence {printable(fenced.name)}: {printable(str(fenced))}{where}   {printable(fenced.server)}")
         lines += [f"  left open: {printable(way.what)}" for way in fenced.ways if not way.insists]
         lines += [f"  ended: {printable(str(holdup))}" for holdup in fenced.ended]
+        lines += [f"  covered since: {printable(what)}" for what in fenced.found]
     return lines
 
 

@@ -243,9 +243,6 @@ def _conclude(raised: Raised, output: Output, *, seconds: float) -> NoReturn:
 
     for line in fence_lines(raised):
         output.line(line)
-    for fenced in raised.fenced:
-        for what in fenced.found:
-            output.line(f"  covered since: {printable(what)}")
     for problem in raised.problems:
         output.line(f"NOT FENCED: {printable(problem)}")
     output.result(

@@ -24,10 +24,13 @@ class Fence(ABC):
     Attributes:
         name: Its name in the configuration.
         stands: False where nothing stays at the database once `put_up` has returned.
+        forgets: True where the server may drop it by itself, as MariaDB's does when it is restarted: `open_tables` is
+            then asked whenever somebody asks how the site is.
     """
 
     name: str
     stands = True
+    forgets = False
 
     @classmethod
     def from_url(

@@ -95,6 +95,8 @@ class MariaDBFence(Fence):
     Not thread-safe; each call opens one connection and closes it.
     """
 
+    forgets = True
+
     def __init__(self, url: str, *, writers: Sequence[str], migrators: Sequence[str] = (), name: str = "main") -> None:
         self.name = name
         self._address = Address(url, name=name)
@@ -228,8 +230,12 @@ class MariaDBFence(Fence):
                     f"fence of {one.site} (database {database}, raised by {one.raised_by}) as well, and read_only is "
                     "the whole server's: it takes writes when that is lifted, too; then lift this one again"
                 )
+            fell = ""
+            if standing.holders and standing.position is not None and not session.read_only:
+                fell = self._fell(session, standing)
             count, lost = self._reopen(session, standing, kept=bool(others))
             state.end(session)
+            lost = (*lost, fell) if fell else lost
             return Lifted(self.name, down=True, given_back=count, lost=lost)
 
     def sessions_of(self, run: str) -> tuple[Holdup, ...]:
@@ -305,7 +311,7 @@ class MariaDBFence(Fence):
                 if standing.server == session.identity
                 else "another server took over, or this is a copy"
             )
-            return f"anything: read_only is off at {session.where} ({how}), so writes may have got in since the fence"
+            return f"everything: read_only is off at {session.where} ({how}), so writes may have got in since the fence"
         if standing.server != session.identity:
             return f"nothing is known: {session.where} is another server than the one that was fenced"
         return ""
