@@ -388,7 +388,7 @@ def test_the_page_says_what_happens_until_when_and_what_was_lost() -> None:
 def test_the_page_knows_when_it_does_not_know() -> None:
     """An end that is not announced, that has passed, or that is on another day."""
     assert "can’t say yet" in page(read_only(None)).text  # noqa: RUF001
-    assert "takes a little longer" in page(read_only(NOW - timedelta(minutes=1))).text
+    assert "takes longer than planned" in page(read_only(NOW - timedelta(minutes=1))).text
     assert "Monday, 2 March, 14:30 UTC" in page(read_only(END + timedelta(days=1))).text
     assert "can’t say yet" in page(UNKNOWN).text  # noqa: RUF001
 

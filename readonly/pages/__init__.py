@@ -138,7 +138,7 @@ def _when(refused: Refused, catalog: Catalog) -> str:
     shown = f'<time datetime="{end:%Y-%m-%dT%H:%M:%SZ}">{html.escape(_moment(end, refused.now, catalog))}</time>'
     left = (end - refused.now).total_seconds()
     if left <= 0:
-        return html.escape(_("We expected to be done by {end}. It takes a little longer.")).format(end=shown)
+        return html.escape(_("This takes longer than planned. We had expected to be done by {end}.")).format(end=shown)
     soon = html.escape(_("any moment now"))
     about_left = f'<span id="left" data-soon="{soon}">{html.escape(about(left, catalog))}</span>'
     return html.escape(_("We expect to be done at {end}, {left}.")).format(end=shown, left=about_left)
