@@ -14,18 +14,18 @@ import random
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
-from . import history, windows
+from . import windows
 from .clock import Clock, StoreClock
 from .errors import Error, StoreUnreachable
 from .hostfile import HostFile
 from .inflight import InFlight
-from .members import SLACK_SECONDS, Guarded, Others, Report, host_name, is_gone, overdue_seconds
+from .members import SLACK_SECONDS, Guarded, Others, Report, is_gone, overdue_seconds
 from .record import LOCAL, TOMBSTONE_AGE, Cause, Mode
 from .state import UNKNOWN, State
 from .stores import SILENT_AT_MOST, Newcomer, Reading, Store, redacted
@@ -156,7 +156,7 @@ class Follower:
         guards: Callable[[], tuple[Guard, ...]],
         changed: Callable[[State], None],
         memory: HostFile,
-        uses: Callable[[], Iterable[tuple[str, str, int]]] = tuple,
+        after: Callable[[Store], None] = lambda _: None,
     ) -> None:
         self.pid = os.getpid()
         self.member = secrets.token_hex(16)
@@ -175,7 +175,7 @@ class Follower:
         self._guards = guards
         self._changed = changed
         self._memory = memory
-        self._uses = uses
+        self._after = after
         self._recalled = False
         # The first one is due when this process has been around for a while: its predecessors may just be ending.
         self._next_funeral = monotonic() + settings.interval
@@ -239,6 +239,11 @@ class Follower:
     def _shared_interval(self) -> float:
         """Seconds between two reports of others: it grows with their number, and a lease shortens only one's own."""
         return max(self._settings.interval, self._members / REPORTS_PER_SECOND)
+
+    @property
+    def problem(self) -> str:
+        """Why the store could not be reached last time, or ""."""
+        return self._problem
 
     def stale(self) -> bool:
         """Return whether nobody has even tried to reach the store for too long."""
@@ -474,6 +479,7 @@ class Follower:
             # A fault of ours must not end the thread: the site would follow nothing any more.
             logger.exception("readonly: a heartbeat failed; the state stays as it is, the next one follows")
             self._problem = self._problem or "a heartbeat failed"
+        self._after(store)
 
     def _beat(self, store: Store) -> None:
         """Report, read, take in, write back what the store lacks, and report again what that has changed."""
@@ -521,22 +527,6 @@ class Follower:
                 break
         # Last, so that no change waits for it.
         self._look_for_the_dead(store)
-        self._tell_of_bypasses(store)
-
-    def _tell_of_bypasses(self, store: Store) -> None:
-        """Put down in the history who was let through: a line a minute and route."""
-        for name, route, times in self._uses():
-            entry = history.Entry(
-                at=history.instant(self.now()),
-                site=store.site,
-                what="let through",
-                by=name,
-                host=host_name(),
-                epoch=self._view.state.epoch,
-                reason=route,
-                tally={"bypassed": times},
-            )
-            history.write(store, None, entry)
 
     def _look_for_the_dead(self, store: Store) -> None:
         """Say of members of this host that fell silent whether their processes are over: only here can that be known.
@@ -651,8 +641,8 @@ class Follower:
         return 2 * self._shared_interval
 
     def _is_new(self) -> bool:
-        """Return whether this process waits for others to know of it. That takes a store that answers."""
-        return self._reached and not self._noted and not self._problem
+        """Return whether this process waits for nothing but that others know of it: that takes milliseconds."""
+        return self.known.may_open and not self._noted and not self._problem
 
     def _remember_members(self, reading: Reading, names: tuple[str, ...]) -> None:
         """Keep in mind who was there when the store forgets its members (design rule 6)."""
@@ -678,7 +668,7 @@ class Follower:
             )
         if not known.settled and not known.record.partial:
             return "this process waits until those who may know more than a store this young have written it back"
-        if not self._noted and not (known.record.partial):
+        if not self._noted and not known.record.partial:
             return "this process has only just begun, and waits until another one has said that it knows of it"
         return ""
 
@@ -773,7 +763,8 @@ class Follower:
 
     def _log_change(self, before: State, after: State) -> None:
         logger.log(
-            logging.WARNING if after.mode is Mode.UNKNOWN else logging.INFO,
+            # Every process is new for a few milliseconds.
+            logging.WARNING if after.mode is Mode.UNKNOWN and not self._is_new() else logging.INFO,
             "readonly: %s is %s (epoch %d)%s",
             self.store.site,
             after.mode,

@@ -110,6 +110,9 @@ class OwnRoutes:
             if state.mode is Mode.UNKNOWN:
                 document["because"] = state.unknown_because
             return (200 if ready else 503), document
+        if path == "/live":
+            # A process that answers is alive, whatever it knows: to start it again would help nobody.
+            return 200, {"live": True}
         if path == "/status":
             document = {
                 "mode": str(state.mode),

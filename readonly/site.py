@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -743,6 +743,20 @@ class Site:
             forgotten=census.forgotten,
             longest_transaction=self.longest_transaction,
         )
+
+    def watch(self) -> Iterator[Look | StoreUnreachable]:
+        """Yield what the store holds, again and again: at each hint, and at least twice a second. It never ends.
+
+        What can't be read is yielded in its place, and asked for again.
+        """
+        while True:
+            found: Look | StoreUnreachable
+            try:
+                found = self.look()
+            except StoreUnreachable as error:
+                found = error
+            yield found
+            self._hint(LOOK_AGAIN_SECONDS)
 
     def _hint(self, seconds: float) -> None:
         try:

@@ -136,6 +136,7 @@ class Switch:
         self._tally_epoch = 0
         self._tally_closed = False
         self._callbacks: dict[object, Callable[[State], None]] = {}
+        self._observers: dict[object, Callable[[], None]] = {}
         # What `on` has set, by the epoch that it returned: `confirm` asks for these very causes.
         self._set: dict[int, tuple[str, ...]] = {}
         _live.add(self)
@@ -549,6 +550,25 @@ class Switch:
         """Do what `redeem_bypass` does, awaited."""
         return await asyncio.wrap_future(self._redeem(link))
 
+    def on_heartbeat(self, observer: Callable[[], None]) -> Callable[[], None]:
+        """Have `observer` called after each look at the store, well or badly ended; returns what stops it.
+
+        In whichever thread looked: the switch's own, or a request's where threads can't be trusted. It must not block.
+        """
+        key = object()
+        self._observers[key] = observer
+
+        def stop() -> None:
+            self._observers.pop(key, None)
+
+        return stop
+
+    @property
+    def store_problem(self) -> str:
+        """Why the store could not be reached last time, or ""; a process that has not tried yet has no problem."""
+        follower = self._followers.get(os.getpid())
+        return follower.problem if follower is not None else ""
+
     def members(self) -> tuple[Report, ...]:
         """Return the last report of every registered member.
 
@@ -630,7 +650,7 @@ class Switch:
             guards=lambda: self._guards,
             changed=self._tell,
             memory=HostFile(store.url, store.site, state_folder()),
-            uses=lambda: self.tally.uses(),
+            after=self._after_heartbeat,
         )
         # One atomic step decides which of two threads made it; the loser's has started nothing.
         found = self._followers.setdefault(pid, made)
@@ -671,6 +691,26 @@ class Switch:
                 "epoch": self._tally_epoch,
             },
         }
+
+    def _after_heartbeat(self, store: Store) -> None:
+        # Who was let through stands in the history: a line a minute and route.
+        for name, route, times in () if self.store_problem else self.tally.uses():
+            entry = history.Entry(
+                at=history.instant(self._clock.now()),
+                site=store.site,
+                what="let through",
+                by=name,
+                host=host_name(),
+                epoch=self.view.state.epoch,
+                reason=route,
+                tally={"bypassed": times},
+            )
+            history.write(store, None, entry)
+        for observer in list(self._observers.values()):
+            try:
+                observer()
+            except Exception:
+                logger.exception("readonly: what observes this process failed")
 
     def _drained(self) -> None:
         follower = self._followers.get(os.getpid())

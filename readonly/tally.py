@@ -102,6 +102,7 @@ class Tally:
         self._refused: dict[tuple[str, str], _Events] = {}
         self._escaped: dict[tuple[str, str], _Events] = {}
         self._bypassed: dict[tuple[str, str], _Events] = {}
+        self._allowed: dict[tuple[str, str], _Events] = {}
         self._uses: deque[tuple[str, str, int]] = deque(maxlen=MAX_LABELS)
         self._ended = 0
         self._lines: dict[tuple[int, str], _Line] = {}
@@ -178,6 +179,15 @@ class Tally:
                 extra={"event": "bypassed", "bypass": name, "route": route, "count": due},
             )
 
+    def allowed(self, route: str, kind: str) -> None:
+        """Count a request of an unsafe method that a read-only site let through, as its rules say.
+
+        Args:
+            route: Name of the rule or endpoint, or a `route_group`.
+            kind: What it was taken for: exempt, a declared read, a logout.
+        """
+        self._count(self._events(self._allowed, route, kind)[1])
+
     def uses(self) -> Iterator[tuple[str, str, int]]:
         """Take out what is new for the history of bypasses: name, route, and how often since that was last told."""
         while self._uses:
@@ -215,6 +225,20 @@ class Tally:
             "bypassed_by_name": _largest_first(by_name),
             "ended": ended,
         }
+
+    def counts(self) -> Mapping[str, Mapping[tuple[str, str], int]]:
+        """Return all counters since the process started: by what happened, then by route and detail."""
+        with self._lock:
+            for events in self._refused.values():
+                events.settle()
+            kinds = {
+                "refused": self._refused,
+                "allowed": self._allowed,
+                "bypassed": self._bypassed,
+                "escaped": self._escaped,
+            }
+            found = {what: {key: events.number for key, events in by.items()} for what, by in kinds.items()}
+            return {**found, "ended": {("", ""): self._ended}}
 
     def _events(self, counts: dict[tuple[str, str], _Events], route: str, detail: str) -> tuple[str, _Events]:
         """Return the counter for (route, detail), or the one for "other" when there are too many, and its label."""

@@ -22,16 +22,18 @@ from .run import abandon, attach_, resume, run
 from .schedule import schedule
 from .show import members, status
 from .terminal import GROUP, INTERRUPTED, usage_error
+from .watch import metrics, watch
 
 HELP = """Make a running site read-only while you do something irreversible, and know when it is safe.
 
 \b
 Before the night    init  schedule add|list|cancel|skip
 The night           on  wait  extend  off  run -- COMMAND  job -- COMMAND
-                    status  members [forget]  bypass [list|revoke]
+                    status  members [forget]  watch  bypass [list|revoke]
 When it went wrong  resume  abandon  attach
                     fence status|plan|raise|lift|install|thaw
 The morning after   history [show]
+At any time         metrics
 
 \b
   {program} on --for 45m --reason "INC-441" && ./irreversible
@@ -106,8 +108,8 @@ def command_group(
             make_site=site,
         )
 
-    night = (on, wait, bypass, extend, off, run, job, resume, abandon, attach_, fence, status, members, history)
-    for command in (init, schedule, *night):
+    night = (on, wait, bypass, extend, off, run, job, resume, abandon, attach_, fence, status, members, watch, history)
+    for command in (init, schedule, *night, metrics):
         group.add_command(command)
     return group
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -44,7 +45,7 @@ def status(options: common.Options, wanted: str | None, accept: str | None, as_j
         site = options.site()
         look = common.first_line(site, options, output)
         found = site.judge(look, accept_leases=accept == LEASE)
-        _show(look, found, site, options, output)
+        show(look, found, site, options, output.line)
         warnings = [*site.warnings(), *other_owners()]
         for warning in warnings:
             output.line(f"warning: {printable(warning)}")
@@ -79,51 +80,54 @@ def _unknown(_why: BaseException) -> dict[str, Any]:
     return {"mode": str(Mode.UNKNOWN)}
 
 
-def _show(look: Look, found: Confirmation, site: Site, options: common.Options, output: Output) -> None:
+def show(look: Look, found: Confirmation, site: Site, options: common.Options, say: Callable[[str], None]) -> None:
+    """Say, line by line, what the site is and who is missing."""
     state, at = look.state, look.census.reading.at
     if look.unreadable is not None:
-        _show_unreadable(look.unreadable, options, output)
+        _show_unreadable(look.unreadable, site, options, say)
     elif look.record is None:
-        output.line(f"UNKNOWN: {no_record(site.store)}")
+        say(f"UNKNOWN: {no_record(site.store)}")
     elif state.mode is Mode.UNKNOWN:
-        output.line(f"UNKNOWN, epoch {state.epoch}: {state.unknown_because}. Writes are refused.")
-        output.line(f"If no process is left that knew it: {options.typed(f'init {site.name}')}")
+        say(f"UNKNOWN, epoch {state.epoch}: {state.unknown_because}. Writes are refused.")
+        say(f"If no process is left that knew it: {options.typed(f'init {site.name}')}")
     elif state.mode is Mode.WRITABLE:
         since = clock_time(look.record.changed_at, at)
-        output.line(f"WRITABLE, epoch {state.epoch}, changed last {since} by {printable(look.record.changed_by)}")
+        say(f"WRITABLE, epoch {state.epoch}, changed last {since} by {printable(look.record.changed_by)}")
     else:
         lasting = f" for {spoken((at - state.since).total_seconds())}" if state.since is not None else ""
-        output.line(f"READ-ONLY{lasting}{expected_end(state, at)}, epoch {state.epoch}")
+        say(f"READ-ONLY{lasting}{expected_end(state, at)}, epoch {state.epoch}")
     for line in cause_lines(state.causes, at):
-        output.line("  " + line)
+        say("  " + line)
     standing = standing_run(look.record)
     if standing is not None:
         for line in run_lines(read_run(site, standing.id), site, options):
-            output.line("  " + line)
+            say("  " + line)
     if look.record is not None and look.record.partial and state.causes:
-        output.line("  the store was emptied: `off` needs a process that knew the state, or init")
+        say("  the store was emptied: `off` needs a process that knew the state, or init")
     if state.next_window is not None:
-        output.line(f"  next window {printable(state.next_window.id)}: {clock_time(state.next_window.start, at)}")
+        say(f"  next window {printable(state.next_window.id)}: {clock_time(state.next_window.start, at)}")
     for line in bypass_lines(state, at):
-        output.line("  " + line)
+        say("  " + line)
     for line in role_lines(found):
-        output.line("  " + line)
+        say("  " + line)
     for line in shortened(holding_up(found), LINES_OF_MISSING, how=options.typed("members")):
-        output.line("  missing   " + line)
+        say("  missing   " + line)
     for line in found.accepted:
-        output.line("  accepted   " + printable(line))
+        say("  accepted   " + printable(line))
     if not found.members and not found.closing:
-        output.line("  " + common.NOBODY)
+        say("  " + common.NOBODY)
     if options.make_site is not None:
-        output.line(f"Without this framework:  readonlyctl --store '{site.shown_store}' status")
+        say(f"Without this framework:  readonlyctl --store '{site.shown_store}' status")
 
 
-def _show_unreadable(unreadable: UnreadableRecord, options: common.Options, output: Output) -> None:
+def _show_unreadable(
+    unreadable: UnreadableRecord, site: Site, options: common.Options, say: Callable[[str], None]
+) -> None:
     epoch = f", epoch {unreadable.epoch}" if unreadable.epoch is not None else ""
-    output.line(f"UNKNOWN{epoch}: {printable(unreadable.why)}.")
-    output.line("Nothing here overwrites it. Processes that can't read it keep what they knew, or refuse writes.")
+    say(f"UNKNOWN{epoch}: {printable(unreadable.why)}.")
+    say("Nothing here overwrites it. Processes that can't read it keep what they knew, or refuse writes.")
     if unreadable.corrupt:
-        output.line(f"To start anew, lifting everything that stands: {options.typed(f'init --replace {output.site}')}")
+        say(f"To start anew, lifting everything that stands: {options.typed(f'init --replace {site.name}')}")
 
 
 @click.group(invoke_without_command=True, short_help="List the processes that report.")

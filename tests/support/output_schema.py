@@ -16,6 +16,8 @@ import jsonschema
 DEFINED_BY = {"entry": "entry_event"}
 # What only a database server shows: held against its own test's output.
 OF_FENCES = frozenset({"fence", "holder", "holdup", "fence_waiting", "fences"})
+# What goes on until it is ended: shown by the tests of those commands.
+OF_WATCHING = frozenset({"watch", "result_watch", "result_metrics"})
 OF_RUNS = frozenset({"step", "output", "result_run", "result_resume", "result_abandon", "result_attach"})
 
 
@@ -137,4 +139,4 @@ def is_of_fences(name: str) -> bool:
 
 def is_of_runs(name: str) -> bool:
     """Tell whether a definition is shown by commands that run a migration."""
-    return name in OF_RUNS
+    return name in OF_RUNS | OF_WATCHING

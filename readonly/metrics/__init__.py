@@ -1,0 +1,175 @@
+"""What a site looks like from outside, as numbers: of one process, and of all of them. No client library here.
+
+`readonly.metrics.prometheus` and `readonly.metrics.opentelemetry` hand them to the two that people have, each optional.
+Labels are bounded: routes by the tally (200, the rest is `other`), members by their condition and role.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from ..record import Mode
+from ..switch import Switch
+
+if TYPE_CHECKING:
+    from ..site import Site
+    from ..state import State
+
+Kind = Literal["gauge", "counter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One number.
+
+    Attributes:
+        name: Without the suffix that a counter has where it is shown.
+        kind: A counter never falls while its process lives.
+        value: In seconds where it is a time.
+        labels: What it is of.
+    """
+
+    name: str
+    kind: Kind
+    value: float
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+HELP: Mapping[str, str] = {
+    "readonly_mode": "1 for what the site is for this process: writable, read-only or unknown",
+    "readonly_epoch": "Epoch of the record that this process obeys",
+    "readonly_store_reachable": "1 while the store answers this process",
+    "readonly_writes_in_flight": "Writes that were admitted and have not ended",
+    "readonly_refused": "Requests that were refused, by route and why",
+    "readonly_allowed": "Requests of unsafe methods that a read-only site let through, by route and why",
+    "readonly_bypassed": "Requests that may write and were let through by a bypass, by route and holder",
+    "readonly_escaped": "Writes that passed the gate and were stopped by a guard: a rule is missing",
+    "readonly_sessions_ended": "Session cookies that browsers were told to forget",
+    "readonly_drains": "How often this process turned read-only and finished the writes it had begun",
+    "readonly_drain_seconds": "Seconds that those drains took, all together",
+    "readonly_last_drain_seconds": "Seconds that the last drain took",
+    "readonly_site_mode": "1 for what the record says now",
+    "readonly_site_epoch": "Epoch of the record",
+    "readonly_site_store_reachable": "1 while the store answers whoever asks",
+    "readonly_site_safe": "1 while every member obeys and has drained",
+    "readonly_site_members": "Members of the site, by role and condition",
+    "readonly_site_writes_in_flight": "Writes in flight, as the members reported them last",
+    "readonly_site_read_only_seconds": "For how long the site has been read-only",
+    "readonly_site_overdue_seconds": "For how long the announced end has passed",
+    "readonly_site_bypasses": "Bypasses that let somebody through now",
+}
+
+_LABELS: Mapping[str, tuple[str, str]] = {
+    "refused": ("route", "kind"),
+    "allowed": ("route", "kind"),
+    "bypassed": ("route", "bypass"),
+    "escaped": ("route", ""),
+}
+
+
+class Drains:
+    """Measures how long a process takes to finish what it had begun, each time it turns read-only.
+
+    By what the switch shows: it looks when the state changes, and after each heartbeat; one comes at once when the last
+    write has ended.
+    """
+
+    def __init__(self, switch: Switch) -> None:
+        self._switch = switch
+        self._lock = threading.Lock()
+        self._closed = self._waiting = False
+        self._since = 0.0
+        self.count = 0
+        self.seconds = 0.0
+        self.last = 0.0
+        self._stops = (switch.on_change(self._changed), switch.on_heartbeat(self._look))
+
+    def stop(self) -> None:
+        """Measure no more."""
+        for stop in self._stops:
+            stop()
+
+    def _changed(self, state: State) -> None:
+        with self._lock:
+            if state.read_only and not self._closed:
+                self._since, self._waiting = time.monotonic(), True
+            self._closed = state.read_only
+            self._waiting = self._waiting and state.read_only
+        self._look()
+
+    def _look(self) -> None:
+        with self._lock:
+            if self._waiting and not self._switch.inflight.count():
+                self._waiting = False
+                self.last = time.monotonic() - self._since
+                self.count += 1
+                self.seconds += self.last
+
+
+def of_process(switch: Switch, drains: Drains) -> Iterator[Sample]:
+    """Yield what one process knows of itself. No I/O.
+
+    Args:
+        switch: Its switch.
+        drains: Made with it.
+    """
+    state = switch.state
+    yield from _modes("readonly_mode", state.mode)
+    yield Sample("readonly_epoch", "gauge", state.epoch)
+    yield Sample("readonly_store_reachable", "gauge", float(state.synced and not switch.store_problem))
+    yield Sample("readonly_writes_in_flight", "gauge", switch.inflight.count())
+    yield Sample("readonly_drains", "counter", drains.count)
+    yield Sample("readonly_drain_seconds", "counter", drains.seconds)
+    yield Sample("readonly_last_drain_seconds", "gauge", drains.last)
+    counts = switch.tally.counts()
+    for what, (first, second) in _LABELS.items():
+        for (route, detail), number in sorted(counts[what].items()):
+            labels = {first: route, second: detail} if second else {first: route}
+            yield Sample(f"readonly_{what}", "counter", number, labels)
+    yield Sample("readonly_sessions_ended", "counter", sum(counts["ended"].values()))
+
+
+def of_site(site: Site) -> Iterator[Sample]:
+    """Yield what the record and all members say: one look at the store. For one exporter, not for each process.
+
+    Args:
+        site: Never changed by it. A store that does not answer is a sample like any other.
+    """
+    from ..errors import Error, StoreUnreachable
+
+    try:
+        look = site.look()
+    except StoreUnreachable:
+        yield from _modes("readonly_site_mode", Mode.UNKNOWN)
+        yield Sample("readonly_site_store_reachable", "gauge", 0)
+        return
+    yield Sample("readonly_site_store_reachable", "gauge", 1)
+    yield from _modes("readonly_site_mode", look.state.mode)
+    yield Sample("readonly_site_epoch", "gauge", look.state.epoch)
+    at = look.census.reading.at
+    since, end = look.state.since, look.state.expected_end
+    yield Sample("readonly_site_read_only_seconds", "gauge", (at - since).total_seconds() if since is not None else 0)
+    late = (at - end).total_seconds() if end is not None else 0
+    yield Sample("readonly_site_overdue_seconds", "gauge", max(0.0, late))
+    causes = {cause.id for cause in look.state.causes}
+    bypasses = look.record.bypasses if look.record is not None else ()
+    live = [b for b in bypasses if not b.revoked and at < b.until and not causes.isdisjoint(b.causes)]
+    yield Sample("readonly_site_bypasses", "gauge", len(live))
+    try:
+        found = site.judge(look)
+    except Error:  # a record that can't be read: who obeys it can't be said
+        return
+    yield Sample("readonly_site_safe", "gauge", float(found.safe and look.state.mode is Mode.READ_ONLY))
+    yield Sample("readonly_site_writes_in_flight", "gauge", sum(m.report.in_flight for m in found.members))
+    for (role, condition), number in sorted(Counter((m.report.role, str(m.condition)) for m in found.members).items()):
+        yield Sample("readonly_site_members", "gauge", number, {"role": role, "condition": condition})
+
+
+def _modes(name: str, mode: Mode) -> Iterator[Sample]:
+    for one in Mode:
+        yield Sample(name, "gauge", float(one is mode), {"mode": str(one)})

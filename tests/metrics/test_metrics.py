@@ -1,0 +1,242 @@
+"""What is seen from outside: of a process, of processes that share one scrape, and of the whole site."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import prometheus_client
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from readonly import Policy, Switch
+from readonly.changes import Operator, initialise, turn_off, turn_on
+from readonly.handling import Handling
+from readonly.metrics import HELP, Drains, of_process, of_site
+from readonly.metrics.opentelemetry import instrument
+from readonly.metrics.prometheus import SiteCollector, expose, withdraw
+from readonly.rules import Facts
+from readonly.site import Site
+from readonly.stores.memory import MemoryStore
+from readonly.tally import MAX_LABELS
+from support.operating import Member, Shop, json_lines, made, members
+from support.waiting import eventually
+
+ANN = Operator("ann", "desk-1")
+
+
+@pytest.fixture
+def switch() -> Iterator[Switch]:
+    """A process of a writable site."""
+    store = MemoryStore(site="shop")
+    if store.read().record is None:
+        initialise(store, ANN)
+    made = Switch(store, interval=0.05, role="web")
+    made.start()
+    yield made
+    withdraw(made)
+    made.close()
+
+
+def value(registry: prometheus_client.CollectorRegistry, name: str, **labels: str) -> float | None:
+    """Return what a registry says."""
+    return registry.get_sample_value(name, labels)
+
+
+def test_a_process_for_prometheus(switch: Switch) -> None:
+    """Mode, epoch, in flight, refused, allowed, bypassed, escaped, drains: as they are now."""
+    registry = prometheus_client.CollectorRegistry()
+    expose(switch, registry)
+    expose(switch, registry)  # twice does no harm
+    assert value(registry, "readonly_mode", mode="writable") == 1
+    handling: Handling[object] = Handling(switch, Policy(reads=["POST /search"], exempt=["/hook"]), None, None)
+    with switch.writing():
+        turn_on(switch.store, ANN)
+        eventually(lambda: switch.state.read_only)
+        eventually(lambda: value(registry, "readonly_writes_in_flight") == 1)
+        assert value(registry, "readonly_drains_total") == 0
+    eventually(lambda: value(registry, "readonly_drains_total") == 1)
+    assert (value(registry, "readonly_drain_seconds_total") or 0) > 0
+    for path in ("/articles", "/articles", "/search", "/hook"):
+        facts = Facts("POST", path)
+        judged = handling.judge(handling.gate.classify(facts), facts, (), switch.state)
+        if not judged.verdict.passed:
+            handling.refusal(judged, facts, secure=False, client=None)
+    switch.tally.bypassed("ann", "POST /articles")
+    switch.tally.ended(3)
+    eventually(lambda: value(registry, "readonly_sessions_ended_total") == 3)
+    assert value(registry, "readonly_refused_total", route="POST /articles", kind="undeclared") == 2
+    assert value(registry, "readonly_allowed_total", route="POST /search", kind="declared read") == 1
+    assert value(registry, "readonly_allowed_total", route="/hook", kind="exempt") == 1
+    assert value(registry, "readonly_bypassed_total", route="POST /articles", bypass="ann") == 1
+    assert value(registry, "readonly_mode", mode="read-only") == 1
+    assert value(registry, "readonly_epoch") == switch.state.epoch
+    assert value(registry, "readonly_store_reachable") == 1
+
+
+def test_labels_are_bounded(switch: Switch) -> None:
+    """Whoever asks for ever new addresses makes no new series."""
+    registry = prometheus_client.CollectorRegistry()
+    expose(switch, registry)
+    for number in range(2 * MAX_LABELS):
+        switch.tally.refused(f"POST /x/{number}", "undeclared")
+    name = "readonly_refused_total"
+    eventually(lambda: (value(registry, name, route="other", kind="undeclared") or 0) >= MAX_LABELS)
+    series = [sample for metric in registry.collect() for sample in metric.samples if sample.name == name]
+    assert len(series) == MAX_LABELS + 1
+
+
+def test_every_number_is_explained(switch: Switch) -> None:
+    """And none is explained that there is not."""
+    switch.tally.refused("r", "k")
+    switch.tally.allowed("r", "k")
+    switch.tally.bypassed("n", "r")
+    drains = Drains(switch)
+    told = {s.name for s in of_process(switch, drains)} | {s.name for s in of_site(Site(switch))}
+    drains.stop()
+    assert told | {"readonly_escaped"} == set(HELP)
+
+
+def test_processes_that_share_a_scrape(tmp_path: Path) -> None:
+    """PROMETHEUS_MULTIPROC_DIR: counters of forked workers are added up, gauges are of those that live."""
+    program = """
+        import os, sys
+        from prometheus_client import CollectorRegistry, generate_latest
+        from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+        from readonly import Switch
+        from readonly.changes import Operator, initialise
+        from readonly.metrics.prometheus import expose
+        from readonly.stores import store_from_url
+
+        switch = Switch.from_url(sys.argv[1], interval=0.05)
+        expose(switch)
+        for _ in range(2):
+            pid = os.fork()
+            if not pid:
+                switch.start()
+                for _ in range(3):
+                    switch.tally.refused("POST /articles", "undeclared")
+                switch._follower().refresh()
+                switch.close()
+                seen = [observer for observer in switch._observers.values()]
+                for observer in seen:
+                    observer()
+                os._exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+            mark_process_dead(pid)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)
+        print(generate_latest(registry).decode())
+    """
+    shop = made(tmp_path / "shop.db")
+    shop.store.close()
+    folder = tmp_path / "metrics"
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(program), shop.url],
+        env={"PROMETHEUS_MULTIPROC_DIR": str(folder), "READONLY_STATE_DIR": "", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert 'readonly_refused_total{kind="undeclared",route="POST /articles"} 6.0' in done.stdout
+
+
+def test_a_process_for_opentelemetry(switch: Switch) -> None:
+    """The same numbers, observed when they are collected."""
+    reader = InMemoryMetricReader()
+    provider = MeterProvider(metric_readers=[reader])
+    instrument(switch, provider)
+    switch.tally.refused("POST /articles", "undeclared")
+    data = reader.get_metrics_data()
+    assert data is not None
+    metrics = {m.name: m for m in data.resource_metrics[0].scope_metrics[0].metrics}
+    (point,) = metrics["readonly.refused"].data.data_points
+    assert (dict(point.attributes or {}), getattr(point, "value", None)) == (
+        {"route": "POST /articles", "kind": "undeclared"},
+        1,
+    )
+    modes = {
+        dict(p.attributes or {})["mode"]: getattr(p, "value", None) for p in metrics["readonly.mode"].data.data_points
+    }
+    assert modes == {"writable": 1, "read-only": 0, "unknown": 0}
+    provider.shutdown()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shop, Member]]:
+    """A site that one process serves."""
+    shop = made(tmp_path_factory.mktemp("metrics") / "shop.db")
+    with members(shop) as (member,):
+        yield shop, member
+    shop.store.close()
+
+
+def test_a_site_for_prometheus(served: tuple[Shop, Member]) -> None:
+    """By one look at the store: mode, members by condition, safe; a store that is away is a number, too."""
+    shop, _ = served
+    registry = prometheus_client.CollectorRegistry()
+    registry.register(SiteCollector(Site(Switch(shop.store))))
+    assert value(registry, "readonly_site_members", role="web", condition="obeys") == 1
+    assert value(registry, "readonly_site_safe") == 0
+    assert shop.here("on", "--for", "1h").returncode == 0
+    assert value(registry, "readonly_site_mode", mode="read-only") == 1
+    assert value(registry, "readonly_site_safe") == 1
+    turn_off(shop.store, Operator("anna", "bastion"))
+    assert value(registry, "readonly_site_read_only_seconds") == 0
+    away = prometheus_client.CollectorRegistry()
+    away.register(SiteCollector(Site(Switch.from_url(f"sqlite:///{shop.folder}/none/x.db?site=shop"))))
+    assert value(away, "readonly_site_store_reachable") == 0
+    assert value(away, "readonly_site_mode", mode="unknown") == 1
+
+
+def test_the_exporter(served: tuple[Shop, Member]) -> None:
+    """`readonlyctl metrics` prints once; with --listen it serves until it is ended."""
+    shop, _ = served
+    printed = shop.here("metrics")
+    assert (printed.returncode, 'readonly_site_mode{mode="writable"} 1.0' in printed.stdout) == (0, True)
+    for wrong in ("9109", "localhost", "localhost:x", ":1", "localhost:70000"):
+        refused = shop.here("metrics", "--listen", wrong)
+        assert (refused.returncode, "write HOST:PORT" in refused.stderr) == (2, True)
+    with shop.start("metrics", "--listen", "127.0.0.1:0") as running:
+        running.says("/metrics")
+        url = running.err.split("serving ", 1)[1].split()[0]
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            assert b"readonly_site_members" in answer.read()
+        os.kill(running.process.pid, signal.SIGTERM)
+        assert running.ends() == 143
+
+
+def test_watch_says_each_change_once(served: tuple[Shop, Member]) -> None:
+    """A line each, until it is ended; a member that drains is named."""
+    shop, member = served
+    with shop.start("watch") as running:
+        running.says("WRITABLE")
+        member.begins()
+        shop.on(ANN, reason="INC-441")
+        running.says("missing: ")
+        member.tell("end")
+        running.says("1 of 1 member obey and have drained")
+        shop.open()
+        eventually(lambda: running.out.count("WRITABLE") >= 2)
+        os.kill(running.process.pid, signal.SIGTERM)
+        assert running.ends() == 143
+    told = running.out
+    with shop.start("watch", "--json") as running:
+        running.says('"event": "watch"')
+        os.kill(running.process.pid, signal.SIGTERM)
+        assert running.ends() == 143
+    (shown, *_, result) = json_lines(running.out)
+    assert (shown["mode"], shown["counts"], result["exit"]) == ("writable", {"obeys": 1}, 143)
+    lines = [line.split("   ", 1)[1] for line in told.splitlines()]
+    assert all(one != other for one, other in itertools.pairwise(lines))
