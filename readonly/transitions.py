@@ -67,7 +67,8 @@ def first_record(
     )
     if replacing is None:
         return fresh
-    closed = without_causes(replacing, [c.id for c in (*replacing.causes, *replacing.windows)], at=at, by=by)
+    standing = [*(c.id for c in replacing.causes), *(w.id for w in replacing.windows)]
+    closed = without_causes(replacing, standing, at=at, by=by)
     sessions, unsaid = schedules.floors((w for w in closed.windows if w.ended), closed)
     return replace(
         fresh,
@@ -448,21 +449,18 @@ def lacks_whole(stored: bytes | None) -> bool:
     return stored is None or load(stored).partial
 
 
-def noted(*, seconds: float | None, alone: bool, young: bool, alive_seconds: float) -> bool:
+def noted(*, left: float | None, alone: bool, young: bool) -> bool:
     """Return whether a process that has only just begun may admit its first write: others know that it is there.
 
     Else nobody would ask after it, should it stand still from then on and the store forget it (design rule 7).
 
     Args:
-        seconds: For how long it has been registered, or None once another member has said that it remembers it.
+        left: Seconds until nobody is alive any more who has not reported since it came, and was told of it then; None
+            once another member has said that it remembers it.
         alone: Nobody else is alive.
         young: The registry is so young that others may be at work and not have reported to it yet.
-        alive_seconds: Who has reported within so many seconds is alive.
     """
-    if seconds is None or seconds > alive_seconds:
-        # By then whoever is alive has reported since, and was told of it.
-        return True
-    return alone and not young
+    return left is None or (not young and (alone or left < 0.0))
 
 
 def _worth(known: Knowledge, theirs: Record | None) -> Record | None:
