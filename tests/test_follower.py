@@ -17,7 +17,7 @@ import pytest
 from readonly import follower as follower_module
 from readonly.changes import Operator, turn_off, turn_on
 from readonly.errors import StoreUnreachable
-from readonly.follower import KEEP_SECONDS, ROUNDS, Follower, Settings, View
+from readonly.follower import KEEP_SECONDS, NEW_CAP_SECONDS, ROUNDS, Follower, Settings, View
 from readonly.hostfile import HostFile
 from readonly.inflight import InFlight
 from readonly.members import Report
@@ -262,6 +262,95 @@ def test_who_knew_stays_open_on_a_young_store(process: Process, store: Watched) 
     store.lose()
     store.holds(raw)
     assert process.beat().admits()
+
+
+# --- a process that others do not know of yet ----------------------------------------------------------------
+
+
+def test_a_new_process_admits_no_write_before_another_one_knows_of_it(
+    process: Process, store: Watched, clock: SetClock
+) -> None:
+    """Else nobody would miss it, should it stand still and the store forget it (design rule 7)."""
+    assert process.beat().admits(), "nobody else is there"
+    new = Process(store, clock)
+    assert not new.beat().admits()
+    assert (new.mode, new.last.closed, new.last.synced) == (Mode.UNKNOWN, True, False)
+    assert "only just begun" in new.view.state.reason
+    assert not new.beat().admits()
+    process.beat()
+    assert new.follower.member in process.follower._others.neighbours
+    assert new.beat().admits()
+    assert (new.last.closed, new.last.synced) == (False, True)
+
+
+def test_an_answer_that_was_lost_makes_nobody_remember(process: Process, store: Watched, clock: SetClock) -> None:
+    """A report is not enough: it is the next one that says who is remembered."""
+    process.beat()
+    new = Process(store, clock).beat()
+
+    def lost() -> None:
+        raise StoreUnreachable("cut by a test")
+
+    process.link.after["report"] = lost
+    process.beat()
+    assert process.follower._others.neighbours == ()
+    assert not new.beat().admits()
+    process.beat()
+    assert new.beat().admits()
+
+
+def test_a_new_process_does_not_wait_for_ever(process: Process, store: Watched, clock: SetClock) -> None:
+    """One that stands still is not alive any more after a while: nobody else could have been told by then."""
+    process.beat()
+    new = Process(store, clock).beat()
+    clock.seconds += 3.9
+    assert not new.beat().admits()
+    clock.seconds += 0.2
+    assert new.beat().admits()
+
+
+def test_of_two_new_processes_the_first_admits_and_the_second_waits_for_it(store: Watched, clock: SetClock) -> None:
+    """However many begin at once, none waits for one that came later."""
+    first, second, third = (Process(store, clock).beat() for _ in range(3))
+    assert [process.admits() for process in (first, second, third)] == [True, False, False]
+    # One that is new itself is as good as any for knowing of another: nobody waits for the first one.
+    assert [process.beat().admits() for process in (second, third)] == [True, True]
+
+
+def test_a_store_that_was_emptied_shows_nobody_and_proves_nothing(
+    process: Process, store: Watched, clock: SetClock
+) -> None:
+    """Others may not have reported to it yet: to be alone there is no reason to begin."""
+    process.beat()
+    new = Process(store, clock).beat()
+    store.lose()
+    assert not new.beat().admits()
+    clock.seconds += 1.9
+    assert not new.beat().admits()
+    process.beat()
+    assert new.beat().admits()
+
+
+def test_one_that_others_know_of_goes_on_whatever_the_store_forgets(process: Process, store: Watched) -> None:
+    """They have it in mind from then on: it need not wait again."""
+    process.beat()
+    store.lose()
+    assert process.beat().admits()
+
+
+def test_a_dead_process_of_the_same_host_holds_nobody_up(
+    process: Process, store: Watched, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server starts another one in its place before it is silent."""
+    process.beat()
+    clock.seconds += 0.5
+    new = Process(store, clock).beat()
+    monkeypatch.setattr(follower_module, "is_gone", lambda report: report.id == process.follower.member)
+    # It looks for the dead when it has waited for a while.
+    while new.follower._new_pause < NEW_CAP_SECONDS:
+        assert new.follower._patience() <= NEW_CAP_SECONDS
+    new.beat()
+    assert new.beat().admits()
 
 
 # --- obeying --------------------------------------------------------------------------------------------------------
@@ -927,6 +1016,34 @@ def running(store: Watched, clock: SetClock) -> Iterator[Process]:
     eventually(lambda: process.mode is Mode.WRITABLE)
     yield process
     process.follower.stop(5)
+
+
+def test_a_process_reports_at_once_for_one_that_is_new(store: Watched, clock: SetClock) -> None:
+    """It is asked to: the next report by itself may be half a minute away."""
+    old = Process(store, clock, interval=3600.0)
+    old.follower.ensure()
+    try:
+        eventually(lambda: old.view.open, what="it has begun")
+        new = Process(store, clock)
+        assert not new.beat().admits()
+        eventually(lambda: new.beat().admits(), what="the other one has said that it knows of it")
+    finally:
+        old.follower.stop(5)
+
+
+def test_requests_of_a_new_process_wait_until_others_know_of_it(store: Watched, clock: SetClock) -> None:
+    """As they wait for its first look: a moment later they are admitted, not refused."""
+    other = Process(store, clock).beat()
+    new = Process(store, clock, interval=0.01)
+    new.follower.ensure()
+    try:
+        eventually(lambda: len(new.link.reports_sent) > 3, what="it looks again and again")
+        assert not new.follower.tried.is_set()
+        other.beat()
+        assert new.follower.tried.wait(10)
+        assert new.admits()
+    finally:
+        new.follower.stop(5)
 
 
 def test_whoever_gives_up_waiting_does_not_end_the_thread(running: Process, store: Watched) -> None:

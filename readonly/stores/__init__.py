@@ -162,7 +162,7 @@ class Store(Protocol):
             member: The member's id.
             report: Its report, JSON.
             keep_seconds: After so long without a report a member is dropped from the registry.
-            alive_seconds: Among the neighbours, who has reported within so many seconds is alive.
+            alive_seconds: The sender is alive for so long, and takes others for alive that have reported within it.
             announce: Wake those that `wait(for_reports=True)`: this report says something new.
             ended: The process is over, by its own word or another's: `silent` returns it no more, and it stays a
                 neighbour for `ENDED_SECONDS` only.

@@ -47,7 +47,9 @@ class _Memory:
         self.ended: set[str] = set()
         self.left: set[str] = set()
         self.forgotten: set[str] = set()
-        # Those that nobody has named yet, and since when; and those that are asked to report for their sake.
+        # Until when each is alive, by its own word. Those that nobody has named yet, and until when one of those may be
+        # alive that were there before; and those that are asked to report for their sake.
+        self.until: dict[str, datetime] = {}
         self.new: dict[str, datetime] = {}
         self.asked: set[str] = set()
         self.registry = 0
@@ -168,22 +170,24 @@ class MemoryStore:
             near = neighbours_of(member, ago.keys() - over, alive)
             memory.new = {key: at for key, at in memory.new.items() if key in memory.members and key not in names}
             memory.asked.discard(member)
+            over = {*memory.ended, member}
+            until = [at for key, at in memory.until.items() if key in memory.members and key not in over]
+            memory.until[member] = now + timedelta(seconds=alive_seconds)
             if joins:
-                memory.new[member] = now
+                memory.new[member] = max([now, *until])
             found = replace(self._reading(), registry=memory.name, neighbours=near)
             if new is None:
                 return found
-            since = memory.new.get(member)
+            last = memory.new.get(member)
             is_noted = noted(
-                seconds=None if since is None else (now - since).total_seconds(),
-                alone=alive <= {member},
+                left=None if last is None else (last - now).total_seconds(),
+                alone=all(at < now for at in until),
                 young=found.incarnation_seconds < new.young_seconds,
-                alive_seconds=alive_seconds,
             )
             if is_noted:
                 memory.new.pop(member, None)
             elif joins:
-                memory.asked.update(preceding(member, alive))
+                memory.asked.update(preceding(member, {key for key, at in memory.until.items() if at >= now} - over))
                 self._ring()
             return replace(found, noted=is_noted)
 
@@ -283,7 +287,7 @@ class MemoryStore:
             memory.record = None
             memory.since, memory.members, memory.logs = {}, {}, {}
             memory.ended, memory.left, memory.forgotten = set(), set(), set()
-            memory.new, memory.asked = {}, set()
+            memory.until, memory.new, memory.asked = {}, {}, set()
             memory.registry += 1
             memory.emptied = memory.clock.boottime()
 

@@ -83,7 +83,7 @@ class Script:
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-# Every script gets the same eight keys, which are all that it touches:
+# Every script gets the same nine keys, which are all that it touches:
 #   KEYS[1] …:state        hash: `record`, and `since:<cause>`, the time in ms at which the store got that cause
 #   KEYS[2] …:members      hash: member -> report
 #   KEYS[3] …:seen         sorted set: member -> time in ms of its last report
@@ -91,7 +91,9 @@ class Script:
 #   KEYS[5] …:ring         sorted set, all scores 0: members that have not left, by id
 #   KEYS[6] …:forgotten    sorted set: member that a person vouched for -> time in ms
 #   KEYS[7] …:living       sorted set: member that has not ended -> time in ms of its last report
-#   KEYS[8] …:new          sorted set: new member that nobody has named -> time in ms of its first report
+#   KEYS[8] …:new          sorted set: new member that nobody has named -> time in ms until which one of those may be
+#                          alive that were there before it
+#   KEYS[9] …:until        sorted set: member that has not ended -> time in ms until which it is alive, by its own word
 # ARGV[1] is the run id of the server, as learnt when the connection was made. All times are the server's.
 _HEAD = """
 local clock = redis.call('TIME')
@@ -145,11 +147,11 @@ return {{{_READING}}}
 """)
 
 REPORT = Script(f"""
--- Owns readonly:{{site}}:members, :seen, :ring, :living, :new and :incarnation; reads :state. Publishes on ARGV[5]
--- unless it is empty. ARGV[2] member, ARGV[3] report, ARGV[4] ms after which silent members are dropped, ARGV[6] for
--- last words 'ended' or 'left', ARGV[7] ms within which who has reported is alive; ARGV[8] '' or, from a new member,
--- the ms for which this registry proves nothing; ARGV[9] the channels of members, without their ids; ARGV[10]… whom
--- the sender remembers.
+-- Owns readonly:{{site}}:members, :seen, :ring, :living, :until, :new and :incarnation; reads :state. Publishes on
+-- ARGV[5] unless it is empty. ARGV[2] member, ARGV[3] report, ARGV[4] ms after which silent members are dropped,
+-- ARGV[6] for last words 'ended' or 'left', ARGV[7] ms within which who has reported is alive; ARGV[8] '' or, from a
+-- new member, the ms for which this registry proves nothing; ARGV[9] the channels of members, without their ids;
+-- ARGV[10]… whom the sender remembers.
 {_HEAD}
 if ARGV[5] ~= '' then redis.call('PUBLISH', ARGV[5], '') end
 {_STAMP}
@@ -166,6 +168,7 @@ if #silent > 0 then
   redis.call('ZREM', KEYS[5], unpack(silent))
   redis.call('ZREM', KEYS[7], unpack(silent))
   redis.call('ZREM', KEYS[8], unpack(silent))
+  redis.call('ZREM', KEYS[9], unpack(silent))
 end
 -- Round the ring up to the third that is alive. Who has ended long ago is met once, and leaves it then.
 local alive, ended, near, living = now - tonumber(ARGV[7]), now - {ENDED_SECONDS:.0f} * 1000, {{}}, 0
@@ -193,14 +196,18 @@ if #ARGV > 9 then redis.call('ZREM', KEYS[8], unpack(ARGV, 10)) end
 -- `transitions.noted`: a new member is one until somebody has named it, or nobody is there who could.
 local noted = 1
 if ARGV[8] ~= '' then
-  if joins == 1 then redis.call('ZADD', KEYS[8], now_ms, ARGV[2]) end
-  local since = redis.call('ZSCORE', KEYS[8], ARGV[2])
-  if since and now - tonumber(since) <= tonumber(ARGV[7]) then
-    local recent = redis.call('ZRANGEBYSCORE', KEYS[7], string.format('%.0f', alive), '+inf', 'LIMIT', 0, 2)
-    local alone = #recent == 0 or (#recent == 1 and recent[1] == ARGV[2])
-    if not alone or now - tonumber(born) < tonumber(ARGV[8]) then noted = 0 end
-  end
+  redis.call('ZREM', KEYS[9], ARGV[2])
+  local last = redis.call('ZREVRANGE', KEYS[9], 0, 0, 'WITHSCORES')[2]
+  if joins == 1 then redis.call('ZADD', KEYS[8], last or now_ms, ARGV[2]) end
+  local wait = redis.call('ZSCORE', KEYS[8], ARGV[2])
+  local alone = not last or tonumber(last) < now
+  if wait and ((not alone and tonumber(wait) >= now) or now - tonumber(born) < tonumber(ARGV[8])) then noted = 0 end
   if noted == 1 then redis.call('ZREM', KEYS[8], ARGV[2]) end
+end
+if ARGV[6] == '' then
+  redis.call('ZADD', KEYS[9], string.format('%.0f', now + tonumber(ARGV[7])), ARGV[2])
+else
+  redis.call('ZREM', KEYS[9], ARGV[2])
 end
 -- The last three before it that are alive will have it for a neighbour: they are asked to report now.
 if noted == 0 and joins == 1 then
@@ -211,7 +218,7 @@ if noted == 0 and joins == 1 then
       for _, other in ipairs(found) do
         if asked == {NEIGHBOURS} or looked == {NEIGHBOURS_AT_MOST} then return end
         looked = looked + 1
-        if tonumber(redis.call('ZSCORE', KEYS[7], other) or 0) >= alive then
+        if tonumber(redis.call('ZSCORE', KEYS[9], other) or 0) >= now then
           redis.call('PUBLISH', ARGV[9] .. other, '')
           asked = asked + 1
         end
@@ -249,13 +256,14 @@ return found
 """)
 
 FORGET = Script(f"""
--- Owns readonly:{{site}}:members, :seen, :ring, :living, :new and :forgotten. ARGV[2] the member.
+-- Owns readonly:{{site}}:members, :seen, :ring, :living, :until, :new and :forgotten. ARGV[2] the member.
 {_HEAD}
 redis.call('HDEL', KEYS[2], ARGV[2])
 redis.call('ZREM', KEYS[3], ARGV[2])
 redis.call('ZREM', KEYS[5], ARGV[2])
 redis.call('ZREM', KEYS[7], ARGV[2])
 redis.call('ZREM', KEYS[8], ARGV[2])
+redis.call('ZREM', KEYS[9], ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', string.format('%.0f', now - {FORGOTTEN_SECONDS:.0f} * 1000))
 redis.call('ZADD', KEYS[6], now_ms, ARGV[2])
 return {{}}
@@ -360,7 +368,7 @@ class RedisStore:
         self.timeout = timeout
         self._place = place
         self._prefix = f"readonly:{{{site}}}:"
-        names = ("state", "members", "seen", "incarnation", "ring", "forgotten", "living", "new")
+        names = ("state", "members", "seen", "incarnation", "ring", "forgotten", "living", "new", "until")
         self._keys = [self._prefix + name for name in names]
         self._changes = self._prefix + "changes"
         self._reports = self._prefix + "reports"

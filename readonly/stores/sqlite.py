@@ -6,7 +6,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,9 +38,10 @@ from ._sqlite_files import NOWHERE, Files, is_recent
 POLL_SECONDS = 0.02
 # What `leaves` says of a member; earlier versions take any but the first for the second.
 LIVING, LEFT, ENDED = 0, 1, 2
-# Members that nobody has named yet, and those that are asked to report for their sake. Files of earlier versions have
-# none of that.
+# Until when each member is alive, by its own word; members that nobody has named yet, and until when one of those may
+# be alive that were there before; those that are asked to report for their sake. Files of earlier versions lack them.
 NEWCOMERS = (
+    "CREATE TABLE IF NOT EXISTS registry.readonly_until (member TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS registry.readonly_new (member TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS registry.readonly_asked (member TEXT PRIMARY KEY) WITHOUT ROWID",
 )
@@ -193,7 +194,10 @@ class SQLiteStore:
             others = list(db.execute(remembered, (LIVING, ENDED, now - ENDED_SECONDS)))
             alive = {other for other, how, at in others if how == LIVING and at >= now - alive_seconds}
             near = neighbours_of(member, (other for other, _, _ in others), alive)
-            is_noted = self._noted(db, member, now, new, names, alive, alive_seconds, joins=known is None)
+            is_noted = self._noted(db, member, now, new, names, joins=known is None)
+            # Those that have ended are not waited for.
+            until = now + alive_seconds if not (ended or leaves) else 0.0
+            db.execute("INSERT OR REPLACE INTO readonly_until VALUES (?, ?)", (member, until))
             found = self._reading(db)
             return replace(found, registry=self._files.registry_id, neighbours=near, noted=is_noted)
 
@@ -323,27 +327,27 @@ class SQLiteStore:
         now: float,
         new: Newcomer | None,
         names: Sequence[str],
-        alive: Collection[str],
-        alive_seconds: float,
         *,
         joins: bool,
     ) -> bool:
         """Return whether others know of a member that is new; and take in whom it says to know itself."""
-        if new is not None or names:
-            for statement in NEWCOMERS:
-                db.execute(statement)
-            db.executemany("DELETE FROM readonly_new WHERE member = ?", [(name,) for name in names])
+        for statement in NEWCOMERS:
+            db.execute(statement)
+        db.executemany("DELETE FROM readonly_new WHERE member = ?", [(name,) for name in names])
         if new is None:
             return True
+        there = "SELECT u.member, u.at FROM readonly_until u JOIN readonly_member USING (member) WHERE u.member <> ?"
+        alive = {other: at for other, at in db.execute(there, (member,)) if at >= now}
         if joins:
-            db.execute("INSERT OR REPLACE INTO readonly_new VALUES (?, ?)", (member, now))
+            for table in ("until", "new", "asked"):
+                gone = f"DELETE FROM readonly_{table} WHERE member NOT IN (SELECT member FROM readonly_member)"  # noqa: S608
+                db.execute(gone)
+            db.execute("INSERT OR REPLACE INTO readonly_new VALUES (?, ?)", (member, max([now, *alive.values()])))
         row = db.execute("SELECT at FROM readonly_new WHERE member = ?", (member,)).fetchone()
         is_noted = noted(
-            # A clock that was set back must not keep it waiting for as long as it was ahead.
-            seconds=None if row is None else abs(now - row[0]),
-            alone=set(alive) <= {member},
+            left=None if row is None else row[0] - now,
+            alone=not alive,
             young=now - self._files.born < new.young_seconds,
-            alive_seconds=alive_seconds,
         )
         if is_noted:
             db.execute("DELETE FROM readonly_new WHERE member = ?", (member,))

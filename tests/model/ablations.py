@@ -134,8 +134,8 @@ class NotedByAnswers(Model):
 class AloneInANewRegistry(Model):
     """Rule 7: nobody else is registered, so nobody else is there."""
 
-    def noted(self, server: Server, seconds: float | None, *, alone: bool) -> bool:
-        return alone or super().noted(server, seconds, alone=alone)
+    def noted(self, server: Server, left: float | None, *, alone: bool) -> bool:
+        return alone or super().noted(server, left, alone=alone)
 
 
 class NoProbation(Model):

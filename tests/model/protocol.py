@@ -237,10 +237,9 @@ class Model:
             incarnation_seconds=census.reading.incarnation_seconds,
         )
 
-    def noted(self, server: Server, seconds: float | None, *, alone: bool) -> bool:
+    def noted(self, server: Server, left: float | None, *, alone: bool) -> bool:
         """Say whether others know of a process that has only just begun (rule 7)."""
-        young = self.young(server, heartbeat=True)
-        return noted(seconds=seconds, alone=alone, young=young, alive_seconds=DEFAULT_ALIVE_SECONDS)
+        return noted(left=left, alone=alone, young=self.young(server, heartbeat=True))
 
     def named(self, process: Process, server: Server, name: str) -> Collection[str]:
         """Return whom a report notes (rule 7)."""
@@ -427,13 +426,14 @@ class Model:
         server = self._heard(server, name, words)
         named = self.named(process, server, name)
         new = {member: age for member, age in server.new if member not in named}
+        ages = [age for member, age in self._alive(server).items() if member != name]
         if joins:
-            new[name] = 0
+            new[name] = min(ages, default=OLD_REPORT)
         is_noted = process.noted
         if not is_noted:
             age = new.get(name)
-            alone = self._alive(server) <= {name}
-            is_noted = self.noted(server, None if age is None else TICK_SECONDS * age, alone=alone)
+            left = None if age is None else DEFAULT_ALIVE_SECONDS - TICK_SECONDS * age
+            is_noted = self.noted(server, left, alone=not ages)
         if is_noted:
             new.pop(name, None)
         return server._replace(new=tuple(sorted(new.items()))), is_noted
@@ -467,7 +467,7 @@ class Model:
         server = self.server(s)
         for member, report, age in server.registry:
             # One that is held up by a dead one does not wait until that is silent.
-            held_up = process.others.registry != "" and not process.noted and age > 0
+            held_up = self.knowledge(process.known).may_open and not process.noted and age > 0
             if member in over and (age >= OLD_REPORT or held_up) and not self._ended_by[report,]:
                 words = self._last_words[report, "found_gone"]
                 yield Event("bury", slot), self.servers.number(self._heard(server, member, words))
@@ -485,8 +485,8 @@ class Model:
         self._never_undone(self._knowledge[process.known].record, self._knowledge[known].record)
         return process._replace(known=known)
 
-    def _alive(self, server: Server) -> set[str]:
-        return {m for m, report, age in server.registry if age < OLD_REPORT and not self._ended_by[report,]}
+    def _alive(self, server: Server) -> dict[str, int]:
+        return {m: age for m, report, age in server.registry if age < OLD_REPORT and not self._ended_by[report,]}
 
     def _met(self, name: str, process: Process, server: Server, names: tuple[str, ...] = ()) -> Others:
         """Return whom a process has in mind after an answer of a server, to a report that named some."""

@@ -87,6 +87,6 @@ def test_switches_do_what_the_model_says_wherever_it_goes(config: Config) -> Non
 def test_a_model_that_says_something_else_is_noticed(without: type[Model]) -> None:
     """Else the replay compares nothing."""
     model = without(Config("walked", {"flush": 1, "boot": 1}, up=1, counts=True, peeks=True))
-    with model.running(), by_hand(), pytest.raises(AssertionError, match="settled, fresh|view|who is new") as failure:
+    with model.running(), by_hand(), pytest.raises(AssertionError, match=r"settled, fresh|view|who is new") as failure:
         walks(model)
     assert "boots" in failure.value.__notes__[0]

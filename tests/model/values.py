@@ -88,7 +88,8 @@ class Server(NamedTuple):
         age: Since the first report that this incarnation has taken, -1 before.
         generation: Tells one incarnation of the registry from another.
         here: Since when each cause has been here; counted where leases are.
-        new: Members that nobody has said to remember, and for how long.
+        new: Members that nobody has said to remember, and how old by now the youngest report is that others had sent
+            when they came.
     """
 
     record: int

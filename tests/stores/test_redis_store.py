@@ -74,7 +74,7 @@ def test_the_keys_of_a_site_share_one_slot_and_one_prefix(own_redis: RedisServer
     names = {word for word in own_redis.command("KEYS", "*").split() if not word.startswith(("$", "*"))}
     assert names == {
         "readonly:{shop}:" + name
-        for name in ("state", "members", "seen", "ring", "living", "incarnation", "log:history")
+        for name in ("state", "members", "seen", "ring", "living", "until", "incarnation", "log:history")
     }
 
 
