@@ -1,9 +1,10 @@
-"""The connections of two drivers, so that nothing is sent on one without its `Held` being asked.
+"""The connections of three drivers, so that nothing is sent on one without its `Held` being asked.
 
 Django's own hooks come too late or not at all: `connection_created` is sent when the driver has connected, an
 `execute_wrapper` does not see `copy()`, `callproc()` or a cursor of the driver. So the driver's connection itself is
 of a class that is made here, from whatever class it had: psycopg takes its connection's `lock` around everything that
-it sends, and sqlite3 makes connections and cursors of the classes that it is given.
+it sends, PyMySQL sends everything by a handful of methods, and sqlite3 makes connections and cursors of the classes
+that it is given.
 """
 
 from __future__ import annotations
@@ -38,10 +39,12 @@ def check(wrapper: Any) -> None:
         ConfigurationError: They can't; the message says why.
     """
     driver = name_of(wrapper)
-    if driver not in ("psycopg", "sqlite3"):
+    if driver not in ("psycopg", "pymysql", "sqlite3"):
         raise ConfigurationError(
             f"DATABASES[{wrapper.alias!r}] goes through {driver}, which has no guard: PostgreSQL is guarded through "
-            f"psycopg 3 (pip install 'psycopg[binary]'), SQLite through sqlite3. If the read-only mode is not about "
+            "psycopg 3 (pip install 'psycopg[binary]'), MySQL and MariaDB through PyMySQL (pip install PyMySQL, and "
+            "pymysql.install_as_MySQLdb() in manage.py, wsgi.py and asgi.py, before Django is set up), "
+            "SQLite through sqlite3. If the read-only mode is not about "
             f'this database, leave it out: READONLY = {{"UNGUARDED": [{wrapper.alias!r}]}}'
         )
 
@@ -67,6 +70,8 @@ def attach(connection: Any, guard: Guarding, alias: str) -> None:
     own = getattr(connection, "__dict__", {})
     if "lock" in own and "pgconn" in own:
         connection.__class__ = _psycopg_connection(base)
+    elif any(kind.__module__ == "pymysql.connections" for kind in base.__mro__):
+        connection.__class__ = _pymysql_connection(base)
     elif not issubclass(base, sqlite3.Connection) or base is sqlite3.Connection:
         connection.close()
         raise ConfigurationError(
@@ -133,6 +138,71 @@ def _psycopg_connection(base: type) -> type:
             held = held_of(self)
             # A pool may have taken it back instead, and rolls back what is open in a thread of its own.
             if held is not None and self.closed:
+                held.over()
+
+    return _named_like(GuardedConnection, base)
+
+
+# --- PyMySQL ---------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _pymysql_connection(base: type) -> type:
+    class GuardedConnection(base):  # type: ignore[misc]  # the base is only known when it runs
+        # Something was sent since an answer said that no transaction is open: rows come without such a word.
+        readonly_asked = False
+
+        @property
+        def closed(self) -> bool:
+            return not self.open
+
+        def query(self, sql: Any, unbuffered: bool = False) -> Any:
+            unread = self._result
+            if unread is not None and unread.unbuffered_active:
+                # As the driver does next; only then the statement before is over, and this one can be judged.
+                unread._finish_unbuffered_query()
+            with _told(self, begins=True):
+                return self._readonly_read(super().query, sql, unbuffered)
+
+        def next_result(self, unbuffered: bool = False) -> Any:
+            with _told(self):
+                return self._readonly_read(super().next_result, unbuffered)
+
+        def _readonly_read(self, read: Any, *args: Any) -> Any:
+            held = held_of(self)
+            if held is not None and not held.telling:
+                self.readonly_asked = True
+            affected = read(*args)
+            if self._result.server_status is not None:
+                self.readonly_asked = bool(self._result.server_status & 1)
+            return affected
+
+        def _read_ok_packet(self) -> Any:
+            answer = super()._read_ok_packet()
+            self.readonly_asked = bool(answer.server_status & 1)
+            return answer
+
+        def begin(self) -> None:
+            with _told(self, begins=True):
+                super().begin()
+
+        def commit(self) -> None:
+            with _told(self):
+                super().commit()
+
+        def rollback(self) -> None:
+            with _told(self):
+                super().rollback()
+
+        def autocommit(self, value: Any) -> None:
+            # True commits what is open.
+            with _told(self):
+                super().autocommit(value)
+
+        def close(self) -> None:
+            super().close()
+            held = held_of(self)
+            if held is not None:
                 held.over()
 
     return _named_like(GuardedConnection, base)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
+from weakref import ref
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
@@ -13,6 +14,7 @@ from django.db.backends.base.base import NO_DB_ALIAS, BaseDatabaseWrapper
 
 from readonly.databases import Server, server_for
 from readonly.databases.admission import Admission, proving
+from readonly.databases.detection import Detection
 from readonly.databases.replicas import LAG_SECONDS, Replica, Schema
 from readonly.errors import ConfigurationError
 from readonly.switch import Switch
@@ -34,6 +36,7 @@ class Guard:
         server: What its server is told.
         admission: Decides about its transactions, and counts them.
         replica: What is known of it, if it is a replica; None: it is written to.
+        detection: Watches it, if it is written to.
         closed: It guards no more.
     """
 
@@ -51,6 +54,8 @@ class Guard:
         self.server = server
         self.admission = Admission(switch, alias, never=replica is not None)
         self.replica = replica
+        self.detection = Detection(switch, alias, self._look, over=self._renew) if replica is None else None
+        self._wrappers: set[ref[Any]] = set()
         self.closed = False
         self._present = present
         self._watched = watched
@@ -110,6 +115,29 @@ class Guard:
         finally:
             wrapper.close()
 
+    def _look(self) -> str:
+        """Return why it takes no writes, or ""; on a connection of its own, past all hooks."""
+        wrapper = own_wrapper(self.name)
+        connection = wrapper.get_new_connection(wrapper.get_connection_params())
+        try:
+            return self.server.takes_no_writes(connection)
+        finally:
+            connection.close()
+
+    def _renew(self) -> None:
+        # Persistent connections may still lead to the old primary. They belong to other threads, which close them at
+        # the end of a request when their time has come.
+        for found in list(self._wrappers):
+            wrapper = found()
+            if wrapper is not None:
+                wrapper.close_at = float("-inf")
+
+    def close(self) -> None:
+        """Guard no more."""
+        self.closed = True
+        if self.detection is not None:
+            self.detection.close()
+
     def present(self) -> Guard:
         """Return the guard of this alias that is in place now; itself, if there is none."""
         guards = self._present() if self.closed else None
@@ -117,18 +145,27 @@ class Guard:
 
     # --- what connections ask ----------------------------------------------------------------------------------------
 
-    def failed(self, error: BaseException, held: Held | None, *, lost: bool) -> None:
+    def failed(self, connection: Any, error: BaseException, held: Held, *, lost: bool) -> None:
         """Look at a driver's error: mark the request of a refusal, leave a replica out that is not there."""
         if self.replica is not None and (lost or self.server.is_unfit(error)):
             self.replica.failed()
-        if self._is_refusal(error, held):
+        if self._is_refusal(connection, error, held):
             self._refusal(error)
 
-    def refused(self, error: BaseException, held: Held | None) -> RefusedWrite | None:
+    def refused(self, connection: Any, error: BaseException, held: Held | None) -> RefusedWrite | None:
         """Return what a driver's error becomes, if the server refused a write as read-only; judged by its code."""
-        if not self._is_refusal(error, held):
+        if not self._is_refusal(connection, error, held):
             return None
         return self._refusal(error)
+
+    def hooked(self, wrapper: Any) -> None:
+        """Know a connection object that is under this guard."""
+        self._wrappers.add(ref(wrapper, self._wrappers.discard))
+
+    def connected(self, connection: Any) -> None:
+        """Look where a new connection leads, as far as its driver was told."""
+        if self.detection is not None and self.server.is_suspect(connection):
+            self.detection.suspect()
 
     def lifts(self, statement: str) -> RefusedWrite:
         """Return the error for a statement that would lift the guard."""
@@ -138,10 +175,17 @@ class Guard:
         """Return the error for a write that was refused before anything was sent."""
         return self.admission.refusal(f"database {self.name!r}: {what}", kind=RefusedWrite)
 
-    def _is_refusal(self, error: BaseException, held: Held | None) -> bool:
+    def _is_refusal(self, connection: Any, error: BaseException, held: Held | None) -> bool:
+        if not self.server.is_refusal(error):
+            return False
+        if self.detection is None or (held is not None and held.guarded) or not self.admission.switch.view.open:
+            return True
         # Of a writable site, it is the application's own read-only transaction, or the database's own doing.
-        told = self.replica is not None or (held is not None and held.guarded)
-        return self.server.is_refusal(error) and (told or not self.admission.switch.view.open)
+        self.detection.suspect()
+        if held is None or not held.was_told(connection):
+            return False
+        self._renew()
+        return True
 
     def _refusal(self, error: BaseException) -> RefusedWrite:
         said = str(error).partition("\n")[0]
@@ -274,7 +318,7 @@ class Guards:
         self.closed = True
         self.routing.close()
         for guard in self._guards.values():
-            guard.closed = True
+            guard.close()
             self.switch.remove_guard(guard)
 
 

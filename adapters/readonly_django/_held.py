@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import get_ident
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from weakref import finalize
 
 from readonly.databases import Server
 from readonly.databases.admission import Admission
+
+T = TypeVar("T")
 
 
 class Guarding(Protocol):
@@ -33,7 +35,7 @@ class Guarding(Protocol):
         """Return the guard that is in place now, which may be another than this; itself, if there is none."""
         ...
 
-    def failed(self, error: BaseException, held: Held, *, lost: bool) -> None:
+    def failed(self, connection: Any, error: BaseException, held: Held, *, lost: bool) -> None:
         """Be told of a driver's error, and whether the connection is lost with it."""
         ...
 
@@ -101,7 +103,7 @@ class Held:
             return
         lost = bool(getattr(connection, "closed", False))
         if not self.guard.closed:
-            self.guard.failed(error, self, lost=lost)
+            self.guard.failed(connection, error, self, lost=lost)
         # On a lost connection nobody knows what became of a COMMIT; the server ends what was not yet committing.
         if self._key is not None and (lost or self.guard.server.is_idle(connection)):
             self.over()
@@ -129,11 +131,20 @@ class Held:
         self.guarded = False
         self._within(lambda: self.guard.server.restore(connection, self.memory))
 
-    def _within(self, tell: Callable[[], object]) -> None:
+    def was_told(self, connection: Any) -> str:
+        """Return why the server of this connection takes no writes of anybody, as far as that can be seen from it."""
+        return self._within(lambda: self.guard.server.was_told(connection))
+
+    @property
+    def telling(self) -> bool:
+        """True while this thread sends something of our own."""
+        return self._telling == get_ident()
+
+    def _within(self, tell: Callable[[], T]) -> T:
         """Send something of our own."""
         found, self._telling = self._telling, get_ident()
         try:
-            tell()
+            return tell()
         finally:
             self._telling = found
 

@@ -43,6 +43,7 @@ class Hooks:
     def __init__(self, wrapper: Any, guard: Guard) -> None:
         self._guard = guard
         self._wrapper = wrapper
+        guard.hooked(wrapper)
         own = vars(wrapper)
         own[_HOOKS] = self
         own["get_new_connection"] = self._connecting(wrapper.get_new_connection)
@@ -55,7 +56,10 @@ class Hooks:
     @property
     def guard(self) -> Guard:
         """The guard of its alias that is in place now."""
-        guard = self._guard = self._guard.present()
+        guard = self._guard.present()
+        if guard is not self._guard:
+            self._guard = guard
+            guard.hooked(self._wrapper)
         return guard
 
     def remove(self) -> None:
@@ -91,6 +95,7 @@ class Hooks:
         def get_new_connection(parameters: dict[str, Any]) -> Any:
             connection = original(_drivers.prepare(parameters, self._wrapper.vendor))
             _drivers.attach(connection, self.guard, self._wrapper.alias)
+            self.guard.connected(connection)
             return connection
 
         return get_new_connection
@@ -121,7 +126,8 @@ class Errors(DatabaseErrorWrapper):
         """Raise what the error is to be; a refusal leaves the connection usable, so nothing else is noted."""
         if error is None:
             return
-        refusal = self._hooks.guard.refused(error, held_of(self._wrapper.connection))
+        connection = self._wrapper.connection
+        refusal = self._hooks.guard.refused(connection, error, held_of(connection))
         if refusal is not None:
             raise refusal.with_traceback(traceback) from error
         super().__exit__(kind, error, traceback)

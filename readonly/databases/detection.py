@@ -130,13 +130,17 @@ class Detection:
         switch: The process's switch.
         name: The database's name.
         ask: Connects and returns why the primary takes no writes, or "" if it does; may raise.
+        over: Called when it is over, in a thread of its own.
     """
 
-    def __init__(self, switch: Switch, name: str, ask: Callable[[], str]) -> None:
+    def __init__(
+        self, switch: Switch, name: str, ask: Callable[[], str], *, over: Callable[[], None] = lambda: None
+    ) -> None:
         self.name = name
         self.renewed = 0
         self._switch = switch
         self._ask = ask
+        self._over = over
         self._own = _Own()
         self._closed = False
         self._woken = threading.Event()
@@ -203,6 +207,7 @@ class Detection:
             self._switch.detected(self._cause, f"database {self.name!r} takes no writes: {because}")
         elif before:
             self.renewed += 1
+            self._over()
             self._switch.detected(self._cause, None)
 
     def _looked(self, own: _Own) -> str | None:

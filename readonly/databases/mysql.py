@@ -10,7 +10,7 @@ REFUSED = frozenset({1792, 1290, 1836})
 # Too many connections, shutting down, killed; and the driver's own: can't connect, gone, lost.
 _UNFIT = frozenset({1040, 1053, 1927, 2002, 2003, 2006, 2013, 2055})
 # Bits of the status that comes with each answer.
-_IN_TRANSACTION, _AUTOCOMMIT = 0x1, 0x2
+_IN_TRANSACTION, _AUTOCOMMIT, _MORE_RESULTS = 0x1, 0x2, 0x8
 # MariaDB's name and MySQL's; MariaDB has had both since 11.1.
 _DEFAULTS = ("tx_read_only", "transaction_read_only")
 _LIFTS_GUARD = re.compile(
@@ -70,7 +70,7 @@ class MySQL:
         shows nowhere: there the connection must keep in mind (`readonly_asked`) whether it has sent anything.
         """
         status = _status(connection)
-        if status & _IN_TRANSACTION:
+        if status & (_IN_TRANSACTION | _MORE_RESULTS) or _reads_still(connection):
             return False
         return bool(status & _AUTOCOMMIT) or getattr(connection, "readonly_asked", True) is False
 
@@ -141,6 +141,11 @@ def _session(connection: Any) -> object:
 
 def _status(connection: Any) -> int:
     return int(_driver(connection).server_status)
+
+
+def _reads_still(connection: Any) -> bool:
+    """Tell whether rows of an unbuffered cursor are still to come: the statement is over with the last of them."""
+    return bool(getattr(getattr(connection, "_result", None), "unbuffered_active", False))
 
 
 def _code(error: BaseException) -> int | None:

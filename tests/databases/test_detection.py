@@ -6,8 +6,8 @@ import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from readonly.databases.detection import Course, Detection
 from readonly.databases.sqlalchemy import Database
 from readonly.databases.sqlite import SQLite
 from support import children
+from support.detecting import found, look_often, over, read_only_by_default, set_format
 from support.mariadb_server import MariaDBServer
 from support.postgres_server import PostgresPair, PostgresServer
 from support.waiting import eventually
@@ -120,32 +121,10 @@ class Primary:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look often, so that nobody waits here for what a primary would be given."""
-    monkeypatch.setattr(detection, "LOOK_FIRST_SECONDS", 0.01)
-    monkeypatch.setattr(detection, "LOOK_CAP_SECONDS", 0.05)
-    monkeypatch.setattr(detection, "CALM_FIRST_SECONDS", 0.02)
-    monkeypatch.setattr(detection, "CALM_CAP_SECONDS", 0.1)
-    monkeypatch.setattr(detection, "DISMISSED_SECONDS", 0.0)
-
-
-@pytest.fixture
-def switch(quick: None, switch: Switch) -> Switch:
+def switch(switch: Switch, monkeypatch: pytest.MonkeyPatch) -> Switch:
     """A writable site of one process, which looks often; tests of the course alone count in real seconds."""
+    look_often(monkeypatch)
     return switch
-
-
-def over(switch: Switch) -> None:
-    """Wait until nothing is found any more."""
-    eventually(lambda: not switch.state.read_only, what="it is over")
-
-
-def found(switch: Switch) -> str:
-    """Wait until a local cause is in force, and return what it says."""
-    eventually(lambda: switch.state.read_only, what="it is found")
-    [cause] = switch.state.causes
-    assert (cause.kind, cause.sessions) == ("local", "keep")
-    return cause.reason
 
 
 def test_it_is_this_processs_alone(switch: Switch) -> None:
@@ -325,17 +304,6 @@ def test_a_new_connection_to_a_standby_is_suspect(kind: str, postgres_pair: Post
     client.close()
 
 
-@contextmanager
-def read_only_by_default(server: PostgresServer, url: str) -> Iterator[None]:
-    """Make what new sessions of a database begin read-only, as an operator would."""
-    name = url.rsplit("/", 1)[1]
-    server.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    try:
-        yield
-    finally:
-        server.sql(f"ALTER DATABASE {name} RESET default_transaction_read_only")
-
-
 @pytest.mark.parametrize("kind", POSTGRES)
 def test_a_database_that_was_set_read_only(
     kind: str, make_client: Callable[..., Client], switch: Switch, postgres: PostgresServer, shared_database: str
@@ -429,17 +397,6 @@ def test_mariadb_that_refuses_at_commit(
     assert client.count() == 1
     assert switch.inflight.count() == 0
     database.close()
-
-
-def set_format(path: Path, version: int) -> None:
-    """Make a file one that this SQLite may read and not write, or again what it was; also for root."""
-    with path.open("r+b") as file:
-        file.seek(18)
-        file.write(bytes([version]))
-        file.seek(24)
-        counter = int.from_bytes(file.read(4), "big")
-        file.seek(24)
-        file.write((counter + 1).to_bytes(4, "big"))
 
 
 @pytest.mark.parametrize("kind", SQLITE)

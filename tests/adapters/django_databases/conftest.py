@@ -1,4 +1,4 @@
-"""Django's databases on two servers: the same tests run over both."""
+"""Django's databases on three servers: the same tests run over all of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import pymysql
 import pytest
 from django.db import connection, connections, transaction
 
@@ -16,10 +17,15 @@ from readonly import Switch
 from readonly_django.databases import Guards, install, uninstall
 from support.django_site.aliases import create_tables, databases, settings_of
 from support.django_site.models import Article, PageView
+from support.mariadb_server import MariaDBServer
 from support.postgres_server import PostgresServer
 
-SQLITE, POSTGRESQL = "sqlite", "postgresql"
-BOTH = (SQLITE, POSTGRESQL)
+SQLITE, POSTGRESQL, MYSQL = "sqlite", "postgresql", "mysql"
+ALL = (SQLITE, POSTGRESQL, MYSQL)
+
+# As a project does that has no mysqlclient; Django looks at the version.
+pymysql.version_info = (2, 2, 7, "final", 0)
+pymysql.install_as_MySQLdb()
 
 Entry = dict[str, Any]
 
@@ -45,6 +51,19 @@ def postgres_tables(postgres: PostgresServer) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def mysql_tables(mariadb: MariaDBServer) -> Iterator[str]:
+    """The same on MariaDB, as a user who may do nothing elsewhere."""
+    name = mariadb.new_database()
+    user = f"{name}_app"
+    mariadb.sql(f"CREATE USER {user}@'127.0.0.1'; GRANT ALL ON {name}.* TO {user}@'127.0.0.1'")
+    with databases(default=settings_of(mariadb.url(name, user=user))):
+        create_tables()
+    yield mariadb.url(name, user=user)
+    mariadb.drop_database(name)
+    mariadb.sql(f"DROP USER {user}@'127.0.0.1'")
+
+
+@pytest.fixture(scope="session")
 def sqlite_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with all tables, to be copied: making them takes longer."""
     path = tmp_path_factory.mktemp("django") / "site.db"
@@ -63,7 +82,7 @@ class Site:
 
     def entry(self, **more: Any) -> Entry:
         """Return its entry of DATABASES."""
-        if not self.on_postgresql:
+        if self.vendor == SQLITE:
             # Nobody pulls the plug in a test.
             more["OPTIONS"] = {"init_command": "PRAGMA synchronous = OFF", **more.get("OPTIONS", {})}
         return settings_of(self.url, **more)
@@ -84,7 +103,7 @@ def make_site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callab
             shutil.copy(request.getfixturevalue("sqlite_tables"), path)
             url = f"sqlite:///{path}"
         else:
-            url = request.getfixturevalue("postgres_tables")
+            url = request.getfixturevalue("postgres_tables" if vendor == POSTGRESQL else "mysql_tables")
         site = Site(vendor, url)
         block = databases(default=site.entry(**more), **(extra or {}))
         block.__enter__()
@@ -93,6 +112,11 @@ def make_site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callab
             with connection.cursor() as cursor:
                 tables = ", ".join(f'"{t}"' for t in connection.introspection.table_names(cursor))
                 cursor.execute(f"TRUNCATE {tables} RESTART IDENTITY CASCADE")
+        elif vendor == MYSQL:
+            with connection.constraint_checks_disabled(), connection.cursor() as cursor:
+                for table in connection.introspection.table_names(cursor):
+                    cursor.execute(f"DELETE FROM {table}")
+                    cursor.execute(f"ALTER TABLE {table} AUTO_INCREMENT = 1")
         Article.objects.create(title="first")
         return site
 
@@ -102,7 +126,7 @@ def make_site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callab
         block.__exit__(None, None, None)
 
 
-@pytest.fixture(params=BOTH)
+@pytest.fixture(params=ALL)
 def vendor(request: pytest.FixtureRequest) -> str:
     """Each kind of server in turn."""
     return str(request.param)
@@ -170,6 +194,15 @@ def execute(statement: str) -> None:
         cursor.execute(statement)
 
 
+def send(found: Any, statement: str) -> Any:
+    """Run a statement on a driver's connection; return its cursor."""
+    if connection.vendor != MYSQL:
+        return found.execute(statement)
+    cursor = found.cursor()
+    cursor.execute(statement)
+    return cursor
+
+
 def in_transaction(atomic: bool) -> AbstractContextManager[object]:
     """Return an atomic block, or none."""
     return transaction.atomic() if atomic else nullcontext()
@@ -193,6 +226,10 @@ def left_over() -> tuple[object, ...]:
     found = raw()
     if connection.vendor == SQLITE:
         return tuple(found.execute("PRAGMA query_only").fetchone())
+    if connection.vendor == MYSQL:
+        with found.cursor() as cursor:
+            cursor.execute("SELECT @@session.tx_read_only")
+            return tuple(cursor.fetchone())
     # Asked first: it is put back when the connection is used.
     said = found.execute("SELECT setting, source FROM pg_settings WHERE name = 'default_transaction_read_only'")
     return (*said.fetchone(), found.read_only)

@@ -19,7 +19,7 @@ from readonly.errors import ConfigurationError
 from readonly_django.databases import install, uninstall
 from support.django_site.models import Article, Comment, Event, HeadlinePageView, LiveEvent, PageView, Tag
 
-from .conftest import BOTH, POSTGRESQL, SQLITE, Site
+from .conftest import ALL, POSTGRESQL, SQLITE, Site
 
 DISCARD = ("news.PageView", "news.Article.views", "news.Article.seen_at", "auth.User.last_login", "sessions.Session")
 
@@ -268,7 +268,7 @@ def test_names_that_mean_nothing(names: list[str], said: str, make_site: Callabl
     install(switch)
 
 
-@pytest.mark.parametrize("vendor", BOTH)
+@pytest.mark.parametrize("vendor", ALL)
 def test_a_swapped_model_is_named_by_what_it_is_swapped_for(
     vendor: str, make_site: Callable[..., Site], switch: Switch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,12 +7,13 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import pytest
 from django.core.signals import request_finished
-from django.db import DatabaseError, InterfaceError, OperationalError, connection, connections, transaction
+from django.db import DatabaseError, Error, InterfaceError, OperationalError, connection, connections, transaction
 from django.db.transaction import TransactionManagementError
 
 from readonly import ReadOnlyError, Switch
@@ -22,7 +23,7 @@ from readonly_django.databases import Guards, install
 from support.django_site.models import Article
 from support.waiting import eventually
 
-from .conftest import INSERT, POSTGRESQL, SQLITE, Site, driver, execute, fresh, raw
+from .conftest import INSERT, MYSQL, POSTGRESQL, SQLITE, Site, driver, execute, fresh, raw, send
 
 
 def test_in_flight_until_the_transaction_ends(site: Site, guards: Guards, switch: Switch) -> None:
@@ -49,18 +50,19 @@ def test_in_flight_until_the_transaction_ends(site: Site, guards: Guards, switch
     assert switch.inflight.count() == 0
 
 
-def test_a_statement_in_autocommit_is_drained(make_site: Callable[..., Site], switch: Switch) -> None:
+@pytest.mark.parametrize("vendor", [POSTGRESQL, MYSQL])
+def test_a_statement_in_autocommit_is_drained(site: Site, guards: Guards, switch: Switch) -> None:
     """Django's default: `on` waits for one that is under way, through Django's cursor and through the driver's."""
-    site = make_site(POSTGRESQL)
-    install(switch)
-    slow = "INSERT INTO news_article (title, views) SELECT 'slow', 0 FROM pg_sleep(0.3)"
+    slow = "INSERT INTO news_article (title, views) SELECT 'slow', 0 FROM " + (
+        "pg_sleep(0.3)" if site.on_postgresql else "(SELECT sleep(0.3)) AS slept"
+    )
 
     def by_django() -> None:
         execute(slow)
         fresh()
 
     def by_the_driver() -> None:
-        raw().execute(slow)
+        send(raw(), slow)
         fresh()
 
     for run in (by_django, by_the_driver):
@@ -101,6 +103,15 @@ def test_still_in_flight_while_the_commit_is_under_way(
             return found
 
         monkeypatch.setattr(base, "wait", wait)
+    elif site.vendor == MYSQL:
+        known: Any = type(raw()).__mro__[1]
+        commit = known.commit
+
+        def committing(self: Any) -> None:
+            commit(self)
+            seen.append(switch.inflight.count())
+
+        monkeypatch.setattr(known, "commit", committing)
     else:
         raw().set_trace_callback(lambda sql: seen.append(switch.inflight.count()) if sql == "COMMIT" else None)
     with transaction.atomic():
@@ -259,9 +270,11 @@ def test_a_connection_that_is_closed_in_a_transaction(site: Site, guards: Guards
         execute(INSERT)
 
     for close in (lambda: connection.close(), lambda: connection.connection.close()):
-        with pytest.raises((InterfaceError, DatabaseError)):
+        with pytest.raises((InterfaceError, DatabaseError, driver().Error, Error)):
             closed(close)
-        fresh()
+        with suppress(Error):  # PyMySQL's connections can't be closed twice
+            fresh()
+        connection.connection = None
     assert site.count() == 1
 
 
@@ -332,7 +345,7 @@ def test_no_key_is_left_over(site: Site, guards: Guards, switch: Switch, seed: i
         elif what == "write":
             Article.objects.create(title="x")
         elif what == "raw":
-            raw().execute(INSERT)
+            send(raw(), INSERT)
         elif what == "error":
             execute("SELECT * FROM nowhere")
         elif what == "iterate":

@@ -15,13 +15,15 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from readonly import ReadOnlyError, Switch
 from readonly.context import Work, working
-from readonly_django.databases import Guards, install, uninstall
+from readonly_django.databases import Guards, install, read_only_transactions, uninstall
 from support.django_site.models import Article
 
 from .conftest import (
     INSERT,
+    MYSQL,
     ORM_WRITES,
     POSTGRESQL,
+    SQLITE,
     Site,
     execute,
     fresh,
@@ -305,10 +307,9 @@ def test_the_pool_of_psycopg(make_site: Callable[..., Site], switch: Switch) -> 
 # --- tests in one transaction ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("vendor", [SQLITE, POSTGRESQL])
 def test_a_block_within_a_transaction(site: Site, guards: Guards, switch: Switch) -> None:
     """What `TestCase` needs: the transaction that began while writable can't write in the block, and can afterwards."""
-    from readonly_django.databases import read_only_transactions
-
     with transaction.atomic():
         execute(INSERT)
         state = switch.on()
@@ -323,3 +324,18 @@ def test_a_block_within_a_transaction(site: Site, guards: Guards, switch: Switch
         execute(INSERT)
     assert site.count() == 3
     assert switch.inflight.count() == 0
+
+
+@pytest.mark.parametrize("vendor", [MYSQL])
+def test_a_block_that_mariadb_can_t_do(
+    site: Site, guards: Guards, switch: Switch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said, and what the transaction has written stays."""
+    with transaction.atomic():
+        execute(INSERT)
+        switch.on()
+        with read_only_transactions():
+            assert Article.objects.count() == 2
+        switch.off()
+    assert site.count() == 2
+    assert "TransactionTestCase" in caplog.text

@@ -23,6 +23,7 @@ from support.django_site.aliases import databases
 
 from .conftest import (
     INSERT,
+    MYSQL,
     POSTGRESQL,
     SQLITE,
     Site,
@@ -85,9 +86,9 @@ def test_members_say_what_they_write_to(site: Site, guards: Guards, switch: Swit
     [guard] = switch.guards
     found = guard.describe()
     assert found["server"] == site.vendor
-    assert found["driver"] == ("psycopg" if site.on_postgresql else "sqlite3")
+    assert found["driver"] == {SQLITE: "sqlite3", POSTGRESQL: "psycopg", MYSQL: "pymysql"}[site.vendor]
     assert str(found["database"]) in site.url
-    assert ("user" in found) is site.on_postgresql
+    assert ("user" in found) is (site.vendor != SQLITE)
 
 
 # --- what can't be guarded -------------------------------------------------------------------------------------------

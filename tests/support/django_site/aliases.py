@@ -12,12 +12,15 @@ from django.db.utils import ConnectionHandler
 
 
 def settings_of(url: str, **more: Any) -> dict[str, Any]:
-    """Return the entry of DATABASES for a URL: `sqlite:////path` or `postgresql://user@host:port/name`."""
+    """Return the entry of DATABASES for a URL: `sqlite:////path`, or `postgresql://` or `mysql://user@host:port/name`.
+
+    The one of MySQL needs a driver that calls itself MySQLdb.
+    """
     parts = urlsplit(url)
     if parts.scheme == "sqlite":
         return {"ENGINE": "django.db.backends.sqlite3", "NAME": parts.path.removeprefix("/"), **more}
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": f"django.db.backends.{parts.scheme}",
         "NAME": parts.path.removeprefix("/"),
         "USER": parts.username or "",
         "PASSWORD": parts.password or "",
