@@ -25,7 +25,12 @@ from support import children
 
 HERE = Path(__file__)
 # What a forked process may run: the module, whose `main` gets the arguments.
-PROGRAMS = {"readonlyctl": "readonly.cli", "member": "support.member_process", "turning": "support.turning_process"}
+PROGRAMS = {
+    "readonlyctl": "readonly.cli",
+    "member": "support.member_process",
+    "turning": "support.turning_process",
+    "stopping": "support.stopping_run",
+}
 START_SECONDS = 30.0
 
 
@@ -168,7 +173,14 @@ def _serve(stream: socket.socket, ends: int) -> None:
 
     for module in PROGRAMS.values():
         importlib.import_module(module)
-    for module in ("readonly.stores.sqlite", "readonly.stores.redis", "rich.console", "rich.live", "rich.text"):
+    for module in (
+        "readonly.databases.freeze",
+        "readonly.stores.sqlite",
+        "readonly.stores.redis",
+        "rich.console",
+        "rich.live",
+        "rich.text",
+    ):
         importlib.import_module(module)
     woken, wake = os.pipe()
     os.set_blocking(wake, False)

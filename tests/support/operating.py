@@ -231,19 +231,26 @@ class Shop:
         assert isinstance(code, int)
         return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
-    def start(self, *words: str, stdout: int | None = None, environment: dict[str, str] | None = None) -> Running:
+    def start(
+        self,
+        *words: str,
+        stdout: int | None = None,
+        environment: dict[str, str] | None = None,
+        program: str = "readonlyctl",
+    ) -> Running:
         """Start a command and return it while it runs.
 
         Args:
             words: What is typed.
             stdout: Where its standard output goes; None: it is read.
             environment: Added to the operator's.
+            program: Another one of `support.forked.PROGRAMS`.
         """
         out, writing = os.pipe() if stdout is None else (None, stdout)
         err, complaining = os.pipe()
         with open(os.devnull) as nothing:  # noqa: PTH123 - no file
             process = forker().start(
-                "readonlyctl",
+                program,
                 words,
                 files=(nothing.fileno(), writing, complaining),
                 environment=children.without_ours(os.environ) | self.environment | (environment or {}),
