@@ -235,9 +235,9 @@ def test_a_window_in_force_is_named_like_a_cause(store: Meddled, clock: SetClock
     """As `status` shows it; within the grace it is taken back; `off` alone is for whoever planned it."""
     begun = window(start=clock.now() - timedelta(seconds=5), end=clock.now() + minutes(90))
     store.holds(record(windows=(begun, window("w2", start=clock.now() + minutes(60)))))
-    with pytest.raises(NotYours, match="because of others, not you .bob.: window w1 by ann"):
+    with pytest.raises(NotYours, match=r"because of others, not you .bob.: window w1 by ann"):
         turn_off(store, BOB)
-    with pytest.raises(NotYours, match="no cause w2; standing: w1"):
+    with pytest.raises(NotYours, match=r"no cause w2; standing: w1"):
         turn_off(store, BOB, cause="w2")
     assert turn_off(store, BOB, cause="w1", undo=True).causes == ("w1",)
     assert State.at(clock.now(), store.stored).sessions_ended_before("end") is None

@@ -146,8 +146,8 @@ def read_only_transactions() -> Iterator[None]:
 
     `TestCase` wraps each test in a transaction that began while the site was writable, and such a one may be
     finished. Inside this block it may not write and is not counted; afterwards it is as it was. PostgreSQL gives it a
-    savepoint that can't write, which goes for a bypass, too. MySQL and MariaDB can't do it, and a warning says so: there
-    it takes a `TransactionTestCase` to see a write refused by the database.
+    savepoint that can't write, which goes for a bypass, too. MySQL and MariaDB can't do it, and a warning says so:
+    there it takes a `TransactionTestCase` to see a write refused by the database.
     """
     with ExitStack() as stack:
         for wrapper in connections.all(initialized_only=True):

@@ -74,7 +74,8 @@ class Answer:
 def main(port: int, site: str, count: int, rounds: int) -> None:
     """Connect, then play the change a few times."""
     prefix = f"readonly:{{{site}}}:"
-    keys = [prefix + name for name in ("state", "members", "seen", "incarnation", "ring", "forgotten", "living", "new", "until")]
+    names = ("state", "members", "seen", "incarnation", "ring", "forgotten", "living", "new", "until")
+    keys = [prefix + name for name in names]
     control = socket.create_connection(("127.0.0.1", port), timeout=30)
     control.sendall(words("SCRIPT", "LOAD", REPORT.text))
     control.recv(65536)

@@ -50,7 +50,7 @@ STORE = "memory://?site=django-tests"
         ({"SESSIONS": "burn"}, "READONLY[\"SESSIONS\"]='burn' is not a choice"),
         ({"SESSION_COOKIES": ["a b"]}, "READONLY[\"SESSION_COOKIES\"]: 'a b' is not a cookie's name"),
         ({"FIND_LOGINS": 1}, 'READONLY["FIND_LOGINS"]=1 is not a choice: use True or False'),
-        ({"REPLICAS_SCHEMA": "alembick"}, "READONLY[\"REPLICAS_SCHEMA\"]: "),
+        ({"REPLICAS_SCHEMA": "alembick"}, 'READONLY["REPLICAS_SCHEMA"]: '),
         ({"REPLICAS_NONE_FIT": "nobody"}, "READONLY[\"REPLICAS_NONE_FIT\"]='nobody' is not a choice"),
         ({"REPLICAS": "replica"}, "READONLY[\"REPLICAS\"]='replica' is a bare string"),
         ({"UNGUARDED": 7}, 'READONLY["UNGUARDED"]=7 is no list'),
