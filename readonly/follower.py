@@ -603,7 +603,7 @@ class Follower:
             report.synced,
             # Of a writable process nobody waits for this, and under load it would change with every look.
             report.in_flight == 0 or not report.closed,
-            report.guards,
+            [(g.name, g.proof, {**g.server, "replicas": None}) for g in report.guards],  # those move all the time
             # A report to a registry that its sender did not know of proves nothing.
             report.registry,
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from readonly.errors import Error
+
 from ..fence.values import Position
 from .positions import reached
 
@@ -95,7 +97,11 @@ def has_reached(found: Standing, position: Position) -> str:
         )
     if not found.at:
         return "does not tell its position"
-    if not reached(found.at, position.at):
+    try:
+        there = reached(found.at, position.at)
+    except Error as error:
+        return f"is at a position that can't be compared: {error}"
+    if not there:
         return f"is at {found.at} and has not reached {position.at}" + (" (replay is paused)" if found.paused else "")
     return ""
 
