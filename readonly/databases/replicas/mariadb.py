@@ -1,9 +1,10 @@
 """What a MariaDB server says of itself: is it a replica, of which server, how far, and with which schema.
 
 Plain functions over a driver's connection (PyMySQL, mysqlclient, MariaDB's own, asyncmy as SQLAlchemy adapts it) that
-the caller owns alone. MariaDB has no identity that a primary and its replicas share: it is the server id that the
-transactions of the position's domain carry. `SHOW ALL SLAVES STATUS` needs SLAVE MONITOR (REPLICA MONITOR); without
-it the position is told all the same, and lag and pause are not.
+the caller owns alone. MariaDB has no identity that a primary and its replicas share: a primary is told by its own
+(`server_uid`, else host name, port and server id), a replica's is not known, and positions alone say what it has.
+`SHOW ALL SLAVES STATUS` needs SLAVE MONITOR (REPLICA MONITOR); without it the position is told all the same, and lag
+and pause are not.
 """
 
 from __future__ import annotations
@@ -30,12 +31,15 @@ def look(connection: Any, schema: Schema | None = None) -> Standing:
     """
     bounds = f"SET STATEMENT max_statement_time={STATEMENT_SECONDS}, lock_wait_timeout=0 FOR "
     try:
-        [(server_id, written, replayed)] = _rows(
-            connection, f"{bounds}SELECT @@server_id, @@gtid_binlog_pos, @@gtid_slave_pos"
+        [(identity, written, replayed)] = _rows(
+            connection,
+            f"{bounds}SELECT CONCAT(@@global.hostname, ':', @@global.port, ':', @@global.server_id),"
+            " @@gtid_binlog_pos, @@gtid_slave_pos",
         )
         sources, denied = _sources(connection)
         replica = bool(sources) or (denied and bool(replayed))
         at = str((replayed if replica else written) or "")
+        system = "" if replica else _uid(connection) or str(identity)
         version: tuple[str, ...] | None = None
         no_schema = ""
         if schema is not None:
@@ -50,7 +54,7 @@ def look(connection: Any, schema: Schema | None = None) -> Standing:
     stopped = any(source.get("Slave_SQL_Running") != "Yes" for source in sources)
     return Standing(
         replica=replica,
-        system=_system(at) or ("" if replica else str(server_id)),
+        system=system,
         at=at,
         lag=None if stopped else _lag(sources),
         paused=stopped and bool(sources),
@@ -59,9 +63,10 @@ def look(connection: Any, schema: Schema | None = None) -> Standing:
     )
 
 
-def _system(at: str) -> str:
-    """Return who wrote the last transaction of each domain; the servers of one cluster agree on it."""
-    return ",".join(sorted({part.strip().rpartition("-")[0] for part in at.split(",") if part.strip()}))
+def _uid(connection: Any) -> str:
+    """Return the identity that a server makes of its machine and port; "" for versions that don't."""
+    found = _rows(connection, "SHOW GLOBAL VARIABLES LIKE 'server_uid'")
+    return str(found[0][1]) if found else ""
 
 
 def _sources(connection: Any) -> tuple[list[dict[str, Any]], bool]:

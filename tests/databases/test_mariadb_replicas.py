@@ -1,0 +1,66 @@
+"""What a MariaDB primary and its replica say of themselves, asked for real."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pymysql
+import pytest
+
+from readonly.databases.fence.values import Position
+from readonly.databases.replicas import mariadb
+from readonly.databases.replicas.values import Need, Standing, has_reached, why_unfit
+from support.mariadb_server import MariaDBPair, MariaDBServer
+from support.missing import ServerMissing, outcome
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[MariaDBPair]:
+    """A primary with a table, and a replica of it."""
+    try:
+        made = MariaDBPair()
+    except ServerMissing as error:
+        raise outcome(error) from None
+    try:
+        made.primary.sql("CREATE DATABASE shop; CREATE TABLE shop.article (id int primary key)")
+        made.wait_replicated()
+        yield made
+    finally:
+        made.close()
+
+
+def look(server: MariaDBServer) -> Standing:
+    """Ask a server once."""
+    connection: Any = pymysql.connect(host="127.0.0.1", port=server.port, user="root")
+    with closing(connection):
+        return mariadb.look(connection)
+
+
+def test_each_says_what_it_is(pair: MariaDBPair) -> None:
+    """A primary is none to read from instead of itself; a replica is, as far as it has got."""
+    primary, replica = look(pair.primary), look(pair.replica)
+    assert (primary.replica, replica.replica) == (False, True)
+    assert primary.system
+    assert replica.system == ""
+    assert replica.at == primary.at == pair.primary.gtid
+    assert "takes writes" in why_unfit(primary, Need())
+    assert why_unfit(replica, Need(positions=(Position(primary.system, primary.at),), lag=10)) == ""
+
+
+def test_one_that_stands_still_is_behind(pair: MariaDBPair) -> None:
+    """Its replay is paused: it has not reached what the primary has written since, until it goes on."""
+    pair.replica.sql("STOP SLAVE SQL_THREAD")
+    try:
+        pair.primary.sql("INSERT INTO shop.article VALUES (1)")
+        written = Position("", pair.primary.gtid)
+        found = look(pair.replica)
+        assert found.paused
+        assert "has not reached" in has_reached(found, written)
+        assert "replay is paused" in has_reached(found, written)
+    finally:
+        pair.replica.sql("START SLAVE")
+    pair.wait_replicated()
+    assert has_reached(look(pair.replica), written) == ""
+    assert "can't be compared" in has_reached(look(pair.replica), Position("", "0/16B3748"))
