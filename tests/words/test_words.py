@@ -13,7 +13,7 @@ from babel.messages.mofile import write_mo
 from readonly.errors import ConfigurationError
 from readonly.rules import Facts
 from readonly.words import Words, direction
-from tests.words import catalogs
+from words import catalogs
 
 TITLE = "No changes right now"
 
