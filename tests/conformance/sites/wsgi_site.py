@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
@@ -51,8 +51,17 @@ def site(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     elif found in BODIES:
         begun(seen)
         seen.received = len(_body(environ))
-    answer = asyncio.run(_awaited(found, seen)) if found in OTHER_KIND else act(found, seen, switch)
+    answer = _waited_for(_awaited(found, seen)) if found in OTHER_KIND else act(found, seen, switch)
     return _send(start_response, method, answer)
+
+
+def _waited_for(answer: Coroutine[Any, Any, Answer]) -> Answer:
+    # Not `asyncio.run`: it leaves Python's handler for SIGINT behind, by which uWSGI ends its workers.
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(answer)
+    finally:
+        loop.close()
 
 
 async def _awaited(name: str, seen: Seen) -> Answer:
