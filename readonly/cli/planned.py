@@ -24,22 +24,23 @@ def span(window: Window) -> str:
     text = _from_to(window, UTC)
     zone = _zone(window)
     if zone is not None and zone.key != "UTC":
-        text += f" ({_from_to(window, zone)}, {printable(window.zone)})"
+        text += f" ({_from_to(window, zone, today=window.start)}, {printable(window.zone)})"
     if window.end is not None:
         text += f", {spoken((window.end - window.start).total_seconds())}"
     return text
 
 
-def _from_to(window: Window, zone: Any) -> str:
+def _from_to(window: Window, zone: Any, *, today: datetime | None = None) -> str:
     start = window.start.astimezone(zone)
     seconds = ":%S" if window.start.second else ""
+    date = "" if today is not None and today.date() == start.date() else "%Y-%m-%d "
     if window.end is None:
-        return f"{start:%Y-%m-%d %H:%M{seconds} %Z} until `off`"
+        return f"{start:{date}%H:%M{seconds} %Z} until `off`"
     end = window.end.astimezone(zone)
     day = "" if end.date() == start.date() else "%Y-%m-%d "
     # A change of the clocks in between is seen by the two names of the zone.
     name = "" if start.tzname() == end.tzname() else " %Z"
-    return f"{start:%Y-%m-%d %H:%M{seconds}{name}} to {end:{day}%H:%M{seconds} %Z}"
+    return f"{start:{date}%H:%M{seconds}{name}} to {end:{day}%H:%M{seconds} %Z}"
 
 
 def window_line(window: Window, at: datetime) -> str:

@@ -9,11 +9,14 @@ import os
 import re
 import secrets
 from pathlib import Path
+from unittest import mock
 
 import jsonschema
 import pytest
 
+from readonly.errors import StoreUnreachable
 from readonly.members import Guarded
+from readonly.stores.sqlite import SQLiteStore
 from support import output_schema
 from support.operating import Member, Shop, json_lines, made
 
@@ -85,6 +88,10 @@ def test_every_field_is_shown_by_a_real_command(served: tuple[Shop, Member], tmp
     name = record.schedules[0].id
     typed("schedule", "skip", name)
     typed("schedule", "list")
+    with mock.patch.object(SQLiteStore, "replace", side_effect=StoreUnreachable("it went away")):
+        typed("schedule", "add", "--every", "day 04:30", "--tz", "UTC", "--for", "1h", "--yes")
+        typed("schedule", "skip", name)
+        typed("schedule", "cancel", name)
     typed("schedule", "cancel", name)
     typed("on", "--no-wait")
     for words in (["bypass", "ann"], ["bypass", "list"], ["bypass", "revoke", "ann"]):

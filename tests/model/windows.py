@@ -148,6 +148,7 @@ class Windows:
         if not told and self._confirmed[minute, record, *said]:
             yield Event("safe"), (minute, record, 1, moved, *rest)
         # The script looks at the store's clock: nobody moves an end that has passed, and nobody marks one before.
+        assert window.end is not None
         end = T0 + minute * MINUTE >= window.end
         if not moved and not end:
             later = replace(window, end=T0 + MOVED_END * MINUTE, revision=window.revision + 1)
@@ -168,6 +169,7 @@ class Windows:
         """Return a state in one line."""
         minute, record, told, _, *rest = point
         window = self._window(record)
+        assert window.end is not None
         until = f"{(window.end - T0) // MINUTE}" + (", ended" if window.ended else "")
         words = [f"minute {minute}", f"store {record_shown(load(self.records[record]))}, window {START} to {until}"]
         for slot, number in enumerate(rest[:2]):
@@ -194,5 +196,5 @@ class OpensByItsClock(Windows):
     """Rule 14: a window is over when a process's own clock is past its end."""
 
     def closed(self, record: Record, instant: datetime) -> State:
-        left = tuple(window for window in record.windows if instant < window.end)
+        left = tuple(window for window in record.windows if window.end is not None and instant < window.end)
         return State.at(instant, replace(record, windows=left))
