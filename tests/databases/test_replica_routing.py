@@ -322,9 +322,10 @@ def test_a_url_that_never_connects_to_a_standby(
 def test_settings_that_can_not_be_right(make_client: Callable[..., Client], switch: Switch) -> None:
     """Each is named."""
     client = make_client("sqlite3")
-    for name, value in (("none_fit", "nothing"), ("max_lag", 0.0), ("schema", "alembick")):
-        with pytest.raises(ConfigurationError, match=f"{name}="):
-            Database(client.engine, switch, **{name: value})
+    wrong: list[dict[str, Any]] = [{"none_fit": "nothing"}, {"max_lag": 0.0}, {"schema": "alembick"}]
+    for setting in wrong:
+        with pytest.raises(ConfigurationError, match=f"{next(iter(setting))}="):
+            Database(client.engine, switch, **setting)
 
 
 def test_a_look_leaves_nothing_open(servers: PostgresPair) -> None:

@@ -70,7 +70,8 @@ def test_a_copy_is_of_this_time(epoch: int | None, why: str) -> None:
 )
 def test_a_replica_is_behind_the_fence(standing: dict[str, Any], why: str) -> None:
     """By the position alone, of the same system, and never where a position can't be had."""
-    found = Standing(**({"system": "7301", "lag": 9999.0} | standing))
+    given: dict[str, Any] = {"system": "7301", "lag": 9999.0} | standing
+    found = Standing(**given)
     said = why_unfit(found, Need(positions=(FENCED,)))
     assert why in said
     assert bool(said) is bool(why)

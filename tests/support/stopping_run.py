@@ -31,7 +31,7 @@ def die_when_written(step: str, what: str) -> None:
         if (str(which), did) == (step, what):
             die()
 
-    Journal.write = written  # type: ignore[method-assign]
+    Journal.write = written  # type: ignore[method-assign, assignment]
 
 
 def die_when_done(step: str) -> None:

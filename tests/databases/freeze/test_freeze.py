@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from readonly.databases.fence import Position
-from readonly.databases.freeze import NotFrozen, Pause, Standby, StandbyError, StandbyUnreachable
+from readonly.databases.freeze import Frozen, NotFrozen, Pause, Standby, StandbyError, StandbyUnreachable
 from readonly.databases.replicas import schema_of
 from readonly.errors import ConfigurationError
 from support.following import Following
@@ -70,7 +70,7 @@ def test_no_lock_is_kept_for_as_long_as_it_is_paused(following: Following) -> No
             following.of().freeze(position, timeout=0.1)
         assert following.of().look().pause is Pause.NO
     migration.close()
-    assert following.of().freeze(position, timeout=10)
+    assert isinstance(following.of().freeze(position, timeout=10), Frozen)
 
 
 def test_a_restart_loses_the_pause(following: Following) -> None:
@@ -100,7 +100,7 @@ def test_who_may_not_pause_it_is_told_the_grant(following: Following) -> None:
     following.primary.sql(statement)
     following.of().thaw()
     following.wait_replayed()
-    assert following.of("bare").freeze(position, timeout=10)
+    assert isinstance(following.of("bare").freeze(position, timeout=10), Frozen)
     following.primary.sql(
         str(refused.value).partition("superuser: ")[2].replace("GRANT", "REVOKE").replace(" TO ", " FROM ")
     )
