@@ -31,7 +31,8 @@ def test_a_catalogue_says_all_that_the_source_says(language: str) -> None:
     assert set(found) == {message.id for message in catalogs.template() if message.id}
     for source, translation in found.items():
         sources = source if isinstance(source, tuple | list) else (source,)
-        translations = [str(text) for text in (translation if isinstance(translation, tuple | list) else (translation,))]
+        told = translation if isinstance(translation, tuple | list) else (translation,)
+        translations = [str(text) for text in told]
         assert all(translations), f"{language} lacks {source!r}"
         wanted = {name for text in sources for _, name, _, _ in string.Formatter().parse(text) if name}
         for text in translations:
