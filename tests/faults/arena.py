@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
-from faults import faketime
+from faults import faketime, newcomer
 from faults.history import Life, Recorder
 from faults.worker import Settings
 from support import children
@@ -35,6 +35,9 @@ LEASE_SECONDS = 1.0
 SCATTERED_SECONDS = 8 * 3600.0
 # The operators' proxy, beside the workers'.
 OPERATORS = -1
+# A process that is no worker: it does one write and ends.
+NEWCOMER = 99
+NEWCOMER_ENDS_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -103,6 +106,8 @@ class Arena:
         # Processes that were killed, by pid, for operators to know whom they may vouch for.
         self.dead: set[int] = set()
         self._stopped: set[int] = set()
+        self._newcomer: subprocess.Popen[bytes] | None = None
+        self._newcomers = 0
         self._load: subprocess.Popen[str] | None = None
         self._seen_events = 0
         self._lock = threading.Lock()
@@ -236,11 +241,67 @@ class Arena:
             process.send_signal(signal.SIGCONT)
         self._stopped.discard(number)
 
+    def is_stopped(self, number: int) -> bool:
+        """Return whether the worker in a slot is stopped."""
+        return number in self._stopped
+
     @property
     def stopped_pids(self) -> set[int]:
         """The processes that are stopped now."""
         found = (self.slots[number].process for number in tuple(self._stopped))
         return {process.pid for process in found if process is not None}
+
+    # --- one that has only just begun --------------------------------------------------------------------------------
+
+    def start_newcomer(self) -> None:
+        """Start a process that is to do one write, and wait until it could begin."""
+        self._newcomers += 1
+        self._newcomer_folder.mkdir()
+        settings = newcomer.Settings(
+            slot=NEWCOMER,
+            store=self.url(None),
+            database=self.database,
+            events=str(self.events),
+            folder=str(self._newcomer_folder),
+            interval=INTERVAL_SECONDS,
+            timeout=TIMEOUT_SECONDS,
+            sabotage=self.sabotage,
+        )
+        with (self.folder / "newcomer.log").open("ab") as output:
+            words = [sys.executable, str(HERE / "newcomer.py"), json.dumps(asdict(settings))]
+            self._newcomer = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, env=_environment())
+        eventually((self._newcomer_folder / "about").exists, 30, what="a newcomer is ready", poll_seconds=0.01)
+
+    @property
+    def _newcomer_folder(self) -> Path:
+        return self.folder / f"newcomer-{self._newcomers}"
+
+    def let_newcomer_write(self, seconds: float) -> bool:
+        """Let it begin; return whether it stood still within so many seconds, its write admitted."""
+        (self._newcomer_folder / "go").touch()
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if (self._newcomer_folder / "begun").exists():
+                return True
+            time.sleep(0.002)
+        return False
+
+    def end_newcomer(self) -> None:
+        """Let it go on, and end when it has committed what it had begun; now or when it stands still later."""
+        process, self._newcomer = self._newcomer, None
+        if process is None:
+            return
+        (self._newcomer_folder / "over").touch()
+        deadline = time.monotonic() + NEWCOMER_ENDS_SECONDS
+        while process.poll() is None and time.monotonic() < deadline:
+            process.send_signal(signal.SIGCONT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.02)
+        self.look_for_lives()
+        self.recorder.record(Life(NEWCOMER, process.pid, time.monotonic(), began=False))
+        self.dead.add(process.pid)
+        process.kill()
+        process.wait(10)
 
     # --- clock and hold ----------------------------------------------------------------------------------------------
 
@@ -339,6 +400,7 @@ class Arena:
     def close(self) -> None:
         """End everything that it started, Redis excepted."""
         self.end_load()
+        self.end_newcomer()
         for slot in self.slots.values():
             process = slot.process
             if process is not None and process.poll() is None:

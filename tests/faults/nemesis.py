@@ -49,9 +49,12 @@ class Kind:
 ANY_TIME = (BEFORE, WAITING, INSIDE, LEAVING)
 ACROSS = (BEFORE, WAITING, LEAVING)
 TWO_OPERATORS, CHANGE_HANGS = "two operators", "a change hangs"
+# One begins, is admitted its first write, and stands still; the store is emptied before anybody else could report.
+FIRST_WRITE = "flush after a first write"
 KINDS: tuple[Kind, ...] = (
     Kind("kill redis, restart it empty", "store", ANY_TIME, 0.1, 1.2),
     Kind("flush", "store", ANY_TIME),
+    Kind(FIRST_WRITE, "store", (BEFORE,), 3.0, 3.4, outlives=0.2),
     Kind("pause all commands", "store", ANY_TIME, 0.3, 1.5),
     Kind("pause writes", "store", ANY_TIME, 0.3, 1.5),
     Kind("debug sleep", "store", ANY_TIME, 0.3, 1.5),
@@ -106,6 +109,8 @@ _LINKS = {
 BY_COMMAND_SHARE = 0.1
 MOST_DELAY_SECONDS = 0.3
 SCATTER_SECONDS = 0.15
+# A process that waits for nobody has begun its write by then; the others, stopped meanwhile, are not silent yet.
+FIRST_WRITE_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +194,7 @@ def schedule(
             slot = leased
         elif kind.target == "operators":
             slot, mode = OPERATORS, _LINKS.get(kind.name) or chance.choice(CUTS)
-        delay = 0.0 if kind.name == CHANGE_HANGS else chance.uniform(0, MOST_DELAY_SECONDS)
+        delay = 0.0 if kind.name in (CHANGE_HANGS, FIRST_WRITE) else chance.uniform(0, MOST_DELAY_SECONDS)
         return Planned(
             kind, chance.choice(kind.moments), delay, chance.uniform(kind.shortest, kind.longest), slot, mode
         )
@@ -234,6 +239,8 @@ class Nemesis:
     def plan(self, cycle: Cycle) -> None:
         """Take up the faults of a cycle; every earlier one is over."""
         self._due = list(cycle.faults)
+        if any(planned.kind.name == FIRST_WRITE for planned in self._due):
+            self.arena.start_newcomer()
 
     def step(self, moments: dict[str, float]) -> float:
         """Begin and end what is due, and return for how many seconds nothing more will be.
@@ -296,6 +303,8 @@ class Nemesis:
                 return redis.restart
             case "flush":
                 redis.flush()
+            case "flush after a first write":
+                return self._flush_after_first_write()
             case "pause all commands":
                 redis.command("CLIENT", "PAUSE", milliseconds, "ALL")
             case "pause writes":
@@ -341,6 +350,17 @@ class Nemesis:
             topology.heal()
 
         return heal
+
+    def _flush_after_first_write(self) -> Callable[[], None]:
+        arena = self.arena
+        others = [number for number in arena.slots if not arena.is_stopped(number)]
+        for number in others:
+            arena.stop_worker(number)
+        arena.let_newcomer_write(FIRST_WRITE_SECONDS)
+        arena.redis.flush()
+        for number in others:
+            arena.continue_worker(number)
+        return arena.end_newcomer
 
     def _scatter_clocks(self, seed: float) -> Callable[[], None]:
         chance, over = random.Random(seed), threading.Event()

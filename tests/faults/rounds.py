@@ -207,6 +207,7 @@ class Round:
             after = LEAD_SECONDS + cycle.second
             people.append(threading.Thread(target=person, args=("ben", after), kwargs={"leads": False}, daemon=True))
         nemesis.plan(cycle)
+        moments[BEFORE] = time.monotonic()
         for thread in people:
             thread.start()
         began = time.monotonic()

@@ -79,6 +79,18 @@ def missing_is_writable(switch: Switch, app: App) -> App:
     return app
 
 
+def known_to_nobody(switch: Switch, app: App) -> App:
+    """Admit a process's first write though nobody else knows of it yet (design rule 7)."""
+    made = follower.Follower.__init__
+
+    def begins(self: follower.Follower, *args: Any, **kwargs: Any) -> None:
+        made(self, *args, **kwargs)
+        self._noted = True
+
+    follower.Follower.__init__ = begins  # type: ignore[method-assign]
+    return app
+
+
 def lease_by_wall_clock(switch: Switch, app: App) -> App:
     """Count leases on a clock that people set (design rule 10). Only where clocks are set for real does it show."""
     switch.monotonic = time.time
@@ -89,6 +101,7 @@ WORKER: dict[str, Callable[[Switch, App], App]] = {
     "look first, count second": look_first,
     "no lease check": no_lease,
     "a missing record is writable": missing_is_writable,
+    "a new process waits for nobody": known_to_nobody,
 }
 
 # Found out by a round with libfaketime alone: `--faketime --kinds clock,lease --sabotage "leases on the wall clock"`.

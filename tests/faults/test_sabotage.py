@@ -11,17 +11,18 @@ import pytest
 
 from faults import sabotage
 from faults.checker import Wanted
-from faults.nemesis import BEFORE, CHANGE_HANGS, INSIDE, LEAVING
+from faults.nemesis import BEFORE, CHANGE_HANGS, FIRST_WRITE, INSIDE, LEAVING
 from faults.rounds import Plan, Round
 
 ROWS = "rows more before off than after safe"
 # What is broken, the seed, the fault that shows it, when that comes, and what the checker then says.
 CASES = {
-    "look first, count second": (912, "hold", BEFORE, ROWS),
-    "no lease check": (920, "lease runs out", BEFORE, "was said to admit nothing, its lease being over"),
+    "look first, count second": (236, "hold", BEFORE, ROWS),
+    "no lease check": (420, "lease runs out", BEFORE, "was said to admit nothing, its lease being over"),
     "a missing record is writable": (716, "flush", INSIDE, ROWS),
-    "a silent member counts as drained": (1970, "half-open connection", BEFORE, ROWS),
-    "a change that was given up on takes effect": (1866, CHANGE_HANGS, LEAVING, ROWS),
+    "a new process waits for nobody": (338, FIRST_WRITE, BEFORE, ROWS),
+    "a silent member counts as drained": (1488, "half-open connection", BEFORE, ROWS),
+    "a change that was given up on takes effect": (216, CHANGE_HANGS, LEAVING, ROWS),
 }
 WANTED = Wanted(spans=1, tries=1)
 

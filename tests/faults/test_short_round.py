@@ -14,7 +14,7 @@ from faults.rounds import Plan, Round
 from faults.versions import newer
 
 # Replay another one: READONLY_TEST_FAULTS_SEED=… (and `python -m tests.faults` for long ones).
-SEED, CYCLES = int(os.environ.get("READONLY_TEST_FAULTS_SEED", "8485")), 10
+SEED, CYCLES = int(os.environ.get("READONLY_TEST_FAULTS_SEED", "59012")), 11
 SPANS, TRIES = 5, 100
 
 
