@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +40,7 @@ ONE_ROLE = (
     ("psycopg", "old snapshot"), ("asyncpg", "autocommit"), ("asyncpg", "serializable"), ("psycopg", "churn"),
 )  # fmt: skip
 # What any writer may be told while a fence goes up: refused, ended, or a serialization failure.
-EXPECTED = {"42501", "25006", "57P01", "40001", "40P01", "08003", "08006"}
+EXPECTED = frozenset({"42501", "25006", "57P01", "40001", "40P01", "08003", "08006"})
 
 
 @dataclass
@@ -117,8 +118,90 @@ END $$;
 """
 
 
-class Arena:
-    """One database of one server, laid out for one kind of fence."""
+class Round(ABC):
+    """What is the same for every kind of server: the writers, the rounds, and what is asked of each."""
+
+    # What any writer may be told while a fence goes up.
+    expected: frozenset[str]
+
+    @abstractmethod
+    def urls(self) -> dict[str, str]:
+        """Return where the writers of each kind connect."""
+
+    @abstractmethod
+    def written(self) -> set[tuple[int, int]]:
+        """Return the rows that are there."""
+
+    @abstractmethod
+    def past(self, position: str) -> list[str]:
+        """Return what the server's log has of rows behind a position, up to now."""
+
+    @abstractmethod
+    def count(self) -> int:
+        """Return how many rows there are."""
+
+    @abstractmethod
+    def refusals(self) -> int:
+        """Return how many transactions were rolled back: what refused writers leave behind."""
+
+    def begin(self) -> None:  # noqa: B027 - most need nothing
+        """Get ready for a round, before the fence goes up."""
+
+    def torture(
+        self, raise_: Callable[[], str], lift: Callable[[], object], styles: Sequence[tuple[str, str]], *, rounds: int,
+        until_caught: bool = False,
+    ) -> list[Result]:  # fmt: skip
+        """Run rounds over the same writers, who write on between them.
+
+        Args:
+            raise_: Raises the fence; returns the position that is claimed to have no write behind it.
+            lift: Lifts it again.
+            styles: What writes: driver and style of each.
+            rounds: How many.
+            until_caught: End with the first round that shows a write behind the position.
+        """
+        writers = Writers(self.urls(), styles)
+        results: list[Result] = []
+        try:
+            for _ in range(rounds):
+                results.append(self._round(raise_, lift))
+                if until_caught and results[-1].past_position:
+                    break
+            acknowledged, refused = writers.end()
+        finally:
+            writers.kill()
+        unexpected = set(refused) - self.expected
+        if unexpected:
+            raise RuntimeError(f"writers were told {unexpected}: {refused}")
+        rows = self.written()
+        results[-1].rows, results[-1].refused = len(rows), sum(refused.values())
+        results[-1].lost = sorted(acknowledged - rows)
+        return results
+
+    def _round(self, raise_: Callable[[], str], lift: Callable[[], object]) -> Result:
+        written = self.count()
+        eventually(lambda: self.count() - written >= BUSY_ROWS, 30, what="the writers write")
+        self.begin()
+        result = Result()
+        begun = time.monotonic()
+        position = raise_()
+        result.seconds = time.monotonic() - begun
+        before = self.refusals()
+
+        def tried() -> bool:
+            # In vain, or, where the fence leaks, in earnest.
+            return self.refusals() - before >= BUSY_REFUSALS or self.count() - written >= LEAKED_ROWS
+
+        eventually(tried, 30, what="the writers try")
+        result.past_position = self.past(position)
+        lift()
+        return result
+
+
+class Arena(Round):
+    """One database of one PostgreSQL server, laid out for one kind of fence."""
+
+    expected = EXPECTED
 
     def __init__(self, server: PostgresServer, *, app: str, owner: str, fencer: str) -> None:
         self.server = server
@@ -168,63 +251,22 @@ class Arena:
             raise RuntimeError(f"pg_waldump showed nothing behind {position}: {done.stderr[-500:]}")
         return {int(xid) for xid in re.findall(r"tx:\s+(\d+),.*desc: COMMIT", done.stdout)}
 
-    def torture(
-        self, raise_: Callable[[], str], lift: Callable[[], object], styles: Sequence[tuple[str, str]], *, rounds: int,
-        until_caught: bool = False,
-    ) -> list[Result]:  # fmt: skip
-        """Run rounds over the same writers, who write on between them.
-
-        Args:
-            raise_: Raises the fence; returns the position that is claimed to have no write behind it.
-            lift: Lifts it again.
-            styles: What writes: driver and style of each.
-            rounds: How many.
-            until_caught: End with the first round that shows a write behind the position.
-        """
+    def urls(self) -> dict[str, str]:
         url = self.server.url(self.name, user=self.app)
-        writers = Writers({"psycopg": url, "asyncpg": url}, styles)
-        results: list[Result] = []
-        try:
-            for _ in range(rounds):
-                results.append(self._round(raise_, lift))
-                if until_caught and results[-1].past_position:
-                    break
-            acknowledged, refused = writers.end()
-        finally:
-            writers.kill()
-        unexpected = set(refused) - EXPECTED
-        if unexpected:
-            raise RuntimeError(f"writers were told {unexpected}: {refused}")
-        rows = self.rows()
-        results[-1].rows, results[-1].refused = len(rows), sum(refused.values())
-        results[-1].lost = sorted(acknowledged - rows.keys())
-        return results
+        return {"psycopg": url, "asyncpg": url}
 
-    def _round(self, raise_: Callable[[], str], lift: Callable[[], object]) -> Result:
-        written = self._count()
-        eventually(lambda: self._count() - written >= BUSY_ROWS, 30, what="the writers write")
-        result = Result()
-        begun = time.monotonic()
-        position = raise_()
-        result.seconds = time.monotonic() - begun
-        before = self._refusals()
+    def written(self) -> set[tuple[int, int]]:
+        return set(self.rows())
 
-        def tried() -> bool:
-            # In vain, or, where the fence leaks, in earnest.
-            return self._refusals() - before >= BUSY_REFUSALS or self._count() - written >= LEAKED_ROWS
-
-        eventually(tried, 30, what="the writers try")
+    def past(self, position: str) -> list[str]:
         behind = self.commits_between(position, self.mark())
         rows = {row: xid for row, xid in self.rows().items() if xid & 0xFFFFFFFF in behind}
-        result.past_position = [f"{row} by transaction {xid}" for row, xid in rows.items()]
-        lift()
-        return result
+        return [f"{row} by transaction {xid}" for row, xid in rows.items()]
 
-    def _count(self) -> int:
+    def count(self) -> int:
         return int(self.sql("SELECT " + " + ".join(f"(SELECT count(*) FROM {table})" for table in TABLES)))
 
-    def _refusals(self) -> int:
-        """Return how many transactions the server rolled back: what refused writers leave behind."""
+    def refusals(self) -> int:
         return int(self.sql("SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()"))
 
     def close(self) -> None:

@@ -38,11 +38,9 @@ class Acknowledged:
 
     def refusal(self, error: BaseException) -> None:
         """Count an error by its code."""
-        code = getattr(error, "sqlstate", None)
-        if code is None:
-            # PyMySQL has a number; a connection that was cut has no code at all.
-            first = error.args[0] if error.args else None
-            code = str(first) if isinstance(first, int) else "08006"
+        first = error.args[0] if error.args else None
+        # MySQL's drivers have a number, which says more than its SQLSTATE; a connection that was cut has no code.
+        code = str(first) if isinstance(first, int) else getattr(error, "sqlstate", None) or "08006"
         self.refused[code] = self.refused.get(code, 0) + 1
 
 
@@ -155,17 +153,13 @@ def pymysql_writer(url: str, style: str, writer: int, stop: threading.Event, sai
                     connection.close()
                 connection = pymysql.connect(
                     host=where.hostname, port=where.port or 3306, user=where.username or "",
-                    password=where.password or "", database=where.path[1:], autocommit=style in {"autocommit", "churn"},
+                    password=where.password or "", database=where.path[1:],
+                    autocommit=style in {"autocommit", "churn", "procedure"},
                 )  # fmt: skip
-            row = (writer, next(numbers))
-            with connection.cursor() as cursor:
-                if style == "rw":
-                    cursor.execute("START TRANSACTION READ WRITE")
-                cursor.execute(f"INSERT INTO {chance.choice(TABLES)} (writer, number) VALUES (%s, %s)", row)
-                if style == "slow":
-                    stop.wait(SLOW_SECONDS)
-                connection.commit()
-            said.rows.append(row)
+                if style == "serializable":
+                    with connection.cursor() as cursor:
+                        cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+            _pymysql_write(connection, style, writer, numbers, chance, stop, said)
         except (pymysql.Error, OSError) as error:
             said.refusal(error)
             try:
@@ -178,21 +172,93 @@ def pymysql_writer(url: str, style: str, writer: int, stop: threading.Event, sai
         connection.close()
 
 
+def _pymysql_write(
+    connection: Any, style: str, writer: int, numbers: Any, chance: random.Random, stop: threading.Event,
+    said: Acknowledged,
+) -> None:  # fmt: skip
+    rows = [(writer, next(numbers))]
+    insert = f"INSERT INTO {chance.choice(TABLES)} (writer, number) VALUES (%s, %s)"
+    with connection.cursor() as cursor:
+        if style == "procedure":
+            rows.append((writer, next(numbers)))
+            # It commits after each row, inside one statement of the client's.
+            cursor.execute("CALL torture_procedure(%s, %s, %s)", (writer, rows[0][1], rows[1][1]))
+        elif style == "several":
+            rows = []
+            for table in chance.sample(TABLES, len(TABLES)):
+                rows.append((writer, next(numbers)))
+                cursor.execute(f"INSERT INTO {table} (writer, number) VALUES (%s, %s)", rows[-1])
+        else:
+            if style in {"rw", "begun before"}:
+                cursor.execute("START TRANSACTION READ WRITE")
+            if style in {"begun before", "serializable"}:
+                # A transaction that has begun, and has not yet written, when the fence goes up.
+                cursor.execute("SELECT count(*) FROM torture_1 WHERE writer = 0")
+                stop.wait(OLD_SNAPSHOT_SECONDS if style == "begun before" else SNAPSHOT_SECONDS)
+            cursor.execute(insert, rows[0])
+        if style == "slow":
+            stop.wait(SLOW_SECONDS)
+        connection.commit()
+    said.rows += rows
+
+
+async def asyncmy_writer(url: str, style: str, writer: int, stop: threading.Event, said: Acknowledged) -> None:
+    """Write through asyncmy."""
+    from urllib.parse import urlsplit
+
+    import asyncmy
+    from asyncmy.errors import MySQLError
+
+    where = urlsplit(url)
+    numbers = count(1)
+    chance = random.Random(writer)
+    connection: Any = None
+    while not stop.is_set():
+        try:
+            if connection is None:
+                connection = await asyncmy.connect(
+                    host=where.hostname, port=where.port or 3306, user=where.username, password=where.password or "",
+                    db=where.path[1:], autocommit=style == "autocommit",
+                )  # fmt: skip
+            row = (writer, next(numbers))
+            async with connection.cursor() as cursor:
+                if style == "rw":
+                    await cursor.execute("START TRANSACTION READ WRITE")
+                await cursor.execute(f"INSERT INTO {chance.choice(TABLES)} (writer, number) VALUES (%s, %s)", row)
+                await connection.commit()
+            said.rows.append(row)
+        except (MySQLError, OSError) as error:
+            said.refusal(error)
+            try:
+                if connection is not None:
+                    await connection.rollback()
+            except (MySQLError, OSError):
+                connection = None
+            await asyncio.sleep(REFUSED_SECONDS)
+    if connection is not None:
+        connection.close()
+
+
 def main() -> None:
     """Run the writers that the first line names until the input ends, then print what was acknowledged."""
     told = json.loads(sys.stdin.readline())
     stop, said = threading.Event(), Acknowledged()
-    kinds: dict[str, Callable[..., Any]] = {"psycopg": psycopg_writer, "pymysql": pymysql_writer}
+    kinds: dict[str, Callable[..., Any]] = {
+        "psycopg": psycopg_writer,
+        "pymysql": pymysql_writer,
+        "rogue": pymysql_writer,  # an account of its own, which no configuration names
+    }
+    tasks: dict[str, Callable[..., Any]] = {"asyncpg": asyncpg_writer, "asyncmy": asyncmy_writer}
 
     async def together(some: list[list[Any]]) -> None:
-        await asyncio.gather(*(asyncpg_writer(told["url"], style, writer, stop, said) for _, style, writer in some))
+        await asyncio.gather(*(tasks[kind](told["url"], style, writer, stop, said) for kind, style, writer in some))
 
     threads = [
         threading.Thread(target=kinds[kind], args=(told["url"], style, writer, stop, said))
         for kind, style, writer in told["writers"]
         if kind in kinds
     ]
-    coroutines = [entry for entry in told["writers"] if entry[0] == "asyncpg"]
+    coroutines = [entry for entry in told["writers"] if entry[0] in tasks]
     if coroutines:
         threads.append(threading.Thread(target=lambda: asyncio.run(together(coroutines))))
     for thread in threads:
