@@ -21,7 +21,7 @@ from .gate import Act, ActKind, Gate, Outcome, Verdict
 from .pages import Page
 from .policy import ROLES, Policy
 from .rejection import Answer, HeaderList, Rejection, state_headers
-from .rules import SAFE_METHODS, Facts, PathRule, free_reads
+from .rules import READS, SAFE_METHODS, WRITES, Facts, PathRule, unmarked
 from .sessions import UNTOUCHED, Sessions, Taken
 from .state import State
 from .switch import Switch
@@ -101,7 +101,7 @@ class Handling(Generic[T]):
         any_read: Not empty while every safe request may go on without being classified.
         any_closed_read: The same, while read-only.
         cookies_matter: There are session cookies: with a cut-off known, safe requests that carry one need a look.
-        trivial_unsafe: Unsafe requests may be counted without being classified.
+        any_write: Not empty while unsafe requests may be counted without being classified.
         simple: Method, path and headers alone say what a request is: it can be remembered.
         next_look: When the next request has to look at a state that is read-only, not only to read it.
         plain: Places (method and path, as the protocol spells them) that are known to be plain reads.
@@ -121,19 +121,26 @@ class Handling(Generic[T]):
         # kind, or with none, says which.
         marks = getattr(endpoint, "reads_matter", None if endpoint is not None else False)
         self.reads_matter = self.gate.reads_matter_while_writable or marks is True
-        self.any_read: Collection[object] = () if self.reads_matter else free_reads() if marks is None else (True,)
+        unwritten: Collection[object] = (True,) if marks is not None else unmarked(WRITES)
+        self.any_read: Collection[object] = () if self.reads_matter else unwritten
         self.cookies_matter = bool(self.sessions.names)
         keeping = self.cookies_matter and (policy.exempt or policy.logout)
-        self.trivial_unsafe = self.gate.trivial_unsafe and endpoint is None and not keeping
         rules = [item for role in ROLES for item in policy.rules(role)]
-        self.simple = endpoint is None and all(
-            isinstance(item, PathRule) and item.when is None and item.route is None for item in rules
-        )
+        plain = all(isinstance(item, PathRule) and item.when is None and item.route is None for item in rules)
+        self.simple = endpoint is None and plain
+        # Where all that a router tells are the marks of views, and none of them reads, rules alone say what is counted.
+        unread: Collection[object] = (True,)
+        self.counted = set[Hashable]()
+        if endpoint is not None:
+            decorated = getattr(endpoint, "tells_of_decorators_alone", False)
+            unread = unmarked(READS) if decorated else ()
+            self.counted = unmarked(READS)
+        self._unread = unread if plain else ()
+        self.any_write: Collection[object] = unread if self.gate.trivial_unsafe and not keeping else ()
         # Where exempt requests keep their session cookies, a read has to be known not to be one of them.
         self.any_closed_read = () if self.cookies_matter and policy.exempt else self.any_read
         self.next_look = float("-inf")
         self.plain: set[Hashable] = set()
-        self.counted: set[Hashable] = set()
         self.ready: dict[Hashable, Kept[T]] = {}
         self._kept: dict[Hashable, Kept[T]] = {}
         self._anonymous: Judged | None = None
@@ -189,6 +196,8 @@ class Handling(Generic[T]):
         if bypass or act.kind is ActKind.EXEMPT:
             taken = self.sessions.away(state, now) if self.sessions.any else UNTOUCHED
             name = holder.name if holder is not None else ""
+            if act.unsafe and state.read_only and not bypass:
+                self.switch.tally.allowed(self.route(act, facts), act.kind)
             return Judged(self.gate.decide(act, facts, state, bypass=bypass), taken, state, now, holder=name)
         taken = self.sessions.look(cookies, state, now) if self.sessions.any else UNTOUCHED
         verdict = self.gate.decide(act, facts, state, ended=taken.ended)
@@ -196,6 +205,8 @@ class Handling(Generic[T]):
             taken = self.sessions.logout(cookies, state, now)
         if taken.expire:
             self.switch.tally.ended(len(taken.expire))
+        if act.unsafe and state.read_only and verdict.passed:
+            self.switch.tally.allowed(self.route(act, facts), act.kind)
         return Judged(verdict, taken, state, now)
 
     def route(self, act: Act, facts: Facts) -> str:
@@ -275,9 +286,11 @@ class Handling(Generic[T]):
 
     def remember(self, act: Act, place: Hashable) -> None:
         """Remember that requests to this place are plain reads, or writes to be counted, if `act` says so."""
-        if not self.simple:
-            return
-        places = self.plain if act.kind is ActKind.READ else self.counted if act.kind in _COUNTED else None
+        places: set[Hashable] | None = None
+        if act.kind is ActKind.READ:
+            places = self.plain if self.simple else None
+        elif act.kind in _COUNTED and self._unread:
+            places = self.counted
         if places is not None:
             if len(places) >= REMEMBERED:
                 places.clear()
@@ -286,7 +299,7 @@ class Handling(Generic[T]):
     def keep(self, key: Hashable, judged: Judged, facts: Facts, variant: T) -> None:
         """Remember a refusal, if it depends on nothing but its key."""
         state, verdict = judged.state, judged.verdict
-        if not self.simple or judged.taken.lost or state.unknown_because or not _is_refused(verdict):
+        if not self._unread or judged.taken.lost or state.unknown_because or not _is_refused(verdict):
             return
         now = monotonic()
         found = self._kept.get(key)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, Literal, Protocol, TypeVar, runtime_checkable
@@ -397,38 +397,44 @@ _HANDLERS = ("get", "head", "options", "trace", "query", "post", "put", "patch",
 def reads(endpoint: F) -> F:
     """Mark a view (a function, a class, or one method of a class) as one that only reads, even on POST."""
     setattr(endpoint, _MARK, READS)
+    _carried(READS)
     return endpoint
 
 
 def writes(endpoint: F) -> F:
     """Mark a view (a function, a class, or one method of a class) as one that writes, even on GET."""
     setattr(endpoint, _MARK, WRITES)
-    global _any_writes_mark
-    _any_writes_mark = True
-    for free in list(_free_reads):
-        free.clear()
+    _carried(WRITES)
     return endpoint
 
 
-class FreeReads(set[str]):
-    """True while no view of this process is marked as one that writes: then a GET need not be routed to be known.
+class Unmarked(set[Hashable]):
+    """What holds while no view of this process carries a mark, for whoever would have to route a request to know.
 
-    It is emptied by the first `@writes`, however late that comes: views may be imported after the middleware was made.
+    Without `@writes` a GET is a read, without `@reads` a POST is a write. It is emptied by the first such mark, however
+    late that comes: views may be imported after the middleware was made.
     """
 
     __hash__ = object.__hash__  # type: ignore[assignment]  # kept weakly, by identity
 
 
-_any_writes_mark = False
-_free_reads: weakref.WeakSet[FreeReads] = weakref.WeakSet()
+# Marks that some view of this process carries.
+_seen_marks: Final[set[str]] = set()
+_unmarked: Final[dict[str, weakref.WeakSet[Unmarked]]] = {READS: weakref.WeakSet(), WRITES: weakref.WeakSet()}
 
 
-def free_reads() -> FreeReads:
-    """Return a `FreeReads` that follows the marks of this process."""
-    found = FreeReads()
-    _free_reads.add(found)
-    if not _any_writes_mark:
-        found.add("no view is marked @writes")
+def _carried(mark: str) -> None:
+    _seen_marks.add(mark)
+    for found in list(_unmarked[mark]):
+        found.clear()
+
+
+def unmarked(mark: str) -> Unmarked:
+    """Return what is not empty while no view of this process carries `mark`, READS or WRITES."""
+    found = Unmarked()
+    _unmarked[mark].add(found)
+    if mark not in _seen_marks:
+        found.add(f"no view is marked @{mark}")
     return found
 
 

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from itsdangerous import TimestampSigner
 
+from readonly import rules
 from readonly.context import Work
 from readonly.handling import NEGOTIATED, VARIANTS
 from readonly.policy import Policy, SessionCookie
-from readonly.rules import BODY_LIMIT_BYTES, Endpoint, Facts, rule
+from readonly.rules import BODY_LIMIT_BYTES, Endpoint, Facts, reads, rule
 from support.apps import SITES, Behaviour, Broken, HandSwitch, Reply, Request, Site, innermost
 
 HTML = ("Accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8")
@@ -691,6 +692,40 @@ def test_an_adapter_without_marked_reads_says_so(make: Callable[..., Site]) -> N
     assert not asked
     site.ask(Request("POST", "/", body=b"x"))
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("policy", [PLAIN, replace(POLICY, reads=[])], ids=["plain", "with rules and sessions"])
+def test_writes_are_routed_once_a_view_is_marked_as_one_that_reads(
+    make: Callable[..., Site], policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before that nothing a router knows could change what becomes of them: few are routed, and all are counted."""
+    monkeypatch.setattr(rules, "_seen_marks", set())
+    asked: list[Any] = []
+    marks: set[str] = set()
+
+    class Routes:
+        tells_of_decorators_alone = True
+
+        def __call__(self, connection: Any) -> Endpoint | None:
+            asked.append(connection)
+            return Endpoint("find", frozenset(marks))
+
+    site = make(policy, endpoint=Routes())
+    find = Request("POST", "/find", body=b"x")
+    assert [site.ask(find).seen[0].in_flight for _ in range(5)] == [1] * 5
+    site.switch.read_only()
+    refused = 3 * VARIANTS
+    assert {site.ask(find).status for _ in range(refused)} == {503}
+    assert site.switch.tally.totals()["refused_by_route"] == {"find": refused}
+    assert len(asked) < refused / 2
+    site.switch.over()
+    marks.add("reads")
+    reads(lambda: None)
+    asked.clear()
+    assert [site.ask(find).seen[0].in_flight for _ in range(5)] == [0] * 5
+    site.switch.read_only()
+    assert {site.ask(find).status for _ in range(refused)} == {200}
+    assert len(asked) == 5 + refused
 
 
 def test_refusals_are_counted_by_rule_or_path(make: Callable[..., Site]) -> None:

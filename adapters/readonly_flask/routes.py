@@ -48,6 +48,8 @@ class Routes:
     the view that has its path, as in every framework, if there is a single one.
     """
 
+    tells_of_decorators_alone = True
+
     def __init__(self, app: Flask) -> None:
         self._app = app
         self._complained = False

@@ -92,6 +92,8 @@ class Router:
         app: What the middleware wraps: an application, or what Starlette's list of middleware hands over.
     """
 
+    tells_of_decorators_alone = True
+
     def __init__(self, app: Any) -> None:
         self._app = app
         self._known = routes_of(app) is not None

@@ -71,7 +71,8 @@ def ReadOnlyMiddleware(
         page: The site's own page for refusals.
         endpoint: Tells the router's name and marks for a scope. Reads of a writable site are not routed twice for it
             until some view is marked with `@writes`; an attribute `reads_matter` on it, True or False, says that they
-            always or never are.
+            always or never are. Nor are its writes until one is marked with `@reads`, if an attribute
+            `tells_of_decorators_alone` is True: what it tells of marks is what `marks_of` the view says.
 
     Returns:
         An `async def` closure: every server takes that for ASGI 3.
@@ -88,7 +89,7 @@ def ReadOnlyMiddleware(
     plain, known = handling.plain, handling.ready
     cookies_matter, stamping = handling.cookies_matter, sessions.stamping
     any_read, any_closed_read = handling.any_read, handling.any_closed_read
-    any_write, counted = handling.trivial_unsafe, handling.counted
+    any_write, counted = handling.any_write, handling.counted
     notable = frozenset(
         name.encode()
         for name in (
@@ -242,8 +243,7 @@ def ReadOnlyMiddleware(
         )
         try:
             answer = await exchange.abegin()
-            if handling.simple:
-                handling.remember(exchange.act, place(scope))
+            handling.remember(exchange.act, place(scope))
             if answer is not None:
                 refusal = (answer.status, raw(answer.headers), answer.body)
                 found = dict(scope["headers"])

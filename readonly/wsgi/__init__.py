@@ -60,7 +60,8 @@ def ReadOnlyMiddleware(
         page: The site's own page for refusals.
         endpoint: Tells the router's name and marks for an environ. Reads of a writable site are not routed twice for it
             until some view is marked with `@writes`; an attribute `reads_matter` on it, True or False, says that they
-            always or never are.
+            always or never are. Nor are its writes until one is marked with `@reads`, if an attribute
+            `tells_of_decorators_alone` is True: what it tells of marks is what `marks_of` the view says.
     """
     handling: Handling[Refusal] = Handling(switch, policy, page, endpoint)
     sessions = handling.sessions
@@ -71,7 +72,7 @@ def ReadOnlyMiddleware(
     plain, counted, known = handling.plain, handling.counted, handling.ready
     cookies_matter, stamping = handling.cookies_matter, sessions.stamping
     any_read, any_closed_read = handling.any_read, handling.any_closed_read
-    any_write = handling.trivial_unsafe
+    any_write = handling.any_write
     # Headers that make a request one of its own.
     notable = {
         "HTTP_" + name.upper().replace("-", "_")
@@ -148,8 +149,7 @@ def ReadOnlyMiddleware(
         )
         answer = exchange.begin()
         try:
-            if handling.simple:
-                handling.remember(exchange.act, place(environ))
+            handling.remember(exchange.act, place(environ))
             if answer is not None:
                 if environ.keys().isdisjoint(notable):
                     refusal = (status_line(answer.status), answer.headers, answer.body)

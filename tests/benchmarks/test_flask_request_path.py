@@ -157,7 +157,7 @@ def test_cost_of_a_request_to_flask(case: Case, monkeypatch: pytest.MonkeyPatch)
     if sys.gettrace() is not None or "coverage" in sys.modules:
         pytest.skip("measured without coverage")
     # A mark counts for the whole process, and other tests have set some.
-    monkeypatch.setattr(rules, "_any_writes_mark", False)
+    monkeypatch.setattr(rules, "_seen_marks", set())
     ratio = measure(case)
     limit = TOLERANCE * case.target if case.target is not None else float("inf")
     for _ in range(2):
