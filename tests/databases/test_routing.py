@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, select, text, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -16,6 +17,7 @@ from readonly import ReadOnlyError, Switch
 from readonly.context import Work, working
 from readonly.databases.sqlalchemy import Database
 from readonly.databases.sqlite import copy_to_replica
+from support.waiting import eventually
 
 from .conftest import SQLITE, Client
 from .models import Story
@@ -394,8 +396,13 @@ def test_a_replica_that_is_locked(frozen: Site) -> None:
     frozen.replica.dispose()
     locker = create_engine(f"sqlite:///{frozen.replica_path}")
     with locker.connect() as holder:
-        # No copy of ours is ever in this mode; another program's lock would look like it.
-        holder.exec_driver_sql("PRAGMA journal_mode = DELETE")
+        # No copy of ours is ever in this mode; another program's lock would look like it. Nobody else may have the
+        # file open for the change, and a look in the background may just do.
+        eventually(
+            lambda: holder.exec_driver_sql("PRAGMA journal_mode = DELETE").scalar() == "delete",
+            what="nobody else having the replica open",
+            ignoring=OperationalError,
+        )
         holder.exec_driver_sql("BEGIN EXCLUSIVE")
         [replica] = frozen.database._replicas.all
         replica._looked_at = time.monotonic() + 60
