@@ -144,7 +144,8 @@ def test_no_read_through_a_frozen_replica_waits_for_the_migration(followed: Foll
     assert max(routed.seconds) < held <= min(waited)
     print(
         f"p99 of {READS} reads: on the primary {p99(quiet[0]):.1f} ms quiet, {p99(waited):.0f} ms while its lock was "
-        f"held for {1000 * held:.0f} ms; on the replica {p99(quiet[1]):.1f} ms quiet, {p99(routed.seconds):.1f} ms meanwhile"
+        f"held for {1000 * held:.0f} ms; on the replica {p99(quiet[1]):.1f} ms quiet, "
+        f"{p99(routed.seconds):.1f} ms meanwhile"
     )
 
 
