@@ -6,6 +6,7 @@ Nothing here, or in the modules of the servers, imports a driver or an ORM: a co
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
 from typing import Any, Protocol
 
 from readonly.errors import ConfigurationError
@@ -104,6 +105,8 @@ class Server(Protocol):
 
 
 _SERVERS: tuple[Server, ...] = (PostgreSQL(), SQLite(), MySQL())
+# What a guard from elsewhere must have.
+_PARTS = frozenset(part for part in vars(Server) if not part.startswith("_"))
 # What SQLAlchemy calls a server that speaks like another one.
 _ALSO = {"mariadb": "mysql"}
 
@@ -112,13 +115,23 @@ def server_for(dialect: str) -> Server:
     """Return the server of that name.
 
     Args:
-        dialect: `postgresql`, `sqlite`, `mysql` or `mariadb`.
+        dialect: `postgresql`, `sqlite`, `mysql`, `mariadb`, or the name of an entry point in `readonly.databases`: a
+            class without arguments that is a `Server`.
 
     Raises:
-        ConfigurationError: There is no guard for it.
+        ConfigurationError: There is no guard for it, or what is installed for it is none.
     """
     for server in _SERVERS:
         if server.name == _ALSO.get(dialect, dialect):
             return server
+    for found in entry_points(group="readonly.databases", name=dialect):
+        theirs: Server = found.load()()
+        lacking = sorted(what for what in _PARTS if not hasattr(theirs, what))
+        if lacking:
+            raise ConfigurationError(
+                f"the entry point {found.value} of readonly.databases is no guard for {dialect}: it lacks "
+                f"{', '.join(lacking)}; readonly.testing.ServerContract tests one"
+            )
+        return theirs
     names = ", ".join(server.name for server in _SERVERS)
     raise ConfigurationError(f"dialect={dialect!r} has no guard: the databases that can be guarded are {names}")

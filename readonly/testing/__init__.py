@@ -1,6 +1,7 @@
 """For tests: the proof that no route of a site writes while read-only, a switch of its own, contracts for authors.
 
-A site's own tests use `walk`, `recorded_writes` and `memory_switch`; whoever writes a store inherits `StoreContract`.
+A site's own tests use `walk`, `recorded_writes` and `memory_switch`; whoever writes a store inherits `StoreContract`,
+whoever writes a guard for another server `ServerContract`.
 Nothing here imports pytest but `readonly.testing.pytest_plugin`, which nothing here imports.
 """
 
@@ -13,6 +14,7 @@ from typing import Any
 from ..switch import Switch
 from .findings import Finding, Kind, Walk
 from .routes import Answer, Example, Request, Route, Visitor
+from .servers import ServerContract
 from .stores import StoreContract, Waiter, count_up, counted, in_child, put, settle, tick
 from .walking import walk
 from .witness import Witness, Write
@@ -24,6 +26,7 @@ __all__ = [
     "Kind",
     "Request",
     "Route",
+    "ServerContract",
     "StoreContract",
     "Visitor",
     "Waiter",
