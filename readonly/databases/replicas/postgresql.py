@@ -10,12 +10,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .positions import behind_header
+from .positions import behind_header, reached
 from .schema import Schema
 from .values import Standing
 
 # No look may hold anybody up, or be held up: a migration's lock above all.
 STATEMENT_MILLISECONDS, LOCK_MILLISECONDS = 2000, 100
+# What was inserted without a commit (a page's image, a rolled back row) is flushed when somebody has a reason to, which
+# on a primary at rest may be long: no standby gets there before. Every commit that was acknowledged before is flushed
+# at the latest after three of the log writer's pauses, with synchronous_commit off as well (PostgreSQL manual, 30.4).
+# Longer pauses than this are not waited out: the whole log then counts, which is never too little.
+FLUSH_MILLISECONDS = 1500
+_FLUSHED = """
+SELECT pg_catalog.pg_current_wal_flush_lsn()::text,
+       (SELECT setting::int FROM pg_catalog.pg_settings WHERE name = 'wal_writer_delay')
+"""
+_PAUSE_SECONDS = 0.02
 # A standby that has replayed all that it received is as good as its primary, as long as it is connected to it; one
 # that is not has no say about what it lacks, but for the time of the last transaction that it saw.
 _LOOK = """
@@ -45,6 +55,8 @@ def look(connection: Any, schema: Schema | None = None) -> Standing:
     """
     with _bounded(connection):
         [(recovering, system, at, paused, lag)] = _rows(connection, _LOOK)
+        if not recovering:
+            at = _committed(connection, behind_header(at))
     version: tuple[str, ...] | None = None
     no_schema = ""
     if schema is not None:
@@ -58,12 +70,34 @@ def look(connection: Any, schema: Schema | None = None) -> Standing:
     return Standing(
         replica=bool(recovering),
         system=str(system or ""),
-        at=(at or "") if recovering else behind_header(at),
+        at=at or "",
         lag=None if lag is None else max(0.0, float(lag)),
         paused=bool(paused),
         schema=version,
         no_schema=no_schema,
     )
+
+
+def _committed(connection: Any, inserted: str) -> str:
+    """Return a position that standbys will reach, with every commit before it that was acknowledged by now.
+
+    Args:
+        connection: To a primary, in a transaction.
+        inserted: Where its log ends.
+    """
+    waited = 0.0
+    while True:
+        [(flushed, delay)] = _rows(connection, _FLUSHED)
+        if reached(flushed, inserted):
+            return inserted
+        longest = 3 * int(delay)
+        if longest > FLUSH_MILLISECONDS:
+            return inserted
+        if waited * 1000 >= longest:
+            return str(flushed)
+        # On the server: a pause here would hold up an event loop, and so any look under way beside this one.
+        _rows(connection, f"SELECT pg_catalog.pg_sleep({_PAUSE_SECONDS})")
+        waited += _PAUSE_SECONDS
 
 
 @contextmanager

@@ -1,0 +1,79 @@
+"""Where a real primary says that its log ends: far enough for every commit, and no further than a standby can get."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from readonly.databases.replicas import Position, Standing, has_reached, postgresql
+from readonly.databases.replicas.positions import behind_header, lsn
+from support.postgres_server import PostgresPair, PostgresServer
+from support.waiting import eventually
+
+
+@pytest.fixture(scope="module")
+def database(postgres_pair: PostgresPair) -> Iterator[str]:
+    """A database with a table."""
+    name = postgres_pair.primary.new_database()
+    postgres_pair.primary.sql("CREATE TABLE story (id int)", database=name)
+    postgres_pair.wait_replayed()
+    yield name
+    postgres_pair.primary.drop_database(name)
+
+
+def look(server: PostgresServer) -> Standing:
+    """Ask a server once, on a connection of its own."""
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        return postgresql.look(connection)
+
+
+def flushed(server: PostgresServer) -> int:
+    """Return where its log is on disk."""
+    return lsn(server.sql("SELECT pg_current_wal_flush_lsn()"))
+
+
+def test_an_idle_primary_is_reached(postgres_pair: PostgresPair, database: str) -> None:
+    """What an open transaction has inserted is not flushed before it ends: a standby would wait as long as that."""
+    primary, standby = postgres_pair.primary, postgres_pair.standby
+    with psycopg.connect(primary.url(database)) as writer:
+        writer.execute("INSERT INTO story VALUES (1)")
+        found = look(primary)
+        assert lsn(found.at) <= flushed(primary)
+        position = Position(found.system, found.at)
+        eventually(lambda: not has_reached(look(standby), position), 20.0, what="the standby is there")
+        writer.rollback()
+
+
+def test_a_commit_that_waited_for_no_disk_is_before_it(postgres_pair: PostgresPair, database: str) -> None:
+    """With synchronous_commit off as well: a replica that is there has what everybody was told of."""
+    primary, standby = postgres_pair.primary, postgres_pair.standby
+    with psycopg.connect(primary.url(database), autocommit=True) as writer:
+        writer.execute("SET synchronous_commit = off")
+        writer.execute("INSERT INTO story VALUES (2)")
+        row = writer.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
+        assert row is not None
+        found = look(primary)
+    assert lsn(found.at) >= lsn(behind_header(row[0]))
+    position = Position(found.system, found.at)
+    eventually(lambda: not has_reached(look(standby), position), 20.0, what="the standby is there")
+    assert standby.sql("SELECT count(*) FROM story WHERE id = 2", database=database) == "1"
+
+
+def test_a_slow_log_writer_is_not_waited_for(postgres_pair: PostgresPair, database: str) -> None:
+    """Then the whole log counts: too much, and never too little."""
+    primary = postgres_pair.primary
+    primary.sql("ALTER SYSTEM SET wal_writer_delay = '9s'")
+    primary.sql("SELECT pg_reload_conf()")
+    try:
+        eventually(lambda: primary.sql("SHOW wal_writer_delay") == "9s", 10.0, what="it is told")
+        with psycopg.connect(primary.url(database)) as writer:
+            writer.execute("INSERT INTO story VALUES (3)")
+            row = writer.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
+            assert row is not None
+            assert lsn(look(primary).at) >= lsn(behind_header(row[0]))
+            writer.rollback()
+    finally:
+        primary.sql("ALTER SYSTEM RESET wal_writer_delay")
+        primary.sql("SELECT pg_reload_conf()")
