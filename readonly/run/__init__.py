@@ -7,6 +7,7 @@ while it stands, and only its end, or a person who abandons it, lifts it.
 The command's database sessions are named `readonly-run-ID`, so that a dead runner is not taken for a dead migration.
 """
 
+from .calls import abandon, resume, run
 from .command import VARIABLE, attach, environment, log_of
 from .journal import Entry, Freezing, Journal, Progress, RunFailed, Step, Voice, read, standing_run
 from .runner import Runner
@@ -21,9 +22,12 @@ __all__ = [
     "Runner",
     "Step",
     "Voice",
+    "abandon",
     "attach",
     "environment",
     "log_of",
     "read",
+    "resume",
+    "run",
     "standing_run",
 ]
