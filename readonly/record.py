@@ -1,9 +1,10 @@
 """What is stored: one record a site, versioned JSON, and what every version must be able to say about it.
 
-A record that another version wrote is handled by three rules. Fields that this version does not know are kept when
+A record that another version wrote is handled by four rules. Fields that this version does not know are kept when
 the record is rewritten. A record of a higher version, or with a `needs` that this version does not know, raises
-`UnreadableRecord`: nobody here may overwrite it, and it counts as read-only. `epoch`, `id` and `mode` stay where
-they are for ever, so that any version can say which record it could not read.
+`UnreadableRecord`: nobody here may overwrite it, and it counts as read-only. A need that ends in a question mark is one
+that a reader may do without (it keeps nobody from writing): who does not know it goes on, and says so. `epoch`, `id`
+and `mode` stay where they are for ever, so that any version can say which record it could not read.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from typing import Any
 from .errors import UnreadableRecord
 
 VERSION = 1
-# Features a reader must know, by the names that stand in `needs`. Version 1 knows none.
-FEATURES: frozenset[str] = frozenset()
+# Those that a reader may do without end in this.
+MAY = "?"
+REHEARSAL = "rehearsal" + MAY
+# Features that this version knows, by the names that stand in `needs`.
+FEATURES: frozenset[str] = frozenset({REHEARSAL})
 # Tombstones are kept as long as a stopped process may come back with an old cause (protocol.md 1.3).
 TOMBSTONE_AGE = timedelta(days=90)
 
@@ -46,6 +50,8 @@ class FenceMark:
         name: Its name in the operator's configuration.
         server: Host, port and database, for people.
         system: The identity of the server; positions of two can't be compared.
+        timeline: Which of the histories that began with this system it wrote, where the server tells: a standby that
+            was promoted goes on with another one. "" where it does not.
         position: The position in its log behind which no earlier write is; "" while it is being raised.
         level: What it is worth; "" while it is being raised.
         schema: The schema version that was there then, its parts joined by commas; "" where nobody asked.
@@ -57,6 +63,7 @@ class FenceMark:
     position: str = ""
     level: str = ""
     schema: str = ""
+    timeline: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +246,37 @@ class Bypass:
 
 
 @dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """A stretch of time in which nothing is refused, and all that would have been is counted.
+
+    Of two, the one that began later stands.
+
+    Attributes:
+        id: Random, short.
+        by: Who asked for it.
+        since: When it begins, UTC.
+        until: When it is over by itself, UTC.
+        host: The machine it was typed on.
+        ended_at: When somebody ended it before that; None: nobody has.
+        revision: Rises with each change of it.
+        extra: Fields of newer versions, kept.
+    """
+
+    id: str
+    by: str
+    since: datetime
+    until: datetime
+    host: str = ""
+    ended_at: datetime | None = None
+    revision: int = 1
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def in_force(self, at: datetime) -> bool:
+        """Return whether it goes on at an instant."""
+        return self.ended_at is None and self.since <= at < self.until
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """What a store holds for one site.
 
@@ -255,6 +293,7 @@ class Record:
         windows: Ordered by start and id.
         schedules: Recurring windows, ordered by id.
         bypasses: Who is let through, ordered by start and id.
+        rehearsal: The last one, also when it is over; None if there was none.
         sessions_floor: Cut-off that stays when the tombstones it came from are dropped.
         windows_floor: The same of windows that said nothing about sessions: it counts where a policy ends them.
         needs: Features that a reader must know.
@@ -273,6 +312,7 @@ class Record:
     windows: tuple[Window, ...] = ()
     schedules: tuple[Schedule, ...] = ()
     bypasses: tuple[Bypass, ...] = ()
+    rehearsal: Rehearsal | None = None
     sessions_floor: datetime | None = None
     windows_floor: datetime | None = None
     needs: tuple[str, ...] = ()
@@ -287,6 +327,11 @@ class Record:
     def mode(self) -> Mode:
         """What the stored causes alone say, windows left out."""
         return Mode.READ_ONLY if self.causes or self.partial else Mode.WRITABLE
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """Features that its writer uses, and that this version does not know and does without."""
+        return tuple(need.removesuffix(MAY) for need in self.needs if need not in FEATURES)
 
     def sessions_ended_before(self, default: str = "end") -> datetime | None:
         """Return the instant before which sessions were ended, or None.
@@ -374,6 +419,7 @@ def dump(record: Record) -> bytes:
         "sessions_floor": _instant_out(record.sessions_floor),
         **({"schedules": [_schedule_out(one) for one in record.schedules]} if record.schedules else {}),
         **({"bypasses": [_bypass_out(one) for one in record.bypasses]} if record.bypasses else {}),
+        **({"rehearsal": _rehearsal_out(record.rehearsal)} if record.rehearsal is not None else {}),
         **({"windows_floor": _instant_out(record.windows_floor)} if record.windows_floor is not None else {}),
         "needs": list(record.needs),
     }
@@ -469,6 +515,19 @@ def _bypass_out(bypass: Bypass) -> dict[str, Any]:
     }
 
 
+def _rehearsal_out(rehearsal: Rehearsal) -> dict[str, Any]:
+    return {
+        **rehearsal.extra,
+        "id": rehearsal.id,
+        "by": rehearsal.by,
+        "since": _instant_out(rehearsal.since),
+        "until": _instant_out(rehearsal.until),
+        "host": rehearsal.host,
+        "ended_at": _instant_out(rehearsal.ended_at),
+        "revision": rehearsal.revision,
+    }
+
+
 _WINDOW_TEXTS = ("typed", "zone", "mark", "schedule")
 _ANY = datetime.min.replace(tzinfo=UTC)
 _CAUSE_FIELDS = frozenset(_cause_out(Cause("", "", "", _ANY, fence=FenceMark(""))))
@@ -476,6 +535,7 @@ _LIFT_FIELDS = frozenset(_lift_out(Lift("", _ANY, "")))
 _WINDOW_FIELDS = frozenset([*_window_out(Window("", _ANY, _ANY, "", expected_end=_ANY)), *_WINDOW_TEXTS])
 _SCHEDULE_FIELDS = frozenset(_schedule_out(Schedule("", "", "", 0.0, "")))
 _BYPASS_FIELDS = frozenset(_bypass_out(Bypass("", "", "", _ANY, _ANY, ())))
+_REHEARSAL_FIELDS = frozenset(_rehearsal_out(Rehearsal("", "", _ANY, _ANY)))
 _RECORD_FIELDS = frozenset(
     [
         "v",
@@ -492,6 +552,7 @@ _RECORD_FIELDS = frozenset(
         "windows",
         "schedules",
         "bypasses",
+        "rehearsal",
         "sessions_ended_before",
         "sessions_floor",
         "windows_floor",
@@ -523,7 +584,7 @@ def load(raw: bytes) -> Record:
             epoch=epoch,
         )
     needs = document.get("needs") or []
-    unknown = sorted({str(n) for n in needs} - FEATURES) if isinstance(needs, list) else ["?"]
+    unknown = sorted({str(n) for n in needs if not _is_soft(n)} - FEATURES) if isinstance(needs, list) else ["?"]
     if unknown:
         raise UnreadableRecord(
             f"the record needs {', '.join(unknown)}, which this library does not know: upgrade readonly-mode",
@@ -535,6 +596,10 @@ def load(raw: bytes) -> Record:
         raise UnreadableRecord(
             f"the record is corrupt ({_explain(error)}): {_excerpt(raw)}", epoch=epoch, corrupt=True
         ) from error
+
+
+def _is_soft(need: object) -> bool:
+    return isinstance(need, str) and need.endswith(MAY)
 
 
 def _load_v1(document: dict[str, Any]) -> Record:
@@ -638,6 +703,7 @@ def _load_v1(document: dict[str, Any]) -> Record:
             windows=tuple(windows),
             schedules=tuple(schedules),
             bypasses=tuple(bypasses),
+            rehearsal=_rehearsal(document.get("rehearsal")),
             sessions_floor=_maybe_instant(document.get("sessions_floor")),
             windows_floor=_maybe_instant(document.get("windows_floor")),
             needs=tuple(document.get("needs") or ()),
@@ -647,9 +713,14 @@ def _load_v1(document: dict[str, Any]) -> Record:
 
 
 def ordered(record: Record) -> Record:
-    """Return the record with lifted causes dropped and the rest in one order, so that equal records are equal."""
+    """Return the record with lifted causes dropped and the rest in one order, so that equal records are equal.
+
+    That it needs to be known that a rehearsal goes on, or no longer, follows from that rehearsal.
+    """
+    going_on = record.rehearsal is not None and record.rehearsal.ended_at is None
     return replace(
         record,
+        needs=tuple(sorted({*record.needs} - {REHEARSAL} | ({REHEARSAL} if going_on else set()))),
         causes=tuple(sorted((c for c in record.causes if c.id not in record.lifted), key=lambda c: (c.since, c.id))),
         windows=tuple(sorted(record.windows, key=lambda w: (w.start, w.id))),
         schedules=tuple(sorted(record.schedules, key=lambda one: one.id)),
@@ -679,6 +750,21 @@ def _fence(value: Any) -> FenceMark | None:
         return None
     # A newer version may say more of it; what it says more is lost to nobody, since it stands at the server.
     return FenceMark(**{name: _text(value.get(name, "")) for name in FenceMark.__dataclass_fields__})
+
+
+def _rehearsal(value: Any) -> Rehearsal | None:
+    if value is None:
+        return None
+    return Rehearsal(
+        id=_text(value["id"]),
+        by=_text(value.get("by", "")),
+        since=_instant(value["since"]),
+        until=_instant(value["until"]),
+        host=_text(value.get("host", "")),
+        ended_at=_maybe_instant(value.get("ended_at")),
+        revision=_number(value.get("revision", 1)),
+        extra=_rest(value, _REHEARSAL_FIELDS),
+    )
 
 
 def _number(value: Any) -> int:

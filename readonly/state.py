@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from .record import WINDOW, Cause, Mode, Record, Window
+from .record import WINDOW, Cause, Mode, Record, Rehearsal, Window
 
 # Ended sessions are the strictest, kept ones the mildest; of several causes the strictest rules.
 _STRICTNESS = ("keep", "suspend", "end")
@@ -27,6 +27,7 @@ class State:
         synced: The process has read the state from the store at least once, and it can be trusted.
         record: The record behind it.
         unknown_because: Why the state is unknown, and what to do; "" when it is known.
+        rehearsal: The one that goes on; None unless the site is writable.
     """
 
     read_only: bool
@@ -39,6 +40,7 @@ class State:
     synced: bool
     record: Record | None
     unknown_because: str = ""
+    rehearsal: Rehearsal | None = None
 
     @classmethod
     def at(
@@ -84,6 +86,7 @@ class State:
             synced=not unknown_because,
             record=record,
             unknown_because=unknown_because,
+            rehearsal=_rehearsal(record, instant) if mode is Mode.WRITABLE else None,
         )
 
     @property
@@ -123,6 +126,11 @@ class State:
                 if w.ended and w.start <= (w.ended_at or self.record.changed_at) and (w.sessions or default) == "end"
             ]
         return max(found, default=None)
+
+
+def _rehearsal(record: Record | None, at: datetime) -> Rehearsal | None:
+    found = None if record is None else record.rehearsal
+    return found if found is not None and found.in_force(at) else None
 
 
 def as_cause(window: Window) -> Cause:

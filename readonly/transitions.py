@@ -20,6 +20,7 @@ from .record import (
     Cause,
     Lift,
     Record,
+    Rehearsal,
     Window,
     dump,
     load,
@@ -143,6 +144,13 @@ def with_bypass(record: Record, bypass: Bypass, *, at: datetime, by: str) -> Rec
     return trimmed(changed(replace(record, bypasses=(*others, bypass)), at=at, by=by), at=at)
 
 
+def with_rehearsal(record: Record, rehearsal: Rehearsal, *, at: datetime, by: str) -> Record:
+    """Return the record with another rehearsal, or with that one changed if it is the record's already."""
+    known = record.rehearsal
+    revision = known.revision + 1 if known is not None and known.id == rehearsal.id else 1
+    return changed(replace(record, rehearsal=replace(rehearsal, revision=revision)), at=at, by=by)
+
+
 def trimmed(record: Record, *, at: datetime, needed: Collection[str] = ()) -> Record:
     """Return the record without tombstones older than `TOMBSTONE_AGE`; the cut-offs they carried stay.
 
@@ -182,6 +190,10 @@ def _spent(bypass: Bypass, at: datetime) -> bool:
 
 def changed(record: Record, *, at: datetime, by: str) -> Record:
     """Return a record that was changed just now: with the next epoch, a new id, and who changed it."""
+    rehearsal = record.rehearsal
+    if rehearsal is not None and rehearsal.ended_at is None and rehearsal.until <= at:
+        # Nobody has to write down that its time was up; who writes anyway says so, and readers need not know of it.
+        record = replace(record, rehearsal=replace(rehearsal, ended_at=rehearsal.until))
     # The store's clock may have gone back (a failover); an instant of change never does.
     return ordered(
         replace(record, epoch=record.epoch + 1, id=new_id(), changed_at=max(at, record.changed_at), changed_by=by)
@@ -221,6 +233,7 @@ def adds(mine: Record, theirs: Record) -> bool:
             and (w.id in known or not _long_over(w, now))
             for w in mine.windows
         )
+        or _one_rehearsal(mine.rehearsal, theirs.rehearsal) != theirs.rehearsal
         or _latest(mine.sessions_floor, theirs.sessions_floor) != theirs.sessions_floor
         or _latest(mine.windows_floor, theirs.windows_floor) != theirs.windows_floor
         or (mine.protected and not theirs.protected)
@@ -263,6 +276,7 @@ def join(mine: Record, theirs: Record, *, at: datetime) -> Record:
             windows=tuple(w for w in _merged(older.windows, newer.windows) if not schedules.over(w, recurring)),
             schedules=recurring,
             bypasses=_all_bypasses(older.bypasses, newer.bypasses),
+            rehearsal=_one_rehearsal(older.rehearsal, newer.rehearsal),
             sessions_floor=_latest(older.sessions_floor, newer.sessions_floor),
             windows_floor=_latest(older.windows_floor, newer.windows_floor),
             needs=tuple(sorted({*older.needs, *newer.needs})),
@@ -286,6 +300,7 @@ def _younger(record: Record, lineage: str) -> Record:
         lifted={key: lift for key, lift in record.lifted.items() if made is not None and lift.at >= made},
         windows=(),
         schedules=(),
+        rehearsal=None,
         sessions_floor=None,
         windows_floor=None,
         protected=False,
@@ -322,6 +337,13 @@ def _one_bypass(mine: Bypass, others: Iterable[Bypass]) -> Bypass:
 def _all_bypasses(older: Iterable[Bypass], newer: Sequence[Bypass]) -> tuple[Bypass, ...]:
     found = {one.id: one for one in newer}
     return tuple((found | {one.id: _one_bypass(one, newer) for one in older}).values())
+
+
+def _one_rehearsal(mine: Rehearsal | None, theirs: Rehearsal | None) -> Rehearsal | None:
+    """Return the one that stands of two: the later one; what was ended on either side stays ended."""
+    if mine is None or theirs is None or mine == theirs:
+        return mine if theirs is None else theirs
+    return max(mine, theirs, key=lambda one: (one.since, one.id, one.ended_at is not None, one.revision, repr(one)))
 
 
 def _one_lift(mine: Lift, theirs: Lift | None) -> Lift:

@@ -23,7 +23,7 @@ from readonly.record import (
 )
 from readonly.state import State
 from readonly.transitions import join, with_cause, without_causes
-from support.records import LINEAGE, NOON, PLAIN, cause, lift, minutes, record, records, window
+from support.records import LINEAGE, NOON, PLAIN, cause, lift, minutes, record, records, rehearsal, window
 
 
 def document(found: Record) -> dict[str, Any]:
@@ -115,6 +115,22 @@ def test_a_need_that_is_not_known_makes_a_record_unreadable(needs: object) -> No
     """A reader that lacks a feature must not guess."""
     with pytest.raises(UnreadableRecord, match="needs"):
         load(stored(needs=needs))
+
+
+def test_who_does_not_know_a_need_that_may_be_done_without_goes_on_and_says_so() -> None:
+    """It keeps nobody from writing: an old process that refused for its sake would be worse than one that can't."""
+    found = load(stored(needs=["by-moonlight?"]))
+    assert (found.lacks, found.needs) == (("by-moonlight",), ("by-moonlight?",))
+    assert document(found)["needs"] == ["by-moonlight?"], "it is kept for those who know it"
+
+
+def test_a_rehearsal_is_needed_to_be_known_while_it_goes_on() -> None:
+    """And no longer: who rolls back to an older version the day after meets nothing that it does not know."""
+    going_on = record(rehearsal=rehearsal())
+    assert (going_on.needs, going_on.lacks, going_on.mode) == (("rehearsal?",), (), "writable")
+    assert load(dump(going_on)) == going_on
+    over = record(rehearsal=rehearsal(ended_at=NOON), needs=("rehearsal?", "later?"))
+    assert (over.needs, over.lacks) == (("later?",), ("later",))
 
 
 # --- what nobody can read --------------------------------------------------------------------------------------------

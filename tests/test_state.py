@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from readonly.record import LOCAL, Cause, Mode, Record, dump, load
 from readonly.state import UNKNOWN, State
-from support.records import INSTANTS, LINEAGE, NOON, cause, lift, minutes, record, records, window
+from support.records import INSTANTS, LINEAGE, NOON, cause, lift, minutes, record, records, rehearsal, window
 
 LOCAL_CAUSE = cause("primary", kind=LOCAL, by="this process", reason="the primary is read-only", sessions="keep")
 BEFORE, START, DURING, END, LONG_AFTER = (NOON + minutes(n) for n in (59, 60, 61, 120, 9999))
@@ -202,3 +202,30 @@ def test_an_unknown_state_says_why() -> None:
     assert "emptied" in at(NOON, record(lineage="")).reason
     assert at(NOON, record(), unknown="because").reason == "because"
     assert UNKNOWN.reason == UNKNOWN.unknown_because != ""
+
+
+@pytest.mark.parametrize(
+    ("found", "instant", "going_on"),
+    [
+        (record(rehearsal=rehearsal()), BEFORE, True),
+        (record(rehearsal=rehearsal()), START, False),  # its end is not part of it
+        (record(rehearsal=rehearsal()), NOON - minutes(1), False),
+        (record(rehearsal=rehearsal(ended_at=NOON)), BEFORE, False),
+        (record(cause(), rehearsal=rehearsal()), BEFORE, False),
+        (record(rehearsal=rehearsal(until=NOON + minutes(90)), windows=(window(),)), DURING, False),
+        (record(rehearsal=rehearsal(until=NOON + minutes(90)), windows=(window(ended=True),)), DURING, True),
+        (record(lineage="", rehearsal=rehearsal()), BEFORE, False),
+    ],
+)
+def test_a_rehearsal_goes_on_only_while_the_site_is_writable(found: Record, instant: datetime, going_on: bool) -> None:
+    """A real cause and a window win; the rest of it comes after them."""
+    state = at(instant, found)
+    assert (state.rehearsal is not None) is going_on
+    assert state.read_only is (state.mode is not Mode.WRITABLE)
+
+
+@given(records(lineages=("", LINEAGE)), INSTANTS)
+def test_a_rehearsal_changes_nothing_else(found: Record, instant: datetime) -> None:
+    """Whatever the record: with it or without it, the same is refused."""
+    without, with_it = at(instant, replace(found, rehearsal=None)), at(instant, found)
+    assert replace(with_it, record=None, rehearsal=None) == replace(without, record=None, rehearsal=None)

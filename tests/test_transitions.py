@@ -26,6 +26,7 @@ from readonly.transitions import (
     trimmed,
     undo_until,
     with_cause,
+    with_rehearsal,
     without_causes,
 )
 from support.records import (
@@ -39,6 +40,7 @@ from support.records import (
     minutes,
     record,
     records,
+    rehearsal,
     window,
 )
 
@@ -644,3 +646,34 @@ def test_a_window_that_was_moved_contradicts_who_would_end_it() -> None:
         base = record(windows=(planned,))
         assert contradicts(base, record(windows=(now,)), closes=False, windows=True) is expected
         assert not contradicts(base, record(windows=(now,)), closes=False)
+
+
+def test_a_rehearsal_that_was_ended_stays_ended_and_a_later_one_stands() -> None:
+    """Whoever had not heard of its end does not bring it back, nor does one from the week before."""
+    going_on, over = record(rehearsal=rehearsal()), record(rehearsal=rehearsal(ended_at=NOON + minutes(5)))
+    for mine, theirs in ((going_on, over), (over, going_on)):
+        found = join(mine, theirs, at=NOON + minutes(6))
+        assert found.rehearsal == over.rehearsal
+        assert found.needs == ()
+    later = record(rehearsal=rehearsal("r2", since=NOON + minutes(30)))
+    assert join(going_on, later, at=NOON).rehearsal == join(later, going_on, at=NOON).rehearsal == later.rehearsal
+    assert not adds(going_on, later)
+    assert adds(later, going_on)
+
+
+def test_a_change_writes_down_that_a_rehearsals_time_is_up() -> None:
+    """So that readers of an older version need not know of it for ever."""
+    going_on = with_rehearsal(record(), rehearsal(), at=NOON, by="ann")
+    assert (going_on.needs, going_on.epoch, going_on.causes) == (("rehearsal?",), 6, ())
+    kept = with_cause(going_on, cause(), site=SITE, at=NOON + minutes(59), by="bob")
+    assert kept.rehearsal == going_on.rehearsal
+    closed = with_cause(going_on, cause(), site=SITE, at=NOON + minutes(61), by="bob")
+    assert closed.rehearsal == replace(rehearsal(), ended_at=NOON + minutes(60))
+    assert closed.needs == ()
+
+
+def test_a_greater_lineage_knows_no_rehearsal() -> None:
+    """Who typed `init` begins anew."""
+    anew = first_record(SITE, at=NOON + minutes(1), by="ann", replacing=record(rehearsal=rehearsal()))
+    assert (anew.rehearsal, anew.needs) == (None, ())
+    assert join(record(rehearsal=rehearsal()), anew, at=NOON + minutes(2)).rehearsal is None

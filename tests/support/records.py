@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from readonly.record import Cause, Lift, Record, Schedule, Window, ordered
+from readonly.record import Cause, Lift, Record, Rehearsal, Schedule, Window, ordered
 from readonly.schedules import over
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -37,6 +37,11 @@ def lift(key: str = "c1", **changed: Any) -> Lift:
 def window(key: str = "w1", **changed: Any) -> Window:
     """Return a window from 13:00 to 14:00."""
     return replace(Window(id=key, start=NOON + minutes(60), end=NOON + minutes(120), by="ann"), **changed)
+
+
+def rehearsal(key: str = "r1", **changed: Any) -> Rehearsal:
+    """Return a rehearsal from noon to 13:00."""
+    return replace(Rehearsal(id=key, by="ann", since=NOON, until=NOON + minutes(60)), **changed)
 
 
 def record(*causes: Cause, lifted: tuple[Lift, ...] = (), **changed: Any) -> Record:
@@ -142,6 +147,19 @@ def schedules() -> st.SearchStrategy[Schedule]:
     )
 
 
+def rehearsals() -> st.SearchStrategy[Rehearsal]:
+    """Rehearsals; those of one id share their start."""
+    return st.builds(
+        lambda key, **rest: rehearsal(key, since=NOON + minutes(int(key[1:])), **rest),
+        st.sampled_from(["r1", "r2"]),
+        by=WORDS,
+        host=WORDS,
+        ended_at=st.none() | INSTANTS,
+        revision=st.integers(1, 3),
+        extra=extras(),
+    )
+
+
 def records(*, lineages: tuple[str, ...] = (LINEAGE,)) -> st.SearchStrategy[Record]:
     """Records of the site `shop`."""
     return st.builds(
@@ -165,6 +183,7 @@ def records(*, lineages: tuple[str, ...] = (LINEAGE,)) -> st.SearchStrategy[Reco
         changed_at=INSTANTS,
         changed_by=WORDS,
         protected=st.booleans(),
+        rehearsal=st.none() | rehearsals(),
         sessions_floor=st.none() | INSTANTS,
         windows_floor=st.none() | INSTANTS,
         extra=extras(),
