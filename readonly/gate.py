@@ -25,6 +25,7 @@ from .rules import (
     PathRule,
     Rule,
     effective_methods,
+    is_preflight,
     mark_for,
     signs,
 )
@@ -32,6 +33,8 @@ from .state import State
 
 # Classified requests that are remembered. Past that all are forgotten: paths are the visitor's to choose.
 CACHE_SIZE: Final = 2048
+# Stands where a rule's name does: the request is a preflight, and no rule or mark names OPTIONS.
+PREFLIGHT: Final = "@preflight"
 
 
 class ActKind(StrEnum):
@@ -124,6 +127,11 @@ class Gate:
         self._cacheable = not self._names and all(
             isinstance(rule, PathRule) and rule.when is None for rule in everything
         )
+        # What is said of all methods is not said of the question that comes before one.
+        self._writes_by_options = _compile(
+            [rule for rule in policy.rules("writes") if not isinstance(rule, PathRule) or rule.method == "OPTIONS"],
+            "writes",
+        )
         self._cache: dict[tuple[str, str, str], Act] = {}
         self.needs_body = bool(self._with_body)
         self.needs_endpoint = self._names
@@ -165,6 +173,8 @@ class Gate:
         endpoint = facts.endpoint
         if not self._cacheable or len(methods) > 1 or (endpoint is not None and endpoint.marks):
             return self._classify(facts, methods)
+        if facts.method == "OPTIONS":  # its headers count, which are no part of the key
+            return self._classify(facts, methods)
         key = (facts.method, facts.path, facts.raw_path)
         act = self._cache.get(key)
         if act is None:
@@ -180,9 +190,16 @@ class Gate:
         if (found := _each(self._exempt, views)) is not None:
             # Gate and session rules look away, the drain does not. A socket would hold it for ever.
             return Act(ActKind.EXEMPT, found, bool(unsafe), bool(unsafe) and facts.method != WEBSOCKET)
-        if (found := _any(self._writes, views)) is not None:
+        preflight = is_preflight(facts)
+        asked = views[1:] if preflight else views
+        found = _any(self._writes, asked)
+        if found is None and preflight:
+            found = _any(self._writes_by_options, views[:1])
+        if found is not None:
             return Act(ActKind.WRITE, found, bool(unsafe), True)
-        if any(mark_for(view.endpoint, view.method) == WRITES for view in views):
+        if any(mark_for(view.endpoint, view.method) == WRITES for view in asked) or (
+            preflight and facts.endpoint is not None and f"{WRITES}:OPTIONS" in facts.endpoint.marks
+        ):
             return Act(ActKind.WRITE, "@writes", bool(unsafe), True)
         if (found := _any(self._login, views)) is not None:
             return Act(ActKind.LOGIN, found, bool(unsafe), True)
@@ -194,6 +211,8 @@ class Gate:
         if unsafe and (found := _each_read(self._reads, unsafe)) is not None:
             return Act(ActKind.DECLARED_READ, found, True, False)
         if not unsafe:
+            if preflight:  # no plain read, which is remembered by method and path alone
+                return Act(ActKind.DECLARED_READ, PREFLIGHT, False, False)
             return Act(ActKind.READ, "", False, False)
         return Act(ActKind.UNDECLARED, "", True, True)
 

@@ -85,7 +85,8 @@ class Policy:
         login: Refused while read-only. Without a method: the unsafe ones.
         logout: Passed on as a read, and the session's cookies are expired. Without a method: the unsafe ones.
         reads: Unsafe requests that only read. Without a method: the unsafe ones.
-        writes: Requests that write, even on GET. Without a method: all methods.
+        writes: Requests that write, even on GET. Without a method: all methods. (A preflight passes unless a rule names
+            OPTIONS: what it asks about is judged when it comes.)
         session_cookies: Names, or `SessionCookie` where path, domain or format differ from the usual.
         sessions: `end` (a session from before never comes back), `suspend` (it comes back), or `keep`.
         bearer: `end` treats a bearer token like a session; `keep` lets it go on reading.

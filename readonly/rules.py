@@ -48,10 +48,13 @@ class Endpoint:
         name: The route's name, as `name:...` rules spell it.
         marks: From `marks_of`: `reads` and `writes`, and for one method alone `writes:GET`. What an adapter recognises
             as signing people in or out it marks `login` and `logout`, which mean the unsafe methods, or `login:GET`.
+        takes_preflights: It is known that a preflight runs the view's own code, and not because its author said that
+            it takes OPTIONS: then one is judged like any other request.
     """
 
     name: str
     marks: frozenset[str] = frozenset()
+    takes_preflights: bool = False
 
 
 _NO_HEADERS: Headers = {}
@@ -202,6 +205,22 @@ def effective_methods(facts: Facts) -> tuple[str, ...]:
         return (wire,)
     named = (value.strip().upper() for value in found)
     return tuple(dict.fromkeys((wire, *(value for value in named if value))))
+
+
+def is_preflight(facts: Facts) -> bool:
+    """Return whether a browser asks for leave to send another request, which is judged when it comes.
+
+    Whatever answers cross-origin requests gets to see the question, or no script could read the refusal of what
+    follows.
+
+    Source: the Fetch standard, "CORS-preflight request".
+    """
+    if facts.method != "OPTIONS" or facts.kind != "http":
+        return False
+    if facts.endpoint is not None and facts.endpoint.takes_preflights:
+        return False
+    get = facts.headers.get
+    return get("origin") is not None and get("access-control-request-method") is not None
 
 
 def _fields(form: str) -> list[str]:

@@ -39,7 +39,7 @@ POLICY = Policy(
     login=["/login", "GET /oauth/{provider}/callback", "name:sign_in"],
     logout=["/logout", "GET /leave"],
     reads=["POST /search", "WEBSOCKET /live/{id}", "/search/new", "POST name:lookup"],
-    writes=["GET /cart/add/{id}", "/search/new", "/stats/*", "POST /logout/all"],
+    writes=["GET /cart/add/{id}", "/search/new", "/stats/*", "POST /logout/all", "OPTIONS /asked"],
 )
 
 PASS, READ_ONLY_503, ENDED_403 = Outcome.PASS, Outcome.READ_ONLY, Outcome.SESSION_ENDED
@@ -75,6 +75,7 @@ def passed(says: str, method: str, path: str, kind: ActKind = ActKind.READ, **mo
 
 
 SOCKET = {"kind": "websocket"}
+PREFLIGHT = {"origin": "https://other.example", "access-control-request-method": "POST"}
 TABLE = [
     # What nobody declared.
     *(passed("safe methods read", method, "/articles") for method in ["GET", "HEAD", "OPTIONS", "TRACE", "QUERY"]),
@@ -114,6 +115,45 @@ TABLE = [
     refused("a declared write, oddly spelled", "GET", "//CART/add/7", ActKind.WRITE),
     passed("another method of it", "OPTIONS", "/cart/add/7"),
     refused("a write without a method is all methods", "OPTIONS", "/stats/page", ActKind.WRITE),
+    passed("its preflight", "OPTIONS", "/stats/page", ActKind.DECLARED_READ, facts={"headers": PREFLIGHT}),
+    passed("a preflight is no login", "OPTIONS", "/login", ActKind.DECLARED_READ, facts={"headers": PREFLIGHT}),
+    passed(
+        "the preflight of a marked view",
+        "OPTIONS",
+        "/x",
+        ActKind.DECLARED_READ,
+        facts={"headers": PREFLIGHT, "endpoint": Endpoint("x", frozenset({"writes", "writes:POST"}))},
+    ),
+    refused(
+        "a preflight that runs a marked view itself",
+        "OPTIONS",
+        "/x",
+        ActKind.WRITE,
+        facts={"headers": PREFLIGHT, "endpoint": Endpoint("x", frozenset({"writes"}), takes_preflights=True)},
+    ),
+    refused(
+        "a preflight that runs a view of a declared write",
+        "OPTIONS",
+        "/stats/page",
+        ActKind.WRITE,
+        facts={"headers": PREFLIGHT, "endpoint": Endpoint("x", takes_preflights=True)},
+    ),
+    refused(
+        "a view that writes when it is asked",
+        "OPTIONS",
+        "/x",
+        ActKind.WRITE,
+        facts={"headers": PREFLIGHT, "endpoint": Endpoint("x", frozenset({"writes:OPTIONS"}))},
+    ),
+    refused("a write that names OPTIONS", "OPTIONS", "/asked", ActKind.WRITE, facts={"headers": PREFLIGHT}),
+    refused("half a preflight", "OPTIONS", "/stats/page", ActKind.WRITE, facts={"headers": {"origin": "https://a.b"}}),
+    refused(
+        "a preflight that names another method is that, too",
+        "OPTIONS",
+        "/stats/page",
+        ActKind.WRITE,
+        facts={"headers": PREFLIGHT | {"x-http-method-override": "POST"}},
+    ),
     refused("writes before logout", "POST", "/logout/all", ActKind.WRITE),
     refused("writes before reads", "POST", "/search/new", ActKind.WRITE),
     refused("login", "POST", "/login", ActKind.LOGIN, may_write=True),

@@ -63,6 +63,11 @@ class Endpoints:
         return found | login_marks(view) if self._find_logins else found
 
 
+def takes_every_method(view: Any) -> bool:
+    """Return whether a view's own code runs for any method, as that of a function does; a class has one for each."""
+    return not any(isinstance(getattr(view, name, None), type) for name in ("view_class", "cls"))
+
+
 def resolved(request: HttpRequest) -> ResolverMatch | None:
     """Return what Django would call for a request, asked before it does; None if nothing is there, or it can't say."""
     path = request.path_info

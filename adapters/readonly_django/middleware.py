@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
@@ -22,12 +23,13 @@ from django.urls import ResolverMatch
 from readonly.context import Work
 from readonly.errors import ReadOnlyError
 from readonly.exchange import Exchange
+from readonly.gate import PREFLIGHT
 from readonly.handling import Handling
 from readonly.rejection import Answer, Rejection
 from readonly.rules import READS, Endpoint
 
 from . import conf, passes
-from .endpoints import Endpoints, resolved
+from .endpoints import Endpoints, resolved, takes_every_method
 from .page import own_page
 from .quiet import Incidentals, keep_last_login_quiet, watch
 from .requests import at_end, cookies_of, facts_of, respond, show_body, strip, treat, work_in
@@ -99,7 +101,7 @@ class ReadOnlyMiddleware:
         visit = _visit_of(request)
         if visit is None or not self._may_have_changed(visit, view):
             return None
-        endpoint = self._endpoint(request.resolver_match, request)
+        endpoint = self._endpoint(request.resolver_match, request, runs=True)
         if visit.exchange is None:
             answer = self._exchange(request, visit, endpoint).begin()
             if answer is None:
@@ -139,7 +141,7 @@ class ReadOnlyMiddleware:
         visit = _visit_of(request)
         if visit is None or not self._may_have_changed(visit, view):
             return None
-        endpoint = self._endpoint(request.resolver_match, request)
+        endpoint = self._endpoint(request.resolver_match, request, runs=True)
         if visit.exchange is None:
             answer = await self._exchange(request, visit, endpoint).abegin()
             if answer is None:
@@ -191,19 +193,24 @@ class ReadOnlyMiddleware:
         # It was refused in the moment of the switch, before anybody asked for its view, which may only read.
         return visit.match is None and visit.exchange is not None and visit.exchange.facts.endpoint is None
 
-    def _endpoint(self, match: ResolverMatch | None, request: HttpRequest) -> Endpoint | None:
+    def _endpoint(self, match: ResolverMatch | None, request: HttpRequest, *, runs: bool = False) -> Endpoint | None:
         if match is None:
             return None
         found = self._endpoints.of(match)
+        if runs and request.method == "OPTIONS" and takes_every_method(match.func):
+            # No middleware has answered it, and Django would run the view as for any method.
+            found = replace(found, takes_preflights=True)
         if passes.is_page(match.func) and passes.is_valid(request, self._handling.view.state):
-            return Endpoint(found.name, found.marks | {READS})
+            return replace(found, marks=found.marks | {READS})
         return found
 
     def _may_have_changed(self, visit: _Visit, view: Any) -> bool:
         """Return whether a view makes a difference that the first look did not see."""
         if visit.exchange is None:
             return self._endpoints.writes_on_get(view)
-        return visit.exchange.key is None and (visit.match is None or visit.match.func is not view)
+        if visit.exchange.key is not None:
+            return False
+        return visit.match is None or visit.match.func is not view or visit.exchange.act.rule == PREFLIGHT
 
 
 class _Visit:

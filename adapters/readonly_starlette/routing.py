@@ -37,7 +37,10 @@ def endpoint_of(scope: Mapping[str, Any], app: Any) -> Endpoint | None:
         if getattr(route, "name", None):
             names.append(route.name)
         if not isinstance(getattr(route, "original_route", route), (Mount, Host)):
-            return Endpoint(":".join(names), marks_of(child.get("endpoint", getattr(route, "endpoint", None))))
+            view = child.get("endpoint", getattr(route, "endpoint", None))
+            # An ASGI application in place of a view is handed whatever comes.
+            takes_all = getattr(route, "methods", ()) is None and not isinstance(view, type)
+            return Endpoint(":".join(names), marks_of(view), takes_preflights=takes_all)
         inner.update(child)
         app = route.app
         # What is mounted may hide behind middleware that does not tell what is inside; the route itself may know.

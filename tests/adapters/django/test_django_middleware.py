@@ -237,6 +237,52 @@ def environ(method: str, path: str, **more: Any) -> dict[str, Any]:
     }
 
 
+def cors(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
+    """Answer preflights before any view is looked for, as django-cors-headers does."""
+
+    def middleware(request: HttpRequest) -> Any:
+        asks = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+        return HttpResponse(headers={"Access-Control-Allow-Origin": "*"}) if asks else get_response(request)
+
+    return middleware
+
+
+PREFLIGHT = {"Origin": "https://other.example", "Access-Control-Request-Method": "POST"}
+
+
+@override_settings(
+    MIDDLEWARE=[OURS, f"{__name__}.cors"],
+    READONLY={"STORE": "memory://?site=django-tests", "GUARD": False, "WRITES": ["/a"]},
+)
+@pytest.mark.parametrize("path", ["/ping", "/votes", "/a"])
+def test_a_preflight_is_for_what_answers_other_origins(visitor: Visitor, path: str) -> None:
+    """Whatever is marked or declared: the request that it asks about is refused when it comes, and can be read."""
+    with override_readonly():
+        asked = visitor("OPTIONS", path, **PREFLIGHT)
+        refused = visitor("GET", path, Origin=PREFLIGHT["Origin"])
+    assert (asked.status_code, asked.headers["Access-Control-Allow-Origin"]) == (200, "*")
+    assert asked.headers["X-Read-Only"] == "true"
+    assert refused.status_code == 503
+    assert refused.headers["Access-Control-Allow-Origin"] == PREFLIGHT["Origin"]
+
+
+@override_settings(READONLY={"STORE": "memory://?site=django-tests", "GUARD": False, "WRITES": ["/a"]})
+@pytest.mark.parametrize(
+    ("path", "status"), [("/ping", 503), ("/aping", 503), ("/a", 503), ("/votes", 200), ("/", 200)]
+)
+def test_a_preflight_does_not_run_a_function_that_writes(visitor: Visitor, path: str, status: int) -> None:
+    """No middleware has answered, and Django would run it as for any method; a class answers OPTIONS by itself."""
+    with override_readonly():
+        answer = visitor("OPTIONS", path, **PREFLIGHT)
+    assert answer.status_code == status
+    assert answer.headers["X-Read-Only"] == "true"
+    assert not Article.objects.exists()
+    assert [method for method, _ in views.SEEN] == (["OPTIONS"] if path == "/" else [])
+    # While writable it is counted, since it is run.
+    assert visitor("OPTIONS", path, **PREFLIGHT).status_code == 200
+    assert views.SEEN[-1:] == ([] if path == "/votes" else [("OPTIONS", int(path != "/"))])
+
+
 @pytest.mark.parametrize(("path", "parts"), [("/streamed", [b"one ", b"two"]), ("/", [b"POST /"])])
 def test_a_write_is_in_flight_until_its_response_is_closed(switch: Switch, path: str, parts: list[bytes]) -> None:
     """Receivers of `request_finished` included; under a server that closes, as all do."""
@@ -488,6 +534,8 @@ def test_everybody_reads_their_own_language(visitor: Visitor) -> None:
         assert "in etwa 5 Stunden" in german.content.decode()
         assert "Anmelden" in visitor.post("/accounts/login/", accept=html, accept_language="de").content.decode()
         assert "gesperrt" in visitor.post("/", accept_language="de").json()["detail"]
+        french = visitor.post("/", accept=html, accept_language="fr-CA")
+        assert "Aucune modification" in french.content.decode()  # the core's, since Django's has none of ours
         assert visitor.post("/de/nowhere", accept=html).headers["content-language"] == "de"
         visitor.cookies["django_language"] = "de"
         assert visitor.post("/", accept=html).headers["content-language"] == "de"

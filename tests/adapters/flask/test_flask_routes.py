@@ -359,3 +359,25 @@ def test_the_map_is_not_asked_while_writable(make_app: MakeApp, monkeypatch: pyt
     installed(other).start()
     other.test_client().get("/")
     assert asked == ["/"]
+
+
+def test_a_preflight_is_for_what_answers_other_origins(make_app: MakeApp) -> None:
+    """Flask itself, a hook, or a view that takes OPTIONS: the request that it asks about is judged when it comes."""
+    app = fill(make_app(READONLY_WRITES=["/declared"]))
+
+    @writes
+    def shared() -> Any:
+        return ("", 204) if request.method == "OPTIONS" else "noted"
+
+    app.add_url_rule("/shared", "shared", shared, methods=["GET", "OPTIONS"])
+    app.add_url_rule("/declared", "declared", plain)
+    client = app.test_client()
+    switch_of(app).on()
+    for path, status in (("/ping", 200), ("/counter", 200), ("/shared", 204), ("/declared", 200)):
+        headers = {"Origin": "https://other.example", "Access-Control-Request-Method": "GET"}
+        assert client.options(path, headers=headers).status_code == status
+        refused = client.get(path, headers={"Origin": "https://other.example"})
+        assert refused.status_code == 503
+        assert refused.headers["Access-Control-Allow-Origin"] == "https://other.example"
+    # What is no preflight runs a view that takes it, which is marked.
+    assert client.options("/shared").status_code == 503

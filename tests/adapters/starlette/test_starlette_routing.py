@@ -12,6 +12,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -374,3 +375,41 @@ def test_sockets(switch: Switch, make: Callable[[], Any]) -> None:
             with client.websocket_connect(path) as socket:
                 socket.send_text("goal")
                 assert socket.receive_text() == "goal"
+
+
+PREFLIGHT = {"Origin": "https://other.example", "Access-Control-Request-Method": "POST"}
+
+
+def test_a_preflight_is_for_what_answers_other_origins(switch: Switch) -> None:
+    """Whatever is marked or declared: the request that it asks about is refused when it comes, and can be read."""
+    routes = [Route("/ping", ping), Route("/noted", Noted), Route("/cart", view)]
+    cors = Middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"])
+    ours = Middleware(ReadOnlyMiddleware, switch=switch, policy=Policy(writes=["/cart"]))
+    client = TestClient(Starlette(routes=routes, middleware=[ours, cors]))
+    switch.on()
+    for path in ("/ping", "/noted", "/cart"):
+        asked = client.options(path, headers=PREFLIGHT)
+        assert (asked.status_code, asked.headers["Access-Control-Allow-Origin"]) == (200, "*")
+        refused = client.get(path, headers={"Origin": PREFLIGHT["Origin"]})
+        assert refused.status_code == 503
+        assert refused.headers["Access-Control-Allow-Origin"] == PREFLIGHT["Origin"]
+        # Without what makes a preflight of it, also right after one.
+        assert client.options(path).status_code == 503
+
+
+def test_a_preflight_does_not_run_what_takes_every_method(switch: Switch) -> None:
+    """An ASGI application in place of a view is handed whatever comes."""
+    ran = []
+
+    @writes
+    class Counter:
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            ran.append(scope["method"])
+            await PlainTextResponse("counted")(scope, receive, send)
+
+    ours = Middleware(ReadOnlyMiddleware, switch=switch)
+    client = TestClient(Starlette(routes=[Route("/counter", Counter())], middleware=[ours]))
+    assert client.options("/counter", headers=PREFLIGHT).status_code == 200
+    switch.on()
+    assert client.options("/counter", headers=PREFLIGHT).status_code == 503
+    assert ran == ["OPTIONS"]

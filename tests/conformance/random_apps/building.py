@@ -15,10 +15,12 @@ from typing import Any, Final, Protocol
 from unittest import mock
 
 import django.urls
+from asgiref.sync import iscoroutinefunction
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
+from django.utils.decorators import sync_and_async_middleware
 from django.views import View as DjangoView
 from django.views.decorators.http import require_http_methods
 from flask import Blueprint, Flask
@@ -50,6 +52,8 @@ MARKS: Final[dict[str, Any]] = {"reads": reads, "writes": writes, "": lambda sam
 OURS: Final = "readonly_django.middleware.ReadOnlyMiddleware"
 REFUSALS_BY_STATUS: Final = {503: "READ_ONLY", 403: "SESSION_ENDED"}
 REFUSALS: Final = frozenset(REFUSALS_BY_STATUS.values())
+# Says that a preflight was answered.
+CORS: Final = "cors"
 _NUMBERS = itertools.count()
 _DAY: Final = timedelta(days=1)
 
@@ -123,6 +127,11 @@ def headers_of(asked: Asked) -> list[tuple[str, str]]:
     if asked.session:
         found.append(("Cookie", f"a=1; session={_session(asked.session)}"))
     return found
+
+
+def is_preflight(method: str, headers: Any) -> bool:
+    """Return whether the applications' own layer for other origins answers, before any view is looked for."""
+    return method == "OPTIONS" and "Origin" in headers and "Access-Control-Request-Method" in headers
 
 
 def _session(which: str) -> str:
@@ -206,6 +215,17 @@ def _wsgi(application: Any, asked: Asked) -> Verdict:
 # --- Starlette --------------------------------------------------------------------------------------------------------
 
 
+class _CorsOfStarlette:
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and is_preflight(scope["method"], StarletteRequest(scope).headers):
+            await Response(headers={"X-Handled": CORS})(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+
 class InStarlette:
     """The application in Starlette."""
 
@@ -223,7 +243,13 @@ class InStarlette:
             bearer=app.bearer,  # type: ignore[arg-type]
             session_cookies=[SessionCookie("session", signed=True)],
         )
-        self._app = Starlette(routes=routes, middleware=[Middleware(ReadOnlyMiddleware, switch=switch, policy=policy)])
+        self._app = Starlette(
+            routes=routes,
+            middleware=[
+                Middleware(ReadOnlyMiddleware, switch=switch, policy=policy),
+                Middleware(_CorsOfStarlette),
+            ],
+        )
         self._app.router.redirect_slashes = False
 
     @staticmethod
@@ -260,6 +286,7 @@ class InFlask:
         site.secret_key = "a key"
         # The other routers take no path for another one.
         site.url_map.merge_slashes = False
+        site.before_request(self._cors)
         given = {**rules_of(app, "."), "sessions": app.sessions, "bearer": app.bearer}
         site.config |= {f"READONLY_{name.upper()}": value for name, value in given.items()}
         for mount in app.mounts:
@@ -270,6 +297,11 @@ class InFlask:
                 site.register_blueprint(target)
         ReadOnly(site, switch=switch)
         self._app = site
+
+    @staticmethod
+    def _cors() -> FlaskResponse | None:
+        asks = is_preflight(flask_request.method, flask_request.headers)
+        return FlaskResponse(headers={"X-Handled": CORS}) if asks else None
 
     @staticmethod
     def _add(target: Any, view: View) -> None:
@@ -292,6 +324,21 @@ class InFlask:
 
 
 # --- Django -----------------------------------------------------------------------------------------------------------
+
+
+@sync_and_async_middleware
+def cors_of_django(get_response: Any) -> Any:
+    """Answer preflights, as a middleware of a Django project does."""
+
+    def answer(request: HttpRequest) -> HttpResponse | None:
+        return (
+            HttpResponse(headers={"X-Handled": CORS}) if is_preflight(request.method or "", request.headers) else None
+        )
+
+    async def over_asgi(request: HttpRequest) -> Any:
+        return answer(request) or await get_response(request)
+
+    return over_asgi if iscoroutinefunction(get_response) else lambda request: answer(request) or get_response(request)
 
 
 class InDjango:
@@ -319,7 +366,7 @@ class InDjango:
                 **{name.upper(): value for name, value in given.items()},
             },
             "ROOT_URLCONF": module.__name__,
-            "MIDDLEWARE": [OURS],
+            "MIDDLEWARE": [OURS, f"{__name__}.cors_of_django"],
             "APPEND_SLASH": False,
             "SESSION_ENGINE": "django.contrib.sessions.backends.signed_cookies",
             "SESSION_COOKIE_NAME": "session",

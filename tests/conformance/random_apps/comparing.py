@@ -66,7 +66,7 @@ def _differ(verdicts: Mapping[str, Verdict], leads: Mapping[str, tuple[str, str]
 
 
 def _is_answered_by_nobody(asked: Asked, leads: Mapping[str, tuple[str, str]]) -> bool:
-    """Return whether no view takes an OPTIONS: whether a view that is marked as a write would, not all can tell."""
+    """Return whether nothing takes an OPTIONS: whether a view that is marked as a write would, not all can tell."""
     return asked.request.method == "OPTIONS" and not any(view for _, view in leads.values())
 
 

@@ -18,6 +18,8 @@ ASKED: Final = (*METHODS, "GET", "POST", "HEAD", "OPTIONS", "QUERY", "TRACE", "P
 ROLES: Final = ("exempt", "login", "logout", "reads", "writes")
 STATES: Final = ("writable", "settled", "first minute", "over")
 ROOT: Final = "/under"
+# What a browser asks before it sends a request to another origin.
+PREFLIGHT: Final = (("Origin", "https://other.example"), ("Access-Control-Request-Method", "POST"))
 # What a predicate lets through, and what of a form it does not.
 PLAIN_FORM, SAVING_FORM = b"q=goal", b"q=goal&save=1"
 OLD_SESSION, NEW_SESSION = "old", "new"
@@ -197,6 +199,8 @@ def _asked(draw: random.Random, app: Application) -> Asked:
         body = draw.choice((b"", PLAIN_FORM, SAVING_FORM))
         if body:
             headers.append(("Content-Type", "application/x-www-form-urlencoded"))
+    if method == "OPTIONS" and draw.random() < 0.7:
+        headers += PREFLIGHT
     if draw.random() < 0.08:
         headers.append((draw.choice(("X-HTTP-Method-Override", "X-Method-Override")), draw.choice(METHODS).lower()))
     if draw.random() < 0.08:

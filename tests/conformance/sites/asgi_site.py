@@ -17,6 +17,7 @@ from conformance.sites.contract import (
     bearer,
     begun,
     cookies_in,
+    cors_asgi,
     make_switch,
     own_session,
     policy,
@@ -115,4 +116,4 @@ async def _send(send: Any, method: str, answer: Answer) -> None:
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
 
 
-application = prefixed_asgi(ReadOnlyMiddleware(site, switch, policy=policy(), endpoint=endpoint_for("asgi")))
+application = prefixed_asgi(ReadOnlyMiddleware(cors_asgi(site), switch, policy=policy(), endpoint=endpoint_for("asgi")))

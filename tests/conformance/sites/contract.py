@@ -304,6 +304,60 @@ def _report(switch: Switch) -> Callable[[], Iterator[bytes]]:
 _STREAMS: Final = {"stream": _stream, "events": _events, "report": _report}
 
 
+# --- other origins --------------------------------------------------------------------------------------------------
+
+# Preflights for these are answered by a layer around the views, as CORS mostly is; `articles` answers its own.
+_SHARED: Final = frozenset({"/visit", "/meter", "/unsubscribe", "/shop/count"})
+
+
+def preflight(method: str, path: str, headers: Callable[[str], str | None]) -> list[tuple[str, str]] | None:
+    """Return the headers of the answer to a preflight that no view is to see; None for anything else."""
+    asks = method == "OPTIONS" and None not in (headers("origin"), headers("access-control-request-method"))
+    if not asks or path not in _SHARED:
+        return None
+    return [
+        ("Access-Control-Allow-Origin", "*"),
+        ("Access-Control-Allow-Methods", "GET, POST"),
+        ("Content-Length", "0"),
+        ("X-Handled", "cors"),
+        ("X-Worker", str(os.getpid())),
+    ]
+
+
+def cors_asgi(application: Any) -> Any:
+    """Answer preflights for an ASGI application."""
+
+    async def outer(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            sent = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            headers = preflight(scope["method"], path, sent.get)
+            if headers is not None:
+                raw = [(name.lower().encode(), value.encode()) for name, value in headers]
+                await send({"type": "http.response.start", "status": 200, "headers": raw})
+                await send({"type": "http.response.body", "body": b""})
+                return
+        await application(scope, receive, send)
+
+    return outer
+
+
+def cors_wsgi(application: Any) -> Any:
+    """Answer preflights for a WSGI application."""
+
+    def outer(environ: dict[str, Any], start_response: Any) -> Any:
+        def sent(name: str) -> str | None:
+            return environ.get("HTTP_" + name.upper().replace("-", "_"))
+
+        headers = preflight(environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""), sent)
+        if headers is None:
+            return application(environ, start_response)
+        start_response("200 OK", headers)
+        return [b""]
+
+    return outer
+
+
 # --- who asks -------------------------------------------------------------------------------------------------------
 
 

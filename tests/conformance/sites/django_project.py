@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import django
+from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.urls import include, path
+from django.utils.decorators import sync_and_async_middleware
 from django.views import View
 from django.views.decorators.http import require_http_methods
 
@@ -29,6 +31,7 @@ from conformance.sites.contract import (
     Seen,
     bearer,
     begun,
+    preflight,
     remembered,
     remembering,
 )
@@ -49,6 +52,7 @@ def configure(urls: str) -> None:
         INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "readonly_django"],
         MIDDLEWARE=[
             "readonly_django.middleware.ReadOnlyMiddleware",
+            "conformance.sites.django_project.cors",
             "django.contrib.sessions.middleware.SessionMiddleware",
             "django.middleware.common.CommonMiddleware",
         ],
@@ -76,6 +80,20 @@ def seen_of(name: str, request: HttpRequest) -> Seen:
         while part := request.read(_PART):
             seen.received += len(part)
     return seen
+
+
+@sync_and_async_middleware
+def cors(get_response: Any) -> Any:
+    """Answer preflights, as a middleware does."""
+
+    def answer(request: HttpRequest) -> HttpResponse | None:
+        headers = preflight(request.method or "", request.path_info, request.headers.get)
+        return None if headers is None else HttpResponse(headers=dict(headers))
+
+    async def over_asgi(request: HttpRequest) -> Any:
+        return answer(request) or await get_response(request)
+
+    return over_asgi if iscoroutinefunction(get_response) else lambda request: answer(request) or get_response(request)
 
 
 def response_of(answer: Answer, request: HttpRequest, parts: Any = None) -> HttpResponseBase:

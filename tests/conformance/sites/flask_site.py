@@ -24,6 +24,7 @@ from conformance.sites.contract import (
     act,
     bearer,
     begun,
+    cors_wsgi,
     prefixed_wsgi,
     remembered,
     remembering,
@@ -108,6 +109,7 @@ outer, inner = Blueprint("outer", __name__, url_prefix="/shop"), Blueprint("shop
 add(inner, SHOP)
 outer.register_blueprint(inner)
 site.register_blueprint(outer)
+site.wsgi_app = cors_wsgi(site.wsgi_app)  # type: ignore[method-assign]
 ReadOnly(site)
 installed = site.extensions["readonly"]
 switch: Switch = installed.switch

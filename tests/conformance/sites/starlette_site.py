@@ -29,6 +29,7 @@ from conformance.sites.contract import (
     act,
     bearer,
     begun,
+    cors_asgi,
     make_switch,
     policy,
     prefixed_asgi,
@@ -135,6 +136,7 @@ SOCKETS: list[BaseRoute] = [WebSocketRoute("/chat", talk), WebSocketRoute("/live
 OWN = Mount(OWN_PREFIX, app=status_app(switch))
 MIDDLEWARE = [
     Middleware(ReadOnlyMiddleware, switch=switch, policy=policy()),
+    Middleware(cors_asgi),
     Middleware(SessionMiddleware, secret_key=SECRET),
 ]
 site = Starlette(

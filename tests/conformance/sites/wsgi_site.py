@@ -19,6 +19,7 @@ from conformance.sites.contract import (
     bearer,
     begun,
     cookies_in,
+    cors_wsgi,
     make_switch,
     own_session,
     policy,
@@ -95,4 +96,4 @@ def _send(start_response: Any, method: str, answer: Answer) -> Iterable[bytes]:
     return answer.parts() if answer.parts is not None else [answer.body]
 
 
-application = prefixed_wsgi(ReadOnlyMiddleware(site, switch, policy=policy(), endpoint=endpoint_for("wsgi")))
+application = prefixed_wsgi(ReadOnlyMiddleware(cors_wsgi(site), switch, policy=policy(), endpoint=endpoint_for("wsgi")))
