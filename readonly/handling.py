@@ -26,6 +26,7 @@ from .sessions import UNTOUCHED, Sessions, Taken
 from .state import State
 from .switch import Switch
 from .tally import route_group
+from .words import Languages, Words
 
 # A refusal as a protocol sends it.
 T = TypeVar("T")
@@ -46,7 +47,17 @@ KEPT_SECONDS: Final = 1.0
 # Places and refusals that are remembered. Past that all are forgotten: paths are the visitor's to choose.
 REMEMBERED: Final = 1024
 # What a refusal looks at in a request's headers, besides what makes it a request of its own (cookies, overrides).
-NEGOTIATED: Final = ("accept", "content-type", "origin", "hx-request", "x-requested-with", "sec-fetch-dest")
+NEGOTIATED: Final = (
+    "accept",
+    "accept-language",
+    "content-type",
+    "origin",
+    "hx-request",
+    "x-requested-with",
+    "sec-fetch-dest",
+)
+# Of all that together, with the path. Browsers need a few hundred; nobody is to fill the memory with what they send.
+KEPT_CHARACTERS: Final = 2048
 OVERRIDES: Final = ("x-http-method-override", "x-http-method", "x-method-override")
 
 
@@ -109,14 +120,18 @@ class Handling(Generic[T]):
         ready: Refusals that were given just now, by what they depend on, once there are enough variants of each.
     """
 
-    def __init__(self, switch: Switch, policy: Policy, page: Page | None, endpoint: Any) -> None:
+    def __init__(
+        self, switch: Switch, policy: Policy, page: Page | None, endpoint: Any, languages: Languages | None = None
+    ) -> None:
         switch.takes_role("web")
         self.switch = switch
         self.view = switch.view
         self.gate = Gate(policy)
         self.sessions = Sessions(policy)
         self.bypasses = Bypasses()
-        self.rejection = Rejection(page=page, retry_after_seconds=policy.retry_after_seconds)
+        self.rejection = Rejection(
+            page=page, retry_after_seconds=policy.retry_after_seconds, languages=languages or Words()
+        )
         # What tells of marks may mark a GET as a write, once a view is marked so; an adapter with marks of another
         # kind, or with none, says which.
         marks = getattr(endpoint, "reads_matter", None if endpoint is not None else False)
@@ -300,6 +315,9 @@ class Handling(Generic[T]):
         """Remember a refusal, if it depends on nothing but its key."""
         state, verdict = judged.state, judged.verdict
         if not self._unread or judged.taken.lost or state.unknown_because or not _is_refused(verdict):
+            return
+        told = (facts.headers.get(name) for name in NEGOTIATED)
+        if len(facts.path) + sum(len(value) for value in told if value is not None) > KEPT_CHARACTERS:
             return
         now = monotonic()
         found = self._kept.get(key)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
+import tracemalloc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -862,6 +864,7 @@ def test_exempt_and_logout_in_flight_at_the_switch(make: Callable[..., Site]) ->
 
 TELLING = {
     "accept": "application/json",
+    "accept-language": "de",
     "content-type": "application/json",
     "origin": "https://app.example",
     "hx-request": "true",
@@ -881,12 +884,41 @@ def test_what_a_refusal_looks_at_tells_remembered_ones_apart(make: Callable[...,
     for _ in range(2 * VARIANTS):
         site.ask(plain)
     found = site.ask(telling)
-    for header in ("content-type", "access-control-allow-origin"):
+    deciding = ("content-type", "content-language", "access-control-allow-origin")
+    for header in deciding:
         assert found.get(header) == expected.get(header)
-    assert (expected.get("content-type"), expected.get("access-control-allow-origin")) != (
-        "text/html; charset=utf-8",
-        None,
-    )
+    assert tuple(map(expected.get, deciding)) != ("text/html; charset=utf-8", "en", None)
+
+
+def test_the_languages_that_come_with_it(make: Callable[..., Site]) -> None:
+    """Nobody has to switch them on; what a shared cache may do with the answer is said as well."""
+    site = make(PLAIN)
+    site.switch.read_only()
+    for wanted, spoken, said in (
+        ("de-AT,en;q=0.5", "de", "Gerade"),
+        ("fr", "fr", "Aucune"),
+        ("xx", "en", "No changes"),
+    ):
+        reply = site.ask(Request("POST", "/", headers=(HTML, ("accept-language", wanted))))
+        assert (reply.get("content-language"), said in reply.body.decode()) == (spoken, True)
+        assert reply.get("vary") == "Accept, Accept-Language, Origin"
+
+
+def test_headers_made_to_fill_the_memory_are_not_kept(make: Callable[..., Site]) -> None:
+    """However many long ones are sent, what is remembered of them stays small; they are answered all the same."""
+    site = make(PLAIN)
+    site.switch.read_only()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(300):
+            wanted = f"fr,{'x' * 30_000}{number}"
+            reply = site.ask(Request("POST", "/", headers=(HTML, ("accept-language", wanted))))
+            assert reply.get("content-language") == "fr"
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] - before < 2_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_refusal_looks_at_no_other_header() -> None:

@@ -567,7 +567,7 @@ def test_everybody_is_answered_in_their_language() -> None:
             answer = refuse(post(accept=BROWSER, accept_language=language), state, rejection=rejection)
             text = answer.body.decode()
             assert said in text
-            assert f'<html lang="{language}">' in text
+            assert f'<html lang="{language}" dir="ltr">' in text
             assert '<time datetime="2026-03-01T14:30:00Z">14:30 UTC</time>' in text
             assert dict(answer.headers)["Content-Language"] == language
             assert "Accept-Language" in dict(answer.headers)["Vary"]

@@ -1,4 +1,4 @@
-"""In which language a refusal is, and its translation by Django's own catalogs."""
+"""In which language a refusal is, and its translation: by Django's own catalogs, those of the site first."""
 
 from __future__ import annotations
 
@@ -12,23 +12,29 @@ from django.utils import translation
 
 from readonly.pages import Catalog
 from readonly.rules import Facts
+from readonly.words import Words
+
+_words: Final = Words()
 
 
 class _Catalog:
-    """Django's catalogs in one language, whichever is active."""
+    """Django's catalogs in one language, whichever is active; what they do not know is asked of the core's."""
 
     def __init__(self, language: str) -> None:
         self._language = language
+        self._core = _words.catalog(language)
 
     def gettext(self, message: str) -> str:
         """Return the translation."""
         with translation.override(self._language):
-            return translation.gettext(message)
+            found: str = translation.gettext(message)
+        return found if found != message else self._core.gettext(message)
 
     def ngettext(self, msgid1: str, msgid2: str, n: int) -> str:
         """Return the translation for so many of something."""
         with translation.override(self._language):
-            return translation.ngettext(msgid1, msgid2, n)
+            found: str = translation.ngettext(msgid1, msgid2, n)
+        return found if found not in (msgid1, msgid2) else self._core.ngettext(msgid1, msgid2, n)
 
 
 _catalogs: Final[dict[str, Catalog]] = {}

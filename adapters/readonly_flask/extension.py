@@ -166,6 +166,7 @@ class Installed:
                 self.switch,
                 policy=policies.complete(app, self._settings, self._given),
                 page=templating.page(app, self._settings.page),
+                words=self._settings.words,
                 endpoint=Routes(app),
             )
             return self._middleware

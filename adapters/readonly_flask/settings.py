@@ -6,12 +6,14 @@ import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 from readonly.databases.replicas import LAG_SECONDS, Schema, schema_of
 from readonly.errors import ConfigurationError
 from readonly.pages import Page
 from readonly.policy import RETRY_AFTER_SECONDS, Policy
+from readonly.words import Languages, languages_of
 
 PREFIX: Final = "READONLY_"
 # What the bind without a key is called where a name is needed.
@@ -63,6 +65,7 @@ class Settings:
     disabled: bool = False
     find_logins: bool = True
     page: str | Page | None = None
+    words: Languages | None = None
     guard: bool = True
     unguarded: frozenset[BindKey] = frozenset()
     replicas: Mapping[BindKey, tuple[str, ...]] | None = None
@@ -169,6 +172,15 @@ def _page(name: str, value: Any) -> str | Page:
     if not isinstance(value, str) or not value.strip():
         raise ConfigurationError(f"{name}={value!r} is no page: give the name of a template, or a function.")
     return value
+
+
+def _words(name: str, value: Any) -> Languages:
+    if not callable(value) and not isinstance(value, (str, Path)):
+        raise ConfigurationError(f"{name}={value!r} is no folder: give its path, or a `readonly.words.Words`.")
+    try:
+        return languages_of(value)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{name}: {error}") from error
 
 
 def _policy(field: str) -> Callable[[str, Any], Any]:
@@ -337,6 +349,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "`None`",
         "the site's own page for refusals: a template, which is given `refused`, or a function of it",
         _page,
+    ),
+    Setting(
+        "READONLY_WORDS",
+        "words",
+        "`None`",
+        "a folder of the site's own catalogues, `LANGUAGE/LC_MESSAGES/readonly.mo`, for what visitors read",
+        _words,
     ),
     Setting(
         "READONLY_GUARD",

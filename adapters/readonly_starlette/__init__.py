@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from starlette.requests import HTTPConnection
@@ -17,6 +18,7 @@ from readonly import Policy, Switch
 from readonly import asgi as core
 from readonly.asgi import status_app
 from readonly.pages import Page
+from readonly.words import Languages
 
 from .openapi import document_refusals
 from .routing import Router, endpoint_of
@@ -33,7 +35,12 @@ __all__ = [
 
 
 def ReadOnlyMiddleware(  # noqa: N802 - typed like the class that Starlette expects
-    app: ASGIApp, switch: Switch, *, policy: Policy | None = None, page: Page | None = None
+    app: ASGIApp,
+    switch: Switch,
+    *,
+    policy: Policy | None = None,
+    page: Page | None = None,
+    words: str | Path | Languages | None = None,
 ) -> ASGIApp:
     """Wrap an application, a whole Starlette or FastAPI or what its middleware list hands over.
 
@@ -43,12 +50,13 @@ def ReadOnlyMiddleware(  # noqa: N802 - typed like the class that Starlette expe
         policy: What counts as a write; rules may name routes (`POST name:add_comment`), and `@reads` and `@writes`
             on endpoints are honoured. Where it names no session cookies, that of `SessionMiddleware` is found.
         page: Renders the page that visitors see instead of the built-in one.
+        words: A folder of the site's own catalogues, by which it adds a language or replaces a sentence.
     """
     policy = policy if policy is not None else Policy()
     if not policy.session_cookies:
         policy = replace(policy, session_cookies=session_cookies(app))
     router = Router(app)
-    wrapped: ASGIApp = core.ReadOnlyMiddleware(app, switch, policy=policy, page=page, endpoint=router)
+    wrapped: ASGIApp = core.ReadOnlyMiddleware(app, switch, policy=policy, page=page, words=words, endpoint=router)
     router.behind(wrapped)
     # Middleware tells by this name what is inside; so do we, to those who look for routes.
     vars(wrapped)["app"] = app

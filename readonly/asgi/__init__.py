@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from time import monotonic
 
 from ..bypass import HEADER
@@ -19,6 +20,7 @@ from ..policy import Policy
 from ..rules import SAFE_METHODS, Endpoint, Facts
 from ..state import State
 from ..switch import Switch
+from ..words import Languages, languages_of
 from ._conversations import Conversation
 from ._requests import NEGOTIATED_NAMES, Headers, facts_of, key_of, peeked, place, stripped
 from ._responses import (
@@ -56,6 +58,7 @@ def ReadOnlyMiddleware(
     *,
     policy: Policy = Policy(),
     page: Page | None = None,
+    words: str | Path | Languages | None = None,
     endpoint: Callable[[Scope], Endpoint | None] | None = None,
 ) -> ASGIApp:
     """Return `app` behind the read-only mode. Make it the outermost middleware.
@@ -69,6 +72,8 @@ def ReadOnlyMiddleware(
         switch: The process's switch. It is started and closed with the server's lifespan, where there is one.
         policy: What counts as a write, a login, a session.
         page: The site's own page for refusals.
+        words: A folder of the site's own catalogues, by which it adds a language or replaces a sentence, or a
+            `readonly.words.Words` with another default; None: the library's languages, by Accept-Language.
         endpoint: Tells the router's name and marks for a scope. Reads of a writable site are not routed twice for it
             until some view is marked with `@writes`; an attribute `reads_matter` on it, True or False, says that they
             always or never are. Nor are its writes until one is marked with `@reads`, if an attribute
@@ -77,7 +82,7 @@ def ReadOnlyMiddleware(
     Returns:
         An `async def` closure: every server takes that for ASGI 3.
     """
-    handling: Handling[Refusal] = Handling(switch, policy, page, endpoint)
+    handling: Handling[Refusal] = Handling(switch, policy, page, endpoint, languages_of(words))
     gate, sessions = handling.gate, handling.sessions
     view = switch.view
     inflight = switch.inflight

@@ -28,6 +28,8 @@ class Catalog(Protocol):
 
 
 ENGLISH: Final[Catalog] = NullTranslations()
+# Scripts that run from right to left, by the primary subtag of the languages that are written in them (RFC 5646).
+RIGHT_TO_LEFT: Final = frozenset({"ar", "arc", "ckb", "dv", "fa", "he", "ks", "ps", "sd", "syr", "ug", "ur", "yi"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,11 @@ class Refused:
     now: datetime
     operator: str = ""
     language: str = "en"
+
+
+def direction(language: str) -> str:
+    """Return `rtl` or `ltr`, as HTML's `dir` wants it."""
+    return "rtl" if language.partition("-")[0].lower() in RIGHT_TO_LEFT else "ltr"
 
 
 class Page(Protocol):
@@ -85,9 +92,10 @@ CONTENT_SECURITY_POLICY = (
 def render(refused: Refused, catalog: Catalog = ENGLISH) -> bytes:
     """Return the built-in page, UTF-8."""
     title, lead, lost, hint = (html.escape(text, quote=False) for text in _words(refused, catalog))
-    message = f"<blockquote>{html.escape(refused.message)}</blockquote>\n" if refused.message else ""
+    message = f'<blockquote dir="auto">{html.escape(refused.message)}</blockquote>\n' if refused.message else ""
     return _TEMPLATE.substitute(
         language=html.escape(refused.language),
+        direction=direction(refused.language),
         title=title,
         lead=lead,
         message=message,

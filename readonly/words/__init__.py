@@ -16,15 +16,17 @@ from typing import Final
 
 from ..errors import ConfigurationError
 from ..negotiation import weighed
-from ..pages import ENGLISH, Catalog
+from ..pages import ENGLISH, Catalog, direction
 from ..rules import Facts
 
 DOMAIN: Final = "readonly"
-# Scripts that run from right to left, by the primary subtag of the languages that are written in them (RFC 5646).
-RIGHT_TO_LEFT: Final = frozenset({"ar", "arc", "ckb", "dv", "fa", "he", "ks", "ps", "sd", "syr", "ug", "ur", "yi"})
+# What browsers send is shorter. What is longer is cut off, so that nobody fills the memory with what was chosen for it.
+WANTED_CHARACTERS: Final = 200
 
 logger = logging.getLogger("readonly")
 Languages = Callable[[Facts], tuple[str, Catalog]]
+
+__all__ = ["DOMAIN", "Languages", "Words", "direction", "languages_of"]
 
 
 class Words:
@@ -54,30 +56,56 @@ class Words:
                 f"{', '.join(sorted(self.catalogs))}"
             )
         self.default = default
+        self._names = {name.lower(): name for name in self.catalogs}
         self._chosen = lru_cache(maxsize=512)(self._choose)
 
     def __call__(self, facts: Facts) -> tuple[str, Catalog]:
         """Return which language a request is answered in, as HTML spells it, and what translates to it."""
         wanted = facts.headers.get("accept-language")
-        language = self.default if wanted is None else self._chosen(wanted)
+        if wanted is None:
+            language = self.default
+        elif len(wanted) <= WANTED_CHARACTERS:
+            language = self._chosen(wanted)
+        else:
+            # The last one may have been cut in two.
+            language = self._chosen(wanted[:WANTED_CHARACTERS].rpartition(",")[0])
         return language, self.catalogs[language]
+
+    def catalog(self, language: str) -> Catalog:
+        """Return the catalogue of a language, or of what it is a kind of (`de` for `de-at`); else English."""
+        found = self._known(language)
+        return ENGLISH if found is None else self.catalogs[found]
 
     def _choose(self, wanted: str) -> str:
         # The longest tag that is a beginning of what was asked for (RFC 4647, section 3.4, lookup).
-        known = {name.lower(): name for name in self.catalogs}
         for tag, _ in sorted(weighed(wanted), key=lambda item: -item[1]):
             if tag == "*":
                 return self.default
-            while tag:
-                if tag in known:
-                    return known[tag]
-                tag = tag.rpartition("-")[0]
+            found = self._known(tag)
+            if found is not None:
+                return found
         return self.default
 
+    def _known(self, tag: str) -> str | None:
+        tag = tag.lower()
+        while tag:
+            if tag in self._names:
+                return self._names[tag]
+            tag = tag.rpartition("-")[0]
+        return None
 
-def direction(language: str) -> str:
-    """Return `rtl` or `ltr`, as HTML's `dir` wants it."""
-    return "rtl" if language.partition("-")[0].lower() in RIGHT_TO_LEFT else "ltr"
+
+def languages_of(given: str | Path | Languages | None) -> Languages:
+    """Return what answers in a visitor's language.
+
+    Args:
+        given: A folder of the site's own catalogues, something that chooses by itself (such as `Words`), or None for
+            the library's own.
+
+    Raises:
+        ConfigurationError: The folder won't do.
+    """
+    return given if callable(given) else Words(given)
 
 
 @lru_cache(maxsize=1)

@@ -6,6 +6,7 @@ Source: PEP 3333.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from ..pages import Page
 from ..policy import Policy
 from ..rules import SAFE_METHODS, Endpoint
 from ..switch import Switch
+from ..words import Languages, languages_of
 from ._requests import Environ, facts_of, key_of, peeked, peeked_environ, place, stripped
 from ._responses import (
     Guarded,
@@ -41,6 +43,7 @@ def ReadOnlyMiddleware(
     *,
     policy: Policy = Policy(),
     page: Page | None = None,
+    words: str | Path | Languages | None = None,
     endpoint: Callable[[Environ], Endpoint | None] | None = None,
 ) -> WSGIApplication:
     """Return `app` behind the read-only mode. Make it the outermost middleware.
@@ -58,12 +61,14 @@ def ReadOnlyMiddleware(
             member, too.
         policy: What counts as a write, a login, a session.
         page: The site's own page for refusals.
+        words: A folder of the site's own catalogues, by which it adds a language or replaces a sentence, or a
+            `readonly.words.Words` with another default; None: the library's languages, by Accept-Language.
         endpoint: Tells the router's name and marks for an environ. Reads of a writable site are not routed twice for it
             until some view is marked with `@writes`; an attribute `reads_matter` on it, True or False, says that they
             always or never are. Nor are its writes until one is marked with `@reads`, if an attribute
             `tells_of_decorators_alone` is True: what it tells of marks is what `marks_of` the view says.
     """
-    handling: Handling[Refusal] = Handling(switch, policy, page, endpoint)
+    handling: Handling[Refusal] = Handling(switch, policy, page, endpoint, languages_of(words))
     sessions = handling.sessions
     view = switch.view
     begin, end = switch.inflight.begin, switch.inflight.end

@@ -33,6 +33,7 @@ def key_of(environ: Environ) -> Hashable:
         get("RAW_URI") or get("REQUEST_URI"),
         get("CONTENT_TYPE"),
         get("HTTP_ORIGIN"),
+        get("HTTP_ACCEPT_LANGUAGE"),
     )
     if accept is None:
         return basis  # whoever asks for no page is shown none, whatever it is called from

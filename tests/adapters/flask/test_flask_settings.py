@@ -37,6 +37,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "READONLY_RETRY_AFTER_SECONDS": (0, "at least 1"),
     "READONLY_FIND_LOGINS": (2, "True or False"),
     "READONLY_PAGE": (3, "template"),
+    "READONLY_WORDS": ("/nowhere", "holds no catalogue"),
     "READONLY_GUARD": ("maybe", "True or False"),
     "READONLY_UNGUARDED": ([3], "SQLALCHEMY_BINDS"),
     "READONLY_REPLICAS": ("copy", "['copy']"),

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from babel.messages.catalog import Catalog
+from babel.messages.mofile import write_mo
 from flask import Blueprint, Flask, render_template, render_template_string
 
 from readonly import State
@@ -139,6 +141,20 @@ def test_a_page_from_a_function(make_app: MakeApp) -> None:
     app = make_app(READONLY_PAGE=page)
     switch_of(app).on()
     assert refused(app).text == "page READ_ONLY"
+
+
+def test_a_folder_of_words(make_app: MakeApp, tmp_path: Path) -> None:
+    """A site replaces one sentence in one language; the rest is the library's."""
+    catalog = Catalog(locale="de")
+    catalog.add("No changes right now", "Heute Ruhetag")
+    folder = tmp_path / "de" / "LC_MESSAGES"
+    folder.mkdir(parents=True)
+    with (folder / "readonly.mo").open("wb") as out:
+        write_mo(out, catalog)
+    app = make_app(READONLY_WORDS=str(tmp_path))
+    switch_of(app).on()
+    answer = app.test_client().post("/", headers={"Accept": "text/html", "Accept-Language": "de"})
+    assert ("Heute Ruhetag" in answer.text, "wurde nicht gespeichert" in answer.text) == (True, True)
 
 
 def test_a_page_that_fails(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,24 @@
+"""The languages of refusals: Django's catalogs, and the core's behind them."""
+
+from __future__ import annotations
+
+from django.test import override_settings
+
+from readonly.rules import Facts
+from readonly_django.words import languages
+
+
+def test_what_django_can_not_say_the_core_says(project: None) -> None:
+    """Languages that nobody has put into Django's catalogs; also a kind of one."""
+    with override_settings(LANGUAGES=[("en", "English"), ("fr-ca", "French"), ("nl", "Dutch")]):
+        said = {}
+        for wanted in ("fr-CA", "nl"):
+            language, catalog = languages(Facts("POST", "/", headers={"accept-language": wanted}))
+            said[language] = (
+                catalog.gettext("No changes right now"),
+                catalog.ngettext("in about {n} hour", "in about {n} hours", 2).format(n=2),
+            )
+    assert said == {
+        "fr-ca": ("Aucune modification pour le moment", "dans 2 heures environ"),
+        "nl": ("No changes right now", "in about 2 hours"),
+    }
