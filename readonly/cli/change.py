@@ -17,6 +17,7 @@ from ..record import FENCE, LOCAL, WINDOW, Mode
 from ..scheduling import Wanted
 from ..site import LEASE, Look, Site
 from ..state import State
+from ..switchover import MovedAway
 from . import common
 from .announce import announce
 from .concluding import conclude_closed, conclude_open
@@ -33,8 +34,9 @@ from .options import (
     timeout_option,
     yes_option,
 )
+from .moving import refuse_split
 from .progress import Progress
-from .terminal import OK, REFUSED, Interrupted, Output, run
+from .terminal import OK, REFUSED, Interrupted, Output, run, unbroken
 from .words import (
     cause_line,
     cause_lines,
@@ -101,9 +103,12 @@ def on(
                 ahead=ahead, expected=expected, reason=reason, message=message, sessions=sessions, sure=True
             )
             announce(site, wanted, options, output, wait=wait)
-        change = site.set(
-            reason=reason, expected=expected, message=message, sessions=sessions, operator=options.operator()
-        )
+        progress = _progress(output, timeout, options)
+        with unbroken():
+            change = site.set(
+                reason=reason, expected=expected, message=message, sessions=sessions, operator=options.operator()
+            )
+            output.standing = lambda why: _stands_unproven(why, change, progress, options, site, output)
         _say_set(change, options, output)
         # Asked for when it is set: nothing may delay that.
         warnings = site.warnings()
@@ -122,8 +127,7 @@ def on(
                 warnings=list(warnings),
             )
         started = time.monotonic()
-        with _progress(output, timeout, options) as progress:
-            output.standing = lambda why: _stands_unproven(why, change, progress, options, site, output)
+        with progress:
             found = site.wait_closed(
                 change,
                 timeout=timeout.total_seconds(),
@@ -292,6 +296,8 @@ def _holder(site: Site) -> str | None:
 @click.option("--cause", default=None, metavar="ID", help="Lift this one, whosever it is.")
 @click.option("--all", "every", is_flag=True, help="Lift all that operators and windows have set.")
 @click.option("--undo", is_flag=True, help="Take back a slip: within 60 s of `on`, sessions go on as well.")
+@click.option("--moved", multiple=True, metavar="NAME", help="This database is at another server now.")
+@click.option("--stay", multiple=True, metavar="NAME", help="This database stays at the server that was fenced.")
 @timeout_option
 @yes_option
 @json_option
@@ -301,13 +307,16 @@ def off(
     cause: str | None,
     every: bool,
     undo: bool,
+    moved: tuple[str, ...],
+    stay: tuple[str, ...],
     timeout: timedelta,
     yes: bool,
     as_json: bool,
 ) -> None:
     """Lift what YOU set. The site opens when nothing else stands; exit 3 while something does.
 
-    Over an empty store it waits for a process that knew the state to write it back.
+    Over an empty store it waits for a process that knew the state to write it back. Refused while processes write to
+    two servers, or to another one than was fenced, until you say which it is: `--moved` or `--stay`.
     """
     output = Output(as_json=as_json or options.as_json)
 
@@ -327,12 +336,16 @@ def off(
                     cause=cause,
                     every=every,
                     undo=undo,
+                    moved=moved,
+                    stay=stay,
                     timeout=timeout.total_seconds(),
                     operator=operator,
                     progress=progress.show,
                     trouble=progress.trouble,
                     lowered=lambda down: say_lowered(down, output),
                 )
+        except MovedAway as refused:
+            refuse_split(refused, look, options, output)
         except NotYours as refused:
             if cause is None and refused.causes:
                 _refused(refused, look, operator, options, output)

@@ -26,6 +26,7 @@ from ..errors import (
     StoreUnreachable,
     UnreadableRecord,
 )
+from ..switchover import MovedAway
 from .words import printable, rfc3339
 
 OK, FAILED, USAGE, NOT_PROVEN, NO_STORE, LOST, REFUSED = 0, 1, 2, 3, 4, 5, 6
@@ -42,6 +43,7 @@ _CODES: tuple[tuple[type[Error], int], ...] = (
     (UnreadableRecord, NO_STORE),
     (LostRace, LOST),
     (NotYours, REFUSED),
+    (MovedAway, REFUSED),
     (NotConfirmed, NOT_PROVEN),
     (FenceRefused, REFUSED),
     (NotOurFence, REFUSED),
@@ -173,14 +175,46 @@ def interruptible() -> Iterator[None]:
         return
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        raise Interrupted(TERMINATED if number == signal.SIGTERM else INTERRUPTED)
+        raise _interrupted(number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    with _handled_by(stop):
+        yield
+
+
+@contextmanager
+def unbroken() -> Iterator[None]:
+    """Have Ctrl-C wait for the end of a change that is on its way to the store, which the store's timeout bounds.
+
+    Cut off from its answer, nobody could say whether it takes effect. A second Ctrl-C does not wait.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[int] = []
+
+    def keep(number: int, _frame: FrameType | None) -> None:
+        if arrived:
+            raise _interrupted(number)
+        arrived.append(number)
+
+    with _handled_by(keep):
+        yield
+    if arrived:
+        raise _interrupted(arrived[0])
+
+
+def _interrupted(number: int) -> Interrupted:
+    return Interrupted(TERMINATED if number == signal.SIGTERM else INTERRUPTED)
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, found in before.items():
+            signal.signal(number, found)
 
 
 def run(command: Callable[[], None], output: Output) -> NoReturn:

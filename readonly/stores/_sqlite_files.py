@@ -139,14 +139,13 @@ class Files:
         deadline = time.monotonic() + self._timeout
         try:
             with self._in_transaction:
-                db = self._begun(begin, synchronous, deadline)
                 try:
+                    db = self._begun(begin, synchronous, deadline)
                     yield db
+                    db.execute("COMMIT")
                 except BaseException:
-                    with contextlib.suppress(sqlite3.Error):
-                        db.execute("ROLLBACK")
+                    self._roll_back()
                     raise
-                db.execute("COMMIT")
         except (sqlite3.Error, OSError, Foreign) as error:
             # Closing ends a transaction that could not be committed, and the next call looks at the files anew.
             self.close()
@@ -202,15 +201,22 @@ class Files:
             except sqlite3.OperationalError as error:
                 if code_of(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
                     raise
-                if self._db is not None and self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
+                self._roll_back()
                 time.sleep(LOCK_POLL_SECONDS * _random.uniform(0.5, 1.5))
             else:
                 db.execute(f"PRAGMA busy_timeout = {max(1, int(1000 * (deadline - time.monotonic())))}")
                 return db
 
+    def _roll_back(self) -> None:
+        """End a transaction that is still open; one that can't be ended is ended by closing."""
+        if self._db is not None and self._pid == os.getpid() and self._db.in_transaction:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+
     def _connection(self) -> sqlite3.Connection:
-        """Return the connection to the files that are there now."""
+        """Return the connection to the files that are there now, with no transaction open."""
+        # A Ctrl-C that cut through the last one may have cut through its end as well.
+        self._roll_back()
         if self._db is not None and (self._pid != os.getpid() or self._identities() != self._opened_identities()):
             # Forked, or a file was deleted or replaced.
             self.close()

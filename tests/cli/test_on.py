@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from readonly.record import Mode
+from readonly.stores._sqlite_files import Files
+from readonly.stores.sqlite import SQLiteStore
 from support.operating import BEN, Member, Shop, json_lines, members
 from support.waiting import eventually
 
@@ -244,3 +251,85 @@ def test_a_missing_file_is_not_made(tmp_path_factory: pytest.TempPathFactory, sh
         assert "init shop" in done.stderr
         assert done.stdout == ""
     assert list(folder.iterdir()) == []
+
+
+class _Interrupting:
+    """Sends this process a signal when a transaction of its store has just begun, once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        begun = Files._begun
+        self._left = -1
+
+        def then_interrupted(files: Files, *given: Any) -> Any:
+            db = begun(files, *given)
+            if threading.current_thread() is threading.main_thread():
+                self._left -= 1
+                if self._left == -1:
+                    signal.raise_signal(signal.SIGINT)
+            return db
+
+        monkeypatch.setattr(Files, "_begun", then_interrupted)
+
+    def everywhere(self, run: Callable[[], int]) -> Iterator[int]:
+        """Run something once for each of its transactions, interrupted in it, and yield what it returns."""
+        for transaction in itertools.count():
+            self._left = transaction
+            code = run()
+            arrived, self._left = self._left < 0, -1
+            if not arrived:
+                return
+            yield code
+
+
+def test_interrupted_inside_any_store_call_it_says_what_stands(
+    served: tuple[Shop, Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever Ctrl-C cuts, the record can be read, and what is said of it is true."""
+    shop, _ = served
+    interrupting = _Interrupting(monkeypatch)
+    said: list[str] = []
+
+    def typed(*words: str) -> int:
+        done = shop.here(*words, "--json")
+        said.append(done.stdout)
+        return done.returncode
+
+    found = []
+    for code in interrupting.everywhere(lambda: typed("on")):
+        told, mode = json_lines(said[-1])[-1], shop.look().state.mode
+        assert (code, told["exit"]) == (130, 130)
+        assert mode == (Mode.WRITABLE if told.get("changed") is False else told["mode"])
+        found.append(mode)
+        shop.open()
+    # Before anything was set, while it was set (which is gone through with), and while it waited.
+    assert (found[0], found[-1]) == (Mode.WRITABLE, Mode.READ_ONLY)
+    assert found.count(Mode.READ_ONLY) > 2
+    assert shop.here("on").returncode == 0
+    for code in interrupting.everywhere(lambda: typed("wait")):
+        assert (code, json_lines(said[-1])[-1].get("mode", "read-only")) == (130, "read-only")
+
+
+def test_a_change_on_its_way_is_waited_for(served: tuple[Shop, Member], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while it is being set: it is set, and said with how to take it back; a second one does not wait."""
+    shop, _ = served
+    replace, signals = SQLiteStore.replace, [signal.SIGINT]
+
+    def hasty(store: SQLiteStore, record: bytes, **given: Any) -> Any:
+        done = replace(store, record, **given)
+        for one in signals:
+            signal.raise_signal(one)
+        return done
+
+    monkeypatch.setattr(SQLiteStore, "replace", hasty)
+    done = shop.here("on")
+    assert done.returncode == 130
+    assert "READ-ONLY stands (epoch" in done.stderr
+    assert "readonlyctl off --undo" in done.stderr
+    assert shop.standing() == ["anna"]
+    monkeypatch.undo()
+    shop.open()
+    monkeypatch.setattr(SQLiteStore, "replace", hasty)
+    signals.append(signal.SIGTERM)
+    done = shop.here("on")
+    assert done.returncode == 143
+    assert "What stands now: READ-ONLY" in done.stderr
