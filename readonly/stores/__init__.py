@@ -9,6 +9,7 @@ call, and connect again after `close`.
 from __future__ import annotations
 
 import bisect
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -272,31 +273,50 @@ def site_of(parts: SplitResult, url: str) -> str:
     site = named[0]
     if not all(c.isalnum() or c in "-_." for c in site) or len(site) > 64:
         raise ConfigurationError(
-            f"store={redacted(url)!r}: site={site!r} is no site name: use up to 64 letters, digits, '-', '_' and '.'"
+            f"store={redacted(url)!r}: what it names is no site name: use up to 64 letters, digits, '-', '_' and '.'"
         )
     return site
 
 
-def redacted(url: str) -> str:
-    """Return a URL that may be shown: its password, and passwords in its query, are `***`.
+# What URLs begin with, also where the colon or a slash was forgotten.
+_BEGINS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://+|(?:rediss?(?:\+\w+)?|sqlite|memory)(?::/*|/+)|/*", re.IGNORECASE)
+# What a client could not connect with, if it were no port: a password of which the "@" was forgotten.
+_NO_PORT = re.compile(r":(?!\d*(?:[,/?#]|\Z))[^,/?#]*")
+# Options whose values hold no secret; of the others, misspelt ones included, nobody knows.
+_HARMLESS = re.compile(r"(?:site|db|(?:ssl|socket)_(?![^=]*pass)[^=]*)=")
+# Where no user's name goes on.
+_PAST_LOGIN = re.compile(r"[/?#]")
+_OPTION = re.compile(r"\?.*=", re.DOTALL)
+_VALUE = re.compile(r"[^&?]*")
 
-    It works on text, so that a URL that can't be read (a password with a slash in it) is not shown whole
-    either.
+
+def redacted(url: str) -> str:
+    """Return a URL that may be shown: what is or may be a password, there or in its query, is `***`.
+
+    It works on text, so that a URL that can't be read (a password with a slash in it, a colon that was forgotten) is
+    not shown whole either. Where it is not clear what a part is, it is taken for a password.
     """
-    scheme, colon, rest = url.partition("://")
-    if not colon:
-        return url
-    if "@" in rest and not rest.startswith("/"):  # else a path, which holds no password
-        user, _, host = rest.rpartition("@")
-        name, password, _ = user.partition(":")
-        rest = f"{name}{':***' if password else ''}@{host}"
+    login, at, rest = url.rpartition("@")
+    begins = _BEGINS.match(login or url)
+    scheme = begins.group() if begins else ""
+    if at and not (_is_file(scheme) and ":" not in login[len(scheme) :]):
+        name, colon, _ = login[len(scheme) :].partition(":")
+        login = f"{scheme}{name}:***" if colon and not _PAST_LOGIN.search(name) else f"{scheme}***"
+    elif not at and scheme.endswith("://") and not _is_file(scheme) and "[" not in rest:
+        rest = scheme + _NO_PORT.sub(":***", rest[len(scheme) :], count=1)
+    if at and _OPTION.search(url, 0, len(url) - len(rest)):
+        # That may have been the "@" of an option's value.
+        rest = _VALUE.sub("***", rest, count=1)
     path, mark, query = rest.partition("?")
-    pairs = [
-        f"{key}=***" if "pass" in key.lower() or "secret" in key.lower() else pair
+    pairs = (
+        pair if "=" not in pair or _HARMLESS.match(pair) else f"{pair.partition('=')[0]}=***"
         for pair in query.split("&")
-        for key in [pair.partition("=")[0]]
-    ]
-    return f"{scheme}://{path}{mark}{'&'.join(pairs)}"
+    )
+    return f"{login}{at}{path}{mark}{'&'.join(pairs)}"
+
+
+def _is_file(scheme: str) -> bool:
+    return scheme.lower().startswith(("sqlite:", "memory:"))
 
 
 def store_from_url(
@@ -318,8 +338,12 @@ def store_from_url(
     """
     try:
         parts = urlsplit(url)
-    except ValueError as error:
-        raise ConfigurationError(f"store={redacted(url)!r} can't be read as a URL: {error}") from error
+    except ValueError:
+        # Its text may repeat the password.
+        raise ConfigurationError(
+            f"store={redacted(url)!r} can't be read as a URL: its brackets don't pair, or it has characters that no "
+            "host's name can have. Write those of a password percent-encoded (urllib.parse.quote)"
+        ) from None
     scheme = parts.scheme.lower()
     if scheme == "memory":
         from .memory import MemoryStore
@@ -335,6 +359,11 @@ def store_from_url(
     if scheme.partition("+")[0] in ("redis", "rediss") and scheme.partition("+")[2] in ("", "sentinel", "cluster"):
         from .redis import RedisStore
 
+        if "@" in parts.path:
+            raise ConfigurationError(
+                f"store={redacted(url)!r} has an '@' where its path should be: write a password that has '/', '?', '#' "
+                "or '@' in it percent-encoded (urllib.parse.quote)"
+            )
         return RedisStore.from_url(url, site=site_of(parts, url), timeout=timeout)
     for found in entry_points(group="readonly.stores", name=scheme):
         make: Callable[..., Store] = found.load()

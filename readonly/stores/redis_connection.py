@@ -131,11 +131,14 @@ class OneServer:
         parts = urlsplit(url)
         database = parts.path.strip("/")
         try:
-            if not parts.hostname:
-                raise ValueError("it names no host")
-            self._address = (parts.hostname, parts.port or 6379)
-        except ValueError as error:
-            raise ConfigurationError(f"store={redacted(url)!r} is no URL of a Redis store: {error}") from error
+            host, port = parts.hostname, parts.port or 6379
+        except ValueError:  # its text repeats what stands there, which may be a password
+            raise ConfigurationError(
+                f"store={redacted(url)!r} is no URL of a Redis store: what follows the colon is no port"
+            ) from None
+        if not host:
+            raise ConfigurationError(f"store={redacted(url)!r} is no URL of a Redis store: it names no host")
+        self._address = (host, port)
         if database and not database.isdigit():
             raise ConfigurationError(
                 f"store={redacted(url)!r}: {database!r} is no database number: write redis://host:port/0?site=NAME"
@@ -212,7 +215,9 @@ def maker(
             settings |= {"username": login[0] or None, "password": login[1] or None}
         kind(**settings)
     except (TypeError, ValueError, redis.exceptions.RedisError) as error:
-        raise ConfigurationError(f"{shown} is no URL of a Redis store: {error}") from error
+        # What it names is the name of an option, or a part of a password that was taken for one.
+        why = "a password must be percent-encoded (urllib.parse.quote)" if "@" in parts.query else str(error)
+        raise ConfigurationError(f"{shown} is no URL of a Redis store: {why}") from None
 
     def make(address: Address) -> Connection:
         made: Connection = kind(**settings | {"host": address[0], "port": address[1]})
@@ -241,17 +246,19 @@ def addresses(url: str, *, port: int) -> list[Address]:
     Raises:
         ConfigurationError: One can't be right, or there is none.
     """
-    found = []
+    found: list[Address] = []
     for name in urlsplit(url).netloc.rpartition("@")[2].split(","):
         try:
             one = urlsplit(f"//{name}")
-            if not one.hostname:
-                raise ValueError("it names no host")
-            found.append((one.hostname, one.port or port))
-        except ValueError as error:
+            host, own = one.hostname, one.port or port
+        except ValueError:  # its text repeats what stands there, which may be a password
+            host, own = None, port
+        if not host:
             raise ConfigurationError(
-                f"store={redacted(url)!r}: {name!r} is no address: {error}. Write host:port,host:port"
-            ) from error
+                f"store={redacted(url)!r}: number {len(found) + 1} of what it names is no address: write "
+                "host:port,host:port"
+            )
+        found.append((host, own))
     return found
 
 

@@ -30,6 +30,7 @@ from . import (
     Seen,
     neighbours_of,
     preceding,
+    redacted,
 )
 from ._sqlite_files import NOWHERE, Files, is_recent
 
@@ -112,26 +113,31 @@ class SQLiteStore:
             ConfigurationError: The path is relative, the file is somebody else's database, or the URL has options
                 that this store does not know.
         """
-        parts = urlsplit(url)
+        parts, shown = urlsplit(url), redacted(url)
         unknown = sorted(set(parse_qs(parts.query, keep_blank_values=True)) - {"site"})
         if unknown:
-            raise ConfigurationError(f"store={url!r}: {unknown[0]}= is no option of an SQLite store: leave it out")
+            what = f"{unknown[0]}=" if "@" not in url else "what follows the question mark"
+            raise ConfigurationError(f"store={shown!r}: {what} is no option of an SQLite store: leave it out")
         if parts.netloc:
             raise ConfigurationError(
-                f"store={url!r} names the host {parts.netloc!r}, and a file has none: "
-                "write sqlite:////absolute/path (four slashes)"
+                f"store={shown!r} names a host, and a file has none: write sqlite:////absolute/path (four slashes)"
             )
         path = unquote(parts.path[1:])
         if path in ("", ":memory:"):
             raise ConfigurationError(
-                f"store={url!r} names no file: write sqlite:////absolute/path?site={site}, "
+                f"store={shown!r} names no file: write sqlite:////absolute/path?site={site}, "
                 "or memory:// for a site that is one process"
             )
         if not os.path.isabs(path):  # noqa: PTH117 - of a string that is no path yet
+            if shown != url:
+                raise ConfigurationError(
+                    f"store={shown!r} is relative, and looks as if it held a password: a file needs none. Write "
+                    f"sqlite:////absolute/path?site={site} (four slashes)"
+                )
             here = Path.cwd()
             meant = here / path
             raise ConfigurationError(
-                f"store={url!r} is relative: from {here} it is {meant}, which "
+                f"store={shown!r} is relative: from {here} it is {meant}, which "
                 f"{'exists' if meant.exists() else 'does not exist'}. "
                 f"Write sqlite:///{quote(str(meant))}?site={site} (four slashes) if you mean that one."
             )

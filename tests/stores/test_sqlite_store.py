@@ -144,7 +144,7 @@ def test_a_relative_path_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("sqlite://srv/state.db?site=shop", "names the host 'srv'"),
+        ("sqlite://srv/state.db?site=shop", "names a host, and a file has none"),
         ("sqlite://?site=shop", "names no file"),
         ("sqlite:///?site=shop", "names no file"),
         ("sqlite:///:memory:?site=shop", "or memory:// for a site that is one process"),
