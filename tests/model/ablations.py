@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -208,3 +208,11 @@ class BlindWrites(Model):
 
     def written(self, server: Server, was: int) -> bool:
         return True
+
+
+class LooksAgain(Model):
+    """No rule taken out, but one more: who stood still admits nothing before it has looked at the store again."""
+
+    def _by_itself(self, slot: int, process: Process) -> Iterator[tuple[str, Process, str]]:
+        for kind, after, effect in super()._by_itself(slot, process):
+            yield kind, after._replace(noted=False) if kind == "continue" else after, effect
