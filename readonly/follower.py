@@ -26,7 +26,7 @@ from .errors import Error, StoreUnreachable
 from .hostfile import HostFile
 from .inflight import InFlight
 from .members import SLACK_SECONDS, Guarded, Others, Report, is_gone, overdue_seconds
-from .record import LOCAL, TOMBSTONE_AGE, Cause, Mode
+from .record import LOCAL, TOMBSTONE_AGE, Cause, Mode, Window
 from .state import UNKNOWN, State
 from .stores import SILENT_AT_MOST, Newcomer, Reading, Store, redacted
 from .transitions import Knowledge, lacks_whole, lapsed, learn, recalled
@@ -41,6 +41,8 @@ logger = logging.getLogger("readonly")
 # core that is busy with much else (docs/measurements.md). So the interval grows with the number of members, and
 # together they stay at this.
 REPORTS_PER_SECOND = 30.0
+# How long before a window visitors are told: time to finish a long form, and not so long that nobody looks any more.
+ANNOUNCE_SECONDS = 1800.0
 # The roster of a week, so that `on` can say who was there yesterday.
 KEEP_SECONDS = 7 * 24 * 3600.0
 # How often a member looks whether others of its host are over; all of them together so many times a second (to look
@@ -86,15 +88,17 @@ class View:
             minus infinity while closed.
         sessions_cut: A session cut-off is known: requests with a session cookie need a look, writable or not.
         state: The state behind it.
+        announced: The window that visitors of a writable site are told of by now, or None.
     """
 
-    __slots__ = ("admit_until", "open", "sessions_cut", "state")
+    __slots__ = ("admit_until", "announced", "open", "sessions_cut", "state")
 
     def __init__(self) -> None:
         self.open = False
         self.admit_until = float("-inf")
         self.sessions_cut = False
         self.state: State = UNKNOWN
+        self.announced: Window | None = None
 
     def shut(self) -> None:
         """Send every request to the slow path, which looks for itself."""
@@ -113,6 +117,7 @@ class Settings:
         runs: What the process runs, as the application says.
         inert: READONLY_DISABLED: obey nothing, and report that.
         trust_threads: Whether a background thread is known to run here at all times.
+        announce_seconds: How long before it begins visitors are told of a window.
     """
 
     lease: float | None = None
@@ -121,6 +126,7 @@ class Settings:
     runs: str = ""
     inert: bool = False
     trust_threads: bool = True
+    announce_seconds: float = ANNOUNCE_SECONDS
 
 
 @dataclass(slots=True)
@@ -408,7 +414,10 @@ class Follower:
             due.append(max(0.0, self._lease_until - now))
         window = self._view.state.next_window
         if window is not None:
-            due.append(max(0.0, (window.start - self.time.latest()).total_seconds()))
+            left = (window.start - self.time.latest()).total_seconds()
+            due.append(max(0.0, left))
+            if left > self._settings.announce_seconds:
+                due.append(left - self._settings.announce_seconds)
         record, at = self.known.record, self.now()
         end = windows.next_due(record, at=at) if record is not None else None
         if end is not None and end > at:
@@ -703,6 +712,7 @@ class Follower:
             if view.state.read_only and not before.read_only:
                 self._proofs = {}
             self._changes.append(view.state)
+        view.announced = self._announced(view.state)
         if view.state.read_only:
             self._prove_guards()
 
@@ -711,6 +721,14 @@ class Follower:
         until = min(self.attempted + self.stale_after, self._lease_until)
         if state.next_window is not None:
             until = min(until, self._monotonic() + (state.next_window.start - self.time.latest()).total_seconds())
+    def _announced(self, state: State) -> Window | None:
+        """Return the window that visitors are told of by now."""
+        window = state.next_window
+        if window is None or state.read_only:
+            return None
+        left = (window.start - self.time.latest()).total_seconds()
+        return window if left <= self._settings.announce_seconds else None
+
         return until
 
     def _prove_guards(self) -> None:

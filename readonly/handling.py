@@ -18,6 +18,7 @@ from .bypass import HEADER, Bypasses
 from .context import Work
 from .errors import ReadOnlyError
 from .gate import Act, ActKind, Gate, Outcome, Verdict
+from .notices import announcement_headers
 from .pages import Page
 from .policy import ROLES, Policy
 from .rejection import Answer, HeaderList, Rejection, state_headers
@@ -184,6 +185,11 @@ class Handling(Generic[T]):
 
     def is_free(self, method: str) -> bool:
         """Return whether a request may go on without anybody looking at it or at its response."""
+    @property
+    def announcement(self) -> HeaderList:
+        """What every response carries while a window is announced and has not begun; nothing else."""
+        return announcement_headers(self.switch)
+
         view = self.view
         free = view.open and method in SAFE_METHODS and bool(self.any_read)
         return free and not (self.cookies_matter and view.sessions_cut)

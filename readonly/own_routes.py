@@ -11,6 +11,7 @@ from urllib.parse import quote
 from .bypass import LINK_PATH, Bypasses, begins_at, exchanged_for
 from .clock import boottime
 from .errors import Error
+from .notices import Notices
 from .record import Bypass, Mode, token_hash
 from .rejection import Answer, HeaderList, rfc3339
 from .rules import Facts
@@ -45,6 +46,7 @@ class OwnRoutes:
         self._began = boottime()
         self._synced = False
         self._bypasses = Bypasses()
+        self._notices = Notices(switch)
 
     def answer(self, facts: Facts, *, cookies: tuple[str, ...] = (), mount: str = "") -> Answer:
         """Answer a request. May block for the store's timeout.
@@ -120,6 +122,13 @@ class OwnRoutes:
                 "expected_end": rfc3339(state.expected_end) if state.expected_end is not None else None,
                 "message": state.message,
             }
+            notice = self._notices.of()
+            if notice is not None and notice.begins is not None:
+                document["announced"] = {
+                    "begins": rfc3339(notice.begins),
+                    "ends": rfc3339(notice.ends) if notice.ends is not None else None,
+                    "message": notice.message,
+                }
             holder = self._bypasses.holder(facts, cookies, state, datetime.now(UTC), anywhere=True)
             if holder is not None:
                 document["bypass"] = {"name": holder.name, "until": rfc3339(holder.until)}

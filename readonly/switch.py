@@ -24,7 +24,7 @@ from . import bypassing, changes, history
 from .changes import Change, Operator
 from .clock import Clock, SystemClock, boottime
 from .errors import ConfigurationError, Error, StoreUnreachable
-from .follower import Follower, Guard, Settings, View
+from .follower import ANNOUNCE_SECONDS, Follower, Guard, Settings, View
 from .hostfile import HostFile, state_folder
 from .inflight import InFlight, Writing
 from .members import Confirmation, Report, confirm, host_name, process_namespace, process_start
@@ -78,6 +78,7 @@ class Switch:
         interval: Seconds between two reports, at least; grows with the number of members.
         clock: Where wall-clock time comes from.
 
+        announce_seconds: How long before it begins visitors are told of a window; 0: not at all.
     Raises:
         ConfigurationError: A setting can't be right.
     """
@@ -94,6 +95,7 @@ class Switch:
         interval: float = 1.0,
         clock: Clock | None = None,
     ) -> None:
+        announce_seconds: float = ANNOUNCE_SECONDS,
         if boot not in ("closed", "open"):
             raise ConfigurationError(
                 f"boot={boot!r} is not a choice: use 'closed' to refuse writes until the store was read once, "
@@ -107,6 +109,10 @@ class Switch:
                 f"reports: use {3 * interval:g} s or more, or None for no lease."
             )
         if inert is None:
+        if not 0 <= announce_seconds < math.inf:
+            raise ConfigurationError(
+                f"announce_seconds={announce_seconds!r} is no time: use a number of seconds, or 0 to announce nothing."
+            )
             inert = _flag("READONLY_DISABLED", os.environ.get("READONLY_DISABLED", ""))
         self.store = store
         self.site = store.site
@@ -119,7 +125,13 @@ class Switch:
         # uWSGI forks without telling Python, and may run no threads between requests: there every request looks.
         trust_threads = "uwsgi" not in sys.modules
         self._settings = Settings(
-            lease=lease, boot=boot, interval=interval, runs=runs, inert=inert, trust_threads=trust_threads
+            lease=lease,
+            boot=boot,
+            interval=interval,
+            runs=runs,
+            inert=inert,
+            trust_threads=trust_threads,
+            announce_seconds=announce_seconds,
         )
         self._role = role or os.environ.get("READONLY_ROLE") or ""
         self._run = os.environ.get("READONLY_RUN") or ""
@@ -154,14 +166,25 @@ class Switch:
     ) -> Switch:
         """Return a switch for the store that a URL names, such as `redis://host/0?site=shop`.
 
+        announce_seconds: float = ANNOUNCE_SECONDS,
         Raises:
             ConfigurationError: The URL or a setting can't be right.
         """
-        return cls(store_from_url(url), lease=lease, boot=boot, runs=runs, role=role, interval=interval)
+        return cls(
+            store_from_url(url),
+            lease=lease,
+            boot=boot,
+            runs=runs,
+            role=role,
+            interval=interval,
+            announce_seconds=announce_seconds,
+        )
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, *, create: bool = True) -> Switch:
-        """Return a switch as the environment says: READONLY_STORE, _LEASE, _BOOT, _RUNS, _ROLE, _DISABLED.
+        """Return a switch as the environment says.
+
+        READONLY_STORE, _LEASE, _BOOT, _RUNS, _ROLE, _DISABLED, _ANNOUNCE_SECONDS.
 
         Args:
             environ: The environment; None: this process's.
@@ -192,6 +215,17 @@ class Switch:
         inert = _flag("READONLY_DISABLED", environ.get("READONLY_DISABLED", ""))
         try:
             store = store_from_url(url, create=create)
+        announce = ANNOUNCE_SECONDS
+        if environ.get("READONLY_ANNOUNCE_SECONDS"):
+            try:
+                announce = float(environ["READONLY_ANNOUNCE_SECONDS"])
+                if not 0 <= announce < math.inf:
+                    raise ValueError
+            except ValueError:
+                raise ConfigurationError(
+                    f"READONLY_ANNOUNCE_SECONDS={environ['READONLY_ANNOUNCE_SECONDS']!r} is no number of seconds: "
+                    "write 900, or 0 to announce nothing"
+                ) from None
         except ConfigurationError as error:
             raise ConfigurationError(f"READONLY_STORE: {error}") from error
         try:
@@ -205,6 +239,7 @@ class Switch:
             )
         except ConfigurationError as error:
             raise ConfigurationError(f"READONLY_LEASE: {error}") from error
+                announce_seconds=announce,
 
     def __repr__(self) -> str:
         return f"<Switch {redacted(self.store.url)} {self.view.state.mode}>"

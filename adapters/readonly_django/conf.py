@@ -22,6 +22,7 @@ from readonly import Policy, SessionCookie, Switch
 from readonly.databases.replicas import LAG_SECONDS, Schema, schema_of
 from readonly.errors import ConfigurationError
 from readonly.pages import Page
+from readonly.follower import ANNOUNCE_SECONDS
 from readonly.policy import RETRY_AFTER_SECONDS
 from readonly.stores import store_from_url
 
@@ -73,6 +74,7 @@ class Settings:
     role: str | None = None
     runs: str = ""
     session_age: float | None = None
+    announce_seconds: float = ANNOUNCE_SECONDS
     find_logins: bool = True
     page: str | Page | None = None
     guard: bool = True
@@ -112,6 +114,12 @@ def _number(name: str, value: Any) -> float:
 
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
+def _notice(name: str, value: Any) -> float:
+    if not isinstance(value, bool) and str(value) in ("0", "0.0"):
+        return 0.0
+    return _number(name, value)
+
+
         raise SettingsError(f"{_shown(name)}={value!r} is not a choice: use True or False.")
     return value
 
@@ -211,6 +219,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "LOGIN", "`[]`", "rules for what signs somebody in, added to what is found: refused", _policy, of_policy=True
     ),
     Setting(
+    Setting(
+        "ANNOUNCE_SECONDS",
+        f"`{ANNOUNCE_SECONDS}`",
+        "how long before a window visitors are told of it; `0`: not at all",
+        _notice,
+        environment=True,
+    ),
         "LOGOUT",
         "`[]`",
         "rules for what signs somebody out, added to what is found: let through, and the cookies are cleared",
@@ -390,7 +405,7 @@ def current_switch() -> Switch:
         return found[2]
     with _lock:
         said = settings()
-        wanted = (said.store, said.lease, said.boot, said.runs, said.role)
+        wanted = (said.store, said.lease, said.boot, said.runs, said.role, said.announce_seconds)
         if _switch is not None and _switch[1] == wanted:
             switch = _switch[2]
         else:
@@ -412,7 +427,14 @@ def _made(said: Settings) -> Switch:
     except ConfigurationError as error:
         raise SettingsError(f"{_shown('STORE')}: {error}") from error
     try:
-        return Switch(store, lease=said.lease, boot=said.boot, runs=said.runs, role=said.role)
+        return Switch(
+            store,
+            lease=said.lease,
+            boot=said.boot,
+            runs=said.runs,
+            role=said.role,
+            announce_seconds=said.announce_seconds,
+        )
     except ConfigurationError as error:
         raise SettingsError(f"READONLY: {error}") from error
 

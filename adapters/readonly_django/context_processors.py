@@ -10,5 +10,5 @@ from .visible import shown
 
 
 def readonly(request: HttpRequest) -> dict[str, Any]:
-    """Return `readonly`: `read_only`, `message`, `since` and `expected_end`; nothing that visitors may not see."""
-    return {"readonly": shown()}
+    """Return `readonly`: `read_only`, `message`, `since`, `expected_end`, `notice`, `banner`; what visitors may see."""
+    return {"readonly": shown(request)}

@@ -76,7 +76,7 @@ class ReadOnlyMiddleware:
     # --- under WSGI --------------------------------------------------------------------------------------------------
 
     def _serve(self, request: HttpRequest) -> HttpResponseBase:
-        visit = _Visit(request)
+        visit = _Visit(request, self._handling)
         if not self._handling.is_free(cast(str, request.method)):
             answer = self._exchange(request, visit).begin()
             if answer is not None and self._knew_too_little(visit):
@@ -113,7 +113,7 @@ class ReadOnlyMiddleware:
     # --- under ASGI --------------------------------------------------------------------------------------------------
 
     async def _aserve(self, request: HttpRequest) -> HttpResponseBase:
-        visit = _Visit(request)
+        visit = _Visit(request, self._handling)
         if not self._handling.is_free(cast(str, request.method)):
             answer = await self._exchange(request, visit).abegin()
             if answer is not None and self._knew_too_little(visit):
@@ -223,9 +223,10 @@ class _Visit:
         exchange: What the core knows of it; None for a read of a writable site, until its view says otherwise.
     """
 
-    __slots__ = ("_incidentals", "_working", "exchange", "match")
+    __slots__ = ("_handling", "_incidentals", "_working", "exchange", "match")
 
-    def __init__(self, request: HttpRequest) -> None:
+    def __init__(self, request: HttpRequest, handling: Handling[Any]) -> None:
+        self._handling = handling
         self.match: ResolverMatch | None = None
         self.exchange: Exchange | None = None
         self._incidentals: Incidentals | None = None
@@ -257,6 +258,11 @@ class _Visit:
         self._stop_working()
         if self._incidentals is not None and self._incidentals.skipped:
             self._drop_what_was_not_stored(request, response)
+        if self._handling.view.announced is not None:
+            for name, value in self._handling.announcement:
+                response.headers[name] = value
+            if getattr(request, BANNER, False):
+                response.headers["Cache-Control"] = "no-store"
         exchange = self.exchange
         if exchange is None:
             return response

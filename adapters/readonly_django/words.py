@@ -46,11 +46,16 @@ def languages(facts: Facts) -> tuple[str, Catalog]:
     The request has not come to LocaleMiddleware: what that goes by is looked at here.
     """
     language = _language(facts) if settings.USE_I18N else settings.LANGUAGE_CODE
+    return language, catalog_of(language)
+
+
+def catalog_of(language: str) -> Catalog:
+    """Return the catalog of one of the site's languages."""
     catalog = _catalogs.get(language)
     if catalog is None:
         # As many as there are languages of the site: the visitor can't name others.
         catalog = _catalogs[language] = _Catalog(language)
-    return language, catalog
+    return catalog
 
 
 def _language(facts: Facts) -> str:

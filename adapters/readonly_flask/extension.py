@@ -67,7 +67,7 @@ class ReadOnly:
         )
         templating.check(app)
         installed = Installed(app, settings, switch=self._switch, policy=self._policy)
-        templating.install(app, installed.switch)
+        templating.install(app, installed.switch, settings.words)
         app.extensions[databases.EXTENSION] = installed
         app.cli.add_command(cli.group(installed.switch))
         _wrap(app, installed)
@@ -216,6 +216,7 @@ def _switch(settings: Settings) -> Switch:
             runs=settings.runs,
             role=settings.role,
             inert=settings.disabled,
+            announce_seconds=settings.announce_seconds,
         )
     except ConfigurationError as error:
         raise ConfigurationError(f"READONLY_LEASE: {error}") from error

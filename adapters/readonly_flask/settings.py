@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, cast
 
 from readonly.databases.replicas import LAG_SECONDS, Schema, schema_of
 from readonly.errors import ConfigurationError
+from readonly.follower import ANNOUNCE_SECONDS
 from readonly.pages import Page
 from readonly.policy import RETRY_AFTER_SECONDS, Policy
 from readonly.words import Languages, languages_of
@@ -63,6 +64,7 @@ class Settings:
     role: str | None = None
     runs: str = ""
     disabled: bool = False
+    announce_seconds: float = ANNOUNCE_SECONDS
     find_logins: bool = True
     page: str | Page | None = None
     words: Languages | None = None
@@ -94,6 +96,13 @@ def _seconds(name: str, value: Any) -> float | None:
         found = math.nan
     if not math.isfinite(found):
         raise ConfigurationError(f"{name}={value!r} is no number of seconds: write 30, or leave it out.")
+    return found
+
+
+def _notice(name: str, value: Any) -> float:
+    found = _seconds(name, value)
+    if found is None or found < 0:
+        raise ConfigurationError(f"{name}={value!r} is no number of seconds: write 900, or 0 to announce nothing.")
     return found
 
 
@@ -253,6 +262,15 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "`False`",
         "this process obeys nothing, and says so to whoever asks for proof",
         _flag,
+        environment=True,
+        of="switch",
+    ),
+    Setting(
+        "READONLY_ANNOUNCE_SECONDS",
+        "announce_seconds",
+        f"`{ANNOUNCE_SECONDS}`",
+        "how long before a window visitors are told of it; `0`: not at all",
+        _notice,
         environment=True,
         of="switch",
     ),

@@ -6,23 +6,45 @@ import weakref
 from datetime import datetime
 from typing import Final
 
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, has_request_context, request
+from markupsafe import Markup
 
 from readonly.errors import ConfigurationError
+from readonly.notices import Notice, Notices, banner
 from readonly.pages import Page, Refused
+from readonly.rules import Facts
 from readonly.state import State
 from readonly.switch import Switch
+from readonly.words import Languages, Words
+from readonly.wsgi import facts_of
 
 # Of the Jinja global. Templates of ours are found below a folder of the same name.
 NAME: Final = "readonly"
 _BLUEPRINT: Final = "readonly_flask"
+_NOBODY: Final = Facts("GET", "/")
 
 
 class Shown:
     """What `{{ readonly }}` is: nothing that visitors may not see, read anew each time it is asked."""
 
-    def __init__(self, switch: Switch) -> None:
+    def __init__(self, switch: Switch, languages: Languages | None) -> None:
         self._switch = switch
+        self._languages = languages or Words()
+        self._notices = Notices(switch)
+
+    @property
+    def notice(self) -> Notice | None:
+        """What there is to say to this visitor: of a window that comes, of read-only time, of a bypass."""
+        if not has_request_context():
+            return self._notices.of()
+        return self._notices.of(facts_of(request.environ), request.headers.getlist("Cookie"))
+
+    @property
+    def banner(self) -> Markup:
+        """The same as HTML, in the visitor's language; empty if there is nothing to say."""
+        facts = facts_of(request.environ) if has_request_context() else _NOBODY
+        language, catalog = self._languages(facts)
+        return Markup(banner(self.notice, catalog, language))  # noqa: S704 - everything in it was escaped
 
     @property
     def _state(self) -> State:
@@ -59,10 +81,10 @@ def check(app: Flask) -> None:
         raise ConfigurationError(f"a blueprint named {_BLUEPRINT!r} is there already: rename it, the name is ours.")
 
 
-def install(app: Flask, switch: Switch) -> None:
+def install(app: Flask, switch: Switch, languages: Languages | None = None) -> None:
     """Give an application's templates the global `readonly`, and the template `readonly/banner.html`."""
     app.register_blueprint(Blueprint(_BLUEPRINT, __name__, template_folder="templates"))
-    app.jinja_env.globals[NAME] = Shown(switch)
+    app.jinja_env.globals[NAME] = Shown(switch, languages)
 
 
 def page(app: Flask, given: str | Page | None) -> Page | None:

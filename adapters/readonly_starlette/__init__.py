@@ -17,8 +17,9 @@ from starlette.types import ASGIApp
 from readonly import Policy, Switch
 from readonly import asgi as core
 from readonly.asgi import status_app
+from readonly.notices import Notices, banner
 from readonly.pages import Page
-from readonly.words import Languages
+from readonly.words import Languages, languages_of
 
 from .openapi import document_refusals
 from .routing import Router, endpoint_of
@@ -63,25 +64,46 @@ def ReadOnlyMiddleware(  # noqa: N802 - typed like the class that Starlette expe
     return wrapped
 
 
-def template_context(switch: Switch) -> Callable[[HTTPConnection], dict[str, Any]]:
+def template_context(
+    switch: Switch, *, words: str | Path | Languages | None = None
+) -> Callable[[HTTPConnection], dict[str, Any]]:
     """Return a context processor for `Jinja2Templates(context_processors=[...])`.
 
-    Templates see `readonly`: with `read_only`, `message`, `since`, `expected_end` (instants in UTC, or None). It holds
+    Templates see `readonly`: with `read_only`, `message`, `since`, `expected_end` (instants in UTC, or None), `notice`
+    (what there is to say to this visitor, a `readonly.notices.Notice` or None) and `banner`, the same as HTML. It holds
     nothing that visitors may not see.
-    """
 
-    def context(_request: HTTPConnection) -> dict[str, Any]:
+    Args:
+        switch: The process's switch.
+        words: As the middleware's, for the banner.
+    """
+    notices, languages = Notices(switch), languages_of(words)
+
+    def context(request: HTTPConnection) -> dict[str, Any]:
         state = switch.state
+        notice = notices.of(core.facts_of(request.scope), request.headers.getlist("cookie"))
+        language, catalog = languages(core.facts_of(request.scope))
         return {
             "readonly": {
                 "read_only": state.read_only,
                 "message": state.message,
                 "since": state.since,
                 "expected_end": state.expected_end,
+                "notice": notice,
+                "banner": _Html(banner(notice, catalog, language)),
             }
         }
 
     return context
+
+
+class _Html(str):
+    """Text that templates show as it is; Starlette itself needs no template engine."""
+
+    __slots__ = ()
+
+    def __html__(self) -> str:
+        return str(self)
 
 
 def writing(switch: Switch, wait: float = 0.0) -> Callable[[], AsyncIterator[None]]:

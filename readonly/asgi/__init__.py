@@ -28,6 +28,7 @@ from ._responses import (
     Refusal,
     Response,
     Seen,
+    announcing_send,
     closes,
     dropping_send,
     late_send,
@@ -109,6 +110,8 @@ def ReadOnlyMiddleware(
 
     async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
         method = scope.get("method")
+        if view.announced is not None and method is not None:
+            send = announcing_send(send, handling)
         if view.open:
             if method in SAFE_METHODS:
                 if (any_read or place(scope) in plain) and (

@@ -120,6 +120,17 @@ def marking_send(send: Send, marks: RawHeaders) -> Send:
     return marking
 
 
+def announcing_send(send: Send, handling: Handling[Refusal]) -> Send:
+    """Return what says on each response that a window is about to begin, for as long as that is true."""
+
+    def announcing(message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *raw(handling.announcement)]}
+        return send(message)
+
+    return announcing
+
+
 def late_send(scope: Scope, send: Send, handling: Handling[Refusal]) -> Send:
     view = handling.view
 
@@ -182,6 +193,10 @@ class Response:
                 return
             self.started = True
             judged = self._handling.current(self._judged)
+            if judged.noted is not None:
+                judged.noted.answered(
+                    (name.decode("latin-1"), value.decode("latin-1")) for name, value in message.get("headers", ())
+                )
             message = {**message, "headers": edited(message.get("headers", ()), self._scope, self._handling, judged)}
         await self._send(message)
 

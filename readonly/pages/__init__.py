@@ -143,7 +143,7 @@ def _when(refused: Refused, catalog: Catalog) -> str:
     if end is None:
         return html.escape(_("We can’t say yet how long it takes. Please try again in a few minutes."))  # noqa: RUF001
     end = end.astimezone(UTC)
-    shown = f'<time datetime="{end:%Y-%m-%dT%H:%M:%SZ}">{html.escape(_moment(end, refused.now, catalog))}</time>'
+    shown = f'<time datetime="{end:%Y-%m-%dT%H:%M:%SZ}">{html.escape(moment(end, refused.now, catalog))}</time>'
     left = (end - refused.now).total_seconds()
     if left <= 0:
         return html.escape(_("This takes longer than planned. We had expected to be done by {end}.")).format(end=shown)
@@ -152,7 +152,9 @@ def _when(refused: Refused, catalog: Catalog) -> str:
     return html.escape(_("We expect to be done at {end}, {left}.")).format(end=shown, left=about_left)
 
 
-def _moment(end: datetime, now: datetime, catalog: Catalog) -> str:
+def moment(end: datetime, now: datetime, catalog: Catalog = ENGLISH) -> str:
+    """Return a moment as people say it, in UTC; with its day, if that is another one than today."""
+    end = end.astimezone(UTC)
     _ = catalog.gettext
     if end.date() == now.astimezone(UTC).date():
         return _("{time} UTC").format(time=f"{end:%H:%M}")

@@ -22,6 +22,7 @@ from ._requests import Environ, facts_of, key_of, peeked, peeked_environ, place,
 from ._responses import (
     Guarded,
     Refusal,
+    announcing_start,
     counted_body,
     editing_start,
     late_start,
@@ -91,6 +92,8 @@ def ReadOnlyMiddleware(
 
     def middleware(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
+        if view.announced is not None:
+            start_response = announcing_start(start_response, handling)
         if view.open:
             if method in SAFE_METHODS:
                 if (any_read or place(environ) in plain) and (

@@ -42,6 +42,18 @@ def marking_start(start_response: StartResponse, environ: Environ, handling: Han
     return marking
 
 
+def announcing_start(start_response: StartResponse, handling: Handling[Refusal]) -> StartResponse:
+    """Return what says on each response that a window is about to begin, for as long as that is true."""
+
+    def announcing(status: str, headers: HeaderList, exc_info: Any = None, /) -> Callable[[bytes], object]:
+        headers = headers + handling.announcement
+        if exc_info is None:
+            return start_response(status, headers)
+        return start_response(status, headers, exc_info)
+
+    return announcing
+
+
 def late_start(start_response: StartResponse, environ: Environ, handling: Handling[Refusal]) -> StartResponse:
     view = handling.view
 

@@ -1,4 +1,4 @@
-"""`{% load readonly %}{% readonly_banner %}`: says to visitors that the site is read-only, while it is."""
+"""`{% load readonly %}{% readonly_banner %}`: says to visitors that the site is read-only, or will be."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ register = template.Library()
 
 @register.inclusion_tag("readonly_django/banner.html", takes_context=True)
 def readonly_banner(context: Context) -> dict[str, Any]:
-    """Render the banner, or nothing while the site is writable.
+    """Render the banner, or nothing while the site is writable and will stay so.
 
     A page that carries it is not kept by caches: it would go on saying so when it is over.
     """
-    found = shown()
     request = context.get("request")
-    if found["read_only"] and request is not None:
+    found = shown(request)
+    if found["notice"] is not None and request is not None:
         setattr(request, BANNER, True)
         # Django's own cache of whole pages asks this.
         request._cache_update_cache = False

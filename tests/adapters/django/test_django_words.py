@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 from django.test import override_settings
 
+from readonly import Switch
 from readonly.rules import Facts
 from readonly_django.words import languages
+
+from .conftest import Visitor
 
 
 def test_what_django_can_not_say_the_core_says(project: None) -> None:
@@ -22,3 +27,14 @@ def test_what_django_can_not_say_the_core_says(project: None) -> None:
         "fr-ca": ("Aucune modification pour le moment", "dans 2 heures environ"),
         "nl": ("No changes right now", "in about 2 hours"),
     }
+
+
+def test_the_banner_announces(switch: Switch, visitor: Visitor) -> None:
+    """A window that is about to begin, in the visitor's language; no cache keeps the page."""
+    switch.schedule(datetime.now(UTC) + timedelta(minutes=9), lasting=timedelta(hours=1))
+    answer = visitor.get("/banner", accept_language="de")
+    text = answer.content.decode()
+    assert 'data-readonly-banner="announced" lang="de"' in text
+    assert "Speichern Sie vorher" in text
+    assert answer.headers["X-Read-Only-From"]
+    assert answer.headers["cache-control"] == "no-store"

@@ -25,6 +25,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "READONLY_ROLE": (" ", "no text"),
     "READONLY_RUNS": (3, "no text"),
     "READONLY_DISABLED": ("perhaps", "True or False"),
+    "READONLY_ANNOUNCE_SECONDS": (-1, "0 to announce nothing"),
     "READONLY_EXEMPT": (["/"], "everything"),
     "READONLY_LOGIN": ("/login", "['/login']"),
     "READONLY_LOGOUT": (["logout"], "must start with '/'"),

@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +62,24 @@ def test_the_banner(make_app: MakeApp) -> None:
     assert rendered(app, BANNER) == ""
     switch_of(app).on(message="<script>alert('moving')</script>", expected=timedelta(hours=1))
     shown = rendered(app, BANNER)
-    assert '<div class="readonly-banner" role="status">' in shown
+    assert '<div class="readonly-banner" role="status" data-readonly-banner="read_only">' in shown
     assert "<script>" not in shown
     assert "&lt;script&gt;alert(&#39;moving&#39;)&lt;/script&gt;" in shown
     end = switch_of(app).state.expected_end
     assert end is not None
     assert f'<time datetime="{end:%Y-%m-%dT%H:%M:%SZ}">{end:%Y-%m-%d %H:%M} UTC</time>' in shown
+
+
+def test_the_banner_announces(make_app: MakeApp) -> None:
+    """A window that is about to begin, in the visitor's language."""
+    app = make_app()
+    app.add_url_rule("/banner", view_func=lambda: render_template_string(BANNER))
+    at = datetime.now(UTC) + timedelta(minutes=9)
+    switch_of(app).schedule(at, lasting=timedelta(hours=1), message="<i>new</i>")
+    answer = app.test_client().get("/banner", headers={"Accept-Language": "fr"})
+    assert 'data-readonly-banner="announced" lang="fr"' in answer.text
+    assert "&lt;i&gt;new&lt;/i&gt;" in answer.text
+    assert answer.headers["X-Read-Only-From"]
 
 
 def test_the_banner_escapes_by_itself(make_app: MakeApp) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,24 @@ def test_templates_see_the_state(switch: Switch, tmp_path: Path) -> None:
         assert client.get("/").text == "False "
         switch.on(reason="INC-441", message="<b>moving</b>")
         assert client.get("/").text == "True &lt;b&gt;moving&lt;/b&gt;"
+
+
+def test_a_banner_that_needs_no_template(switch: Switch, tmp_path: Path) -> None:
+    """A window that comes, in the visitor's language; HTML that is escaped already."""
+    (tmp_path / "page.html").write_text("{{ readonly.banner }}")
+    templates = Jinja2Templates(tmp_path, context_processors=[template_context(switch)])
+
+    async def page(request: Request) -> Response:
+        return templates.TemplateResponse(request, "page.html")
+
+    app = Starlette(routes=[Route("/", page)], middleware=[Middleware(ReadOnlyMiddleware, switch=switch)])
+    with TestClient(app) as client:
+        assert client.get("/").text == ""
+        switch.schedule(datetime.now(UTC) + timedelta(minutes=9), lasting=timedelta(hours=1), message="<i>new</i>")
+        answer = client.get("/", headers={"Accept-Language": "de"})
+        assert 'data-readonly-banner="announced" lang="de"' in answer.text
+        assert "&lt;i&gt;new&lt;/i&gt;" in answer.text
+        assert answer.headers["X-Read-Only-From"]
 
 
 @pytest.mark.parametrize("mount", ["/-/readonly", ""])
