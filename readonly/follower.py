@@ -707,20 +707,15 @@ class Follower:
             if self._stopping:
                 view.shut()  # `stop` shut it in between
         view.sessions_cut = state.sessions_ended_before("end") is not None
+        view.announced = self._announced(view.state)
         if _meaning(before) != _meaning(view.state):
             self._log_change(before, view.state)
             if view.state.read_only and not before.read_only:
                 self._proofs = {}
             self._changes.append(view.state)
-        view.announced = self._announced(view.state)
         if view.state.read_only:
             self._prove_guards()
 
-    def _admit_until(self, state: State) -> float:
-        """Until when a writable state may be trusted unseen: somebody looked lately, the lease, the next window."""
-        until = min(self.attempted + self.stale_after, self._lease_until)
-        if state.next_window is not None:
-            until = min(until, self._monotonic() + (state.next_window.start - self.time.latest()).total_seconds())
     def _announced(self, state: State) -> Window | None:
         """Return the window that visitors are told of by now."""
         window = state.next_window
@@ -729,6 +724,11 @@ class Follower:
         left = (window.start - self.time.latest()).total_seconds()
         return window if left <= self._settings.announce_seconds else None
 
+    def _admit_until(self, state: State) -> float:
+        """Until when a writable state may be trusted unseen: somebody looked lately, the lease, the next window."""
+        until = min(self.attempted + self.stale_after, self._lease_until)
+        if state.next_window is not None:
+            until = min(until, self._monotonic() + (state.next_window.start - self.time.latest()).total_seconds())
         return until
 
     def _prove_guards(self) -> None:

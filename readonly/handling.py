@@ -181,15 +181,15 @@ class Handling(Generic[T]):
             known = self._marks = (state, state_headers(state))
         return known[1]
 
-    # --- a request ------------------------------------------------------------------------------------------------
-
-    def is_free(self, method: str) -> bool:
-        """Return whether a request may go on without anybody looking at it or at its response."""
     @property
     def announcement(self) -> HeaderList:
         """What every response carries while a window is announced and has not begun; nothing else."""
         return announcement_headers(self.switch)
 
+    # --- a request ------------------------------------------------------------------------------------------------
+
+    def is_free(self, method: str) -> bool:
+        """Return whether a request may go on without anybody looking at it or at its response."""
         view = self.view
         free = view.open and method in SAFE_METHODS and bool(self.any_read)
         return free and not (self.cookies_matter and view.sessions_cut)

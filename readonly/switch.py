@@ -77,8 +77,8 @@ class Switch:
         inert: Obey nothing and say so to everybody (READONLY_DISABLED=1).
         interval: Seconds between two reports, at least; grows with the number of members.
         clock: Where wall-clock time comes from.
-
         announce_seconds: How long before it begins visitors are told of a window; 0: not at all.
+
     Raises:
         ConfigurationError: A setting can't be right.
     """
@@ -94,8 +94,8 @@ class Switch:
         inert: bool | None = None,
         interval: float = 1.0,
         clock: Clock | None = None,
-    ) -> None:
         announce_seconds: float = ANNOUNCE_SECONDS,
+    ) -> None:
         if boot not in ("closed", "open"):
             raise ConfigurationError(
                 f"boot={boot!r} is not a choice: use 'closed' to refuse writes until the store was read once, "
@@ -108,11 +108,11 @@ class Switch:
                 f"lease={lease!r} will not do: it is renewed every {interval:g} s and must outlast two missed "
                 f"reports: use {3 * interval:g} s or more, or None for no lease."
             )
-        if inert is None:
         if not 0 <= announce_seconds < math.inf:
             raise ConfigurationError(
                 f"announce_seconds={announce_seconds!r} is no time: use a number of seconds, or 0 to announce nothing."
             )
+        if inert is None:
             inert = _flag("READONLY_DISABLED", os.environ.get("READONLY_DISABLED", ""))
         self.store = store
         self.site = store.site
@@ -163,10 +163,10 @@ class Switch:
         runs: str = "",
         role: str | None = None,
         interval: float = 1.0,
+        announce_seconds: float = ANNOUNCE_SECONDS,
     ) -> Switch:
         """Return a switch for the store that a URL names, such as `redis://host/0?site=shop`.
 
-        announce_seconds: float = ANNOUNCE_SECONDS,
         Raises:
             ConfigurationError: The URL or a setting can't be right.
         """
@@ -212,9 +212,6 @@ class Switch:
         boot = environ.get("READONLY_BOOT") or "closed"
         if boot not in ("closed", "open"):
             raise ConfigurationError(f"READONLY_BOOT={boot!r} is not a choice: use 'closed' or 'open'")
-        inert = _flag("READONLY_DISABLED", environ.get("READONLY_DISABLED", ""))
-        try:
-            store = store_from_url(url, create=create)
         announce = ANNOUNCE_SECONDS
         if environ.get("READONLY_ANNOUNCE_SECONDS"):
             try:
@@ -226,6 +223,9 @@ class Switch:
                     f"READONLY_ANNOUNCE_SECONDS={environ['READONLY_ANNOUNCE_SECONDS']!r} is no number of seconds: "
                     "write 900, or 0 to announce nothing"
                 ) from None
+        inert = _flag("READONLY_DISABLED", environ.get("READONLY_DISABLED", ""))
+        try:
+            store = store_from_url(url, create=create)
         except ConfigurationError as error:
             raise ConfigurationError(f"READONLY_STORE: {error}") from error
         try:
@@ -236,10 +236,10 @@ class Switch:
                 runs=environ.get("READONLY_RUNS", ""),
                 role=environ.get("READONLY_ROLE"),
                 inert=inert,
+                announce_seconds=announce,
             )
         except ConfigurationError as error:
             raise ConfigurationError(f"READONLY_LEASE: {error}") from error
-                announce_seconds=announce,
 
     def __repr__(self) -> str:
         return f"<Switch {redacted(self.store.url)} {self.view.state.mode}>"

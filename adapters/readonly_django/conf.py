@@ -21,8 +21,8 @@ from django.core.signals import setting_changed
 from readonly import Policy, SessionCookie, Switch
 from readonly.databases.replicas import LAG_SECONDS, Schema, schema_of
 from readonly.errors import ConfigurationError
-from readonly.pages import Page
 from readonly.follower import ANNOUNCE_SECONDS
+from readonly.pages import Page
 from readonly.policy import RETRY_AFTER_SECONDS
 from readonly.stores import store_from_url
 
@@ -73,8 +73,8 @@ class Settings:
     boot: Literal["closed", "open"] = "closed"
     role: str | None = None
     runs: str = ""
-    session_age: float | None = None
     announce_seconds: float = ANNOUNCE_SECONDS
+    session_age: float | None = None
     find_logins: bool = True
     page: str | Page | None = None
     guard: bool = True
@@ -112,14 +112,14 @@ def _number(name: str, value: Any) -> float:
     return found
 
 
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
 def _notice(name: str, value: Any) -> float:
     if not isinstance(value, bool) and str(value) in ("0", "0.0"):
         return 0.0
     return _number(name, value)
 
 
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
         raise SettingsError(f"{_shown(name)}={value!r} is not a choice: use True or False.")
     return value
 
@@ -209,6 +209,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     ),
     Setting("RUNS", "`''`", "name and version of what it runs, shown by `members`", _text, environment=True),
     Setting(
+        "ANNOUNCE_SECONDS",
+        f"`{ANNOUNCE_SECONDS}`",
+        "how long before a window visitors are told of it; `0`: not at all",
+        _notice,
+        environment=True,
+    ),
+    Setting(
         "EXEMPT",
         "`[]`",
         "rules for requests that gate and session rules look away from; the guard does not",
@@ -219,13 +226,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "LOGIN", "`[]`", "rules for what signs somebody in, added to what is found: refused", _policy, of_policy=True
     ),
     Setting(
-    Setting(
-        "ANNOUNCE_SECONDS",
-        f"`{ANNOUNCE_SECONDS}`",
-        "how long before a window visitors are told of it; `0`: not at all",
-        _notice,
-        environment=True,
-    ),
         "LOGOUT",
         "`[]`",
         "rules for what signs somebody out, added to what is found: let through, and the cookies are cleared",
