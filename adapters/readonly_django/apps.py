@@ -22,10 +22,11 @@ class ReadonlyDjangoConfig(AppConfig):
 
     def ready(self) -> None:
         """Check the settings, guard the databases, and register the checks."""
-        from . import checks, migrating
+        from . import checks, migrating, refused_commands
 
         checks.register()
         migrating.connect()
+        refused_commands.explain_refusals()
         # `manage.py readonly off` needs the store's URL and nothing else that may be wrong tonight.
         if sys.argv[1:2] == ["readonly"]:
             return
@@ -44,4 +45,5 @@ class ReadonlyDjangoConfig(AppConfig):
                 schema=said.replicas_schema,
                 max_lag=said.replicas_max_lag,
                 none_fit=said.replicas_none_fit,
+                poolers=said.poolers,
             )
