@@ -75,7 +75,7 @@ class Guard(Protocol):
         ...
 
     def describe(self) -> Mapping[str, Any]:
-        """Return what server, database and user it writes to, without secrets."""
+        """Return what server, database and user it writes to, without secrets; `problem`: what it found since."""
         ...
 
 
@@ -591,10 +591,7 @@ class Follower:
             lease=settings.lease,
             boot=settings.boot,
             runs=settings.runs,
-            guards=tuple(
-                Guarded(g.name, self._proofs.get(g.name, "pending") if state.read_only else "", g.describe())
-                for g in self._guards()
-            ),
+            guards=tuple(self._guarded(g, read_only=state.read_only) for g in self._guards()),
             local=tuple(c.reason for c in state.causes if c.kind == LOCAL),
             inert=settings.inert,
             registry=others.registry,
@@ -603,6 +600,12 @@ class Follower:
         )
 
     @staticmethod
+    def _guarded(self, guard: Guard, *, read_only: bool) -> Guarded:
+        """Return what is reported of a guard: its proof stands until it finds a problem."""
+        said = {**guard.describe()}
+        problem = str(said.pop("problem", ""))
+        return Guarded(guard.name, self._proofs.get(guard.name, "pending") or problem if read_only else "", said)
+
     def _essence(report: Report) -> tuple[object, ...]:
         """What others wait for: if this changes, it is reported at once and announced."""
         return (

@@ -17,6 +17,7 @@ from support import missing
 from support.children import without_ours
 from support.mariadb_server import MariaDBPair, MariaDBServer
 from support.missing import ServerMissing
+from support.pgbouncer import PgBouncer
 from support.postgres_server import PostgresPair, PostgresServer
 from support.redis_server import RedisServer
 from support.timing import Timing
@@ -122,6 +123,22 @@ def own_postgres_pair() -> Iterator[PostgresPair]:
     pair = _started(PostgresPair)
     yield pair
     pair.close()
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres: PostgresServer) -> Iterator[PgBouncer]:
+    """One PgBouncer in transaction mode before the shared PostgreSQL, two connections to each database."""
+    pooler = _started(lambda: PgBouncer(postgres.port).start())
+    yield pooler
+    pooler.close()
+
+
+@pytest.fixture(scope="session")
+def pgbouncer_in_sessions(postgres: PostgresServer) -> Iterator[PgBouncer]:
+    """The same in session mode."""
+    pooler = _started(lambda: PgBouncer(postgres.port, mode="session").start())
+    yield pooler
+    pooler.close()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.db.backends.base.base import NO_DB_ALIAS, BaseDatabaseWrapper
 
-from readonly.databases import Server, server_for
+from readonly.databases import Pooler, Server, is_accepted, look_anew, server_behind, way_to
 from readonly.databases.admission import Admission, proving
 from readonly.databases.detection import Detection
 from readonly.databases.replicas import LAG_SECONDS, Replica, Schema
@@ -93,9 +93,10 @@ class Guard:
             "service": options.get("service"),
         }
         said = {key: value if key == "port" else str(value) for key, value in found.items() if value}
-        return said if self.replica is not None else {**said, **self._watched()}
+        return said if self.replica is not None else {**said, **way_to(self.server), **self._watched()}
 
     def _prove(self) -> str:
+        look_anew(self.server)
         wrapper = own_wrapper(self.name)
         try:
             # In a transaction first: what is set for autocommit would make that look read-only, too.
@@ -104,13 +105,15 @@ class Guard:
                 problem = self.server.prove(wrapper.connection)
             finally:
                 wrapper.rollback()
-            if problem or not wrapper.settings_dict["AUTOCOMMIT"]:
+            # What was declared to be unguarded is said as such, and not tried.
+            if problem or not wrapper.settings_dict["AUTOCOMMIT"] or is_accepted(self.server):
                 return problem
             wrapper.set_autocommit(True)
-            problem = self.server.prove(wrapper.connection)
+            said = self.server.prove(wrapper.connection)
             held = held_of(wrapper.connection)
-            if not problem and held is not None:
-                problem = str(held.memory.get("problem", ""))
+            # What the guard knows of itself comes first: it says what to do.
+            problem = str(held.memory.get("problem", "")) if held is not None else ""
+            problem = problem or said
             return f"in autocommit: {problem}" if problem else ""
         finally:
             wrapper.close()
@@ -206,6 +209,8 @@ class Guards:
             table, `auth.User.last_login` an UPDATE that changes nothing else.
         always: Read from replicas while writable, too.
         schema, max_lag, none_fit: See `Routing`.
+        poolers: By alias, what stands before a PostgreSQL: `transaction` or `session`, see
+            `readonly.databases.sqlalchemy.Database`.
         present: Tells which guards are in place in this process.
 
     Raises:
@@ -223,11 +228,14 @@ class Guards:
         schema: Schema | str | None = None,
         max_lag: float = LAG_SECONDS,
         none_fit: str = "primary",
+        poolers: Mapping[str, Pooler] | None = None,
         present: Callable[[], Guards | None],
     ) -> None:
         self.switch = switch
         self._present = present
         self.unguarded = frozenset(_aliases("unguarded", unguarded))
+        self._poolers = dict(poolers or {})
+        _aliases("poolers", list(self._poolers))
         self.routing = Routing(
             switch,
             replicas or {},
@@ -275,7 +283,7 @@ class Guards:
             _drivers.check(wrapper)
             found = Guard(
                 alias,
-                server_for(wrapper.vendor),
+                server_behind(wrapper.vendor, self._poolers.get(alias)),
                 self.switch,
                 present=self._present,
                 replica=self.routing.replica(alias),

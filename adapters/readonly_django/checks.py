@@ -177,6 +177,7 @@ def replicas(app_configs: Any, **_: Any) -> list[CheckMessage]:
     named = {
         "REPLICAS": [alias for primary, found in said.replicas.items() for alias in (primary, *found)],
         "UNGUARDED": list(said.unguarded),
+        "POOLERS": list(said.poolers),
     }
     return [
         Error(

@@ -19,6 +19,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from readonly import Policy, SessionCookie, Switch
+from readonly.databases import POOLERS, Pooler
 from readonly.databases.replicas import LAG_SECONDS, Schema, schema_of
 from readonly.errors import ConfigurationError
 from readonly.follower import ANNOUNCE_SECONDS
@@ -79,6 +80,7 @@ class Settings:
     page: str | Page | None = None
     guard: bool = True
     unguarded: tuple[str, ...] = ()
+    poolers: Mapping[str, Pooler] = field(default_factory=dict)
     replicas: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     replicas_always: bool = False
     replicas_schema: Schema | str | None = "django"
@@ -142,6 +144,15 @@ def _replicas(name: str, value: Any) -> Mapping[str, tuple[str, ...]]:
     if not isinstance(value, Mapping):
         return {"default": _names(name, value)}
     return {_text(name, primary): _names(name, replicas) for primary, replicas in value.items()}
+
+
+def _poolers(name: str, value: Any) -> Mapping[str, Pooler]:
+    if not isinstance(value, Mapping):
+        raise SettingsError(f"{_shown(name)}={value!r} is no dict: write {{'default': 'transaction'}}.")
+    for alias, pooler in value.items():
+        if pooler not in POOLERS:
+            raise SettingsError(f"{_shown(name)}[{alias!r}]={pooler!r} is no choice: use 'transaction' or 'session'.")
+    return {_text(name, alias): pooler for alias, pooler in value.items()}
 
 
 def _schema(name: str, value: Any) -> Schema | str | None:
@@ -288,6 +299,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     ),
     Setting("GUARD", "`True`", "guard the databases", _flag),
     Setting("UNGUARDED", "`[]`", "aliases of `DATABASES` that are left alone", _names),
+    Setting(
+        "POOLERS",
+        "`{}`",
+        "what stands before a PostgreSQL, by alias: `'transaction'` (PgBouncer in transaction mode: autocommit is not "
+        "guarded there, and `status` says so) or `'session'`; where nothing is said, it is looked for",
+        _poolers,
+    ),
     Setting(
         "REPLICAS",
         "`[]`",

@@ -20,6 +20,7 @@ from django.core.signals import request_started
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from readonly.databases import Pooler
 from readonly.databases.replicas import LAG_SECONDS, Schema
 from readonly.errors import ConfigurationError
 from readonly.switch import Switch
@@ -50,6 +51,7 @@ def install(
     schema: Schema | str | None = None,
     max_lag: float = LAG_SECONDS,
     none_fit: str = "primary",
+    poolers: Mapping[str, Pooler] | None = None,
 ) -> Guards:
     """Guard all databases of this process; see `Guards`. Call it when the models are loaded, once.
 
@@ -69,6 +71,7 @@ def install(
             schema=schema,
             max_lag=max_lag,
             none_fit=none_fit,
+            poolers=poolers,
             present=installed,
         )
         BaseDatabaseWrapper.connect = connect  # type: ignore[method-assign,assignment]  # what it is for

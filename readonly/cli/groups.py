@@ -80,6 +80,20 @@ def _versions(members: Iterable[Member]) -> str:
     )
 
 
+def unguarded_lines(found: Confirmation) -> list[str]:
+    """Return one line for each thing that can't be guarded and somebody has accepted, or found: what, and in whom."""
+    counts = Counter(
+        (report.role, guard.name, str(guard.server["unguarded"]))
+        for report in (m.report for m in found.members)
+        for guard in report.guards
+        if guard.server.get("unguarded")
+    )
+    return [
+        f"not guarded: {printable(name)} in {printable(what)} ({counted(number, 'member')} of {printable(role)})"
+        for (role, name, what), number in sorted(counts.items())
+    ]
+
+
 def holding_up(found: Confirmation) -> list[str]:
     """Return who and what keeps it from being proven, the worst first: one line a member, or a group of them."""
     lines = [printable(problem) for problem in found.problems]

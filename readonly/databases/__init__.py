@@ -6,16 +6,17 @@ Nothing here, or in the modules of the servers, imports a driver or an ORM: a co
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
 from readonly.errors import ConfigurationError
 
 from .mysql import MySQL
-from .postgresql import PostgreSQL
+from .postgresql import POOLERS, Pooler, PostgreSQL
 from .sqlite import SQLite
 
-__all__ = ["Server", "server_for"]
+__all__ = ["POOLERS", "Pooler", "Server", "is_accepted", "look_anew", "server_behind", "server_for", "way_to"]
 
 
 class Server(Protocol):
@@ -135,3 +136,40 @@ def server_for(dialect: str) -> Server:
         return theirs
     names = ", ".join(server.name for server in _SERVERS)
     raise ConfigurationError(f"dialect={dialect!r} has no guard: the databases that can be guarded are {names}")
+
+
+def server_behind(dialect: str, pooler: Pooler | None) -> Server:
+    """Return a server of that name for one database alone, which knows what stands before it.
+
+    Args:
+        dialect: As for `server_for`.
+        pooler: What was declared: `transaction`, `session`, or None.
+
+    Raises:
+        ConfigurationError: As `server_for`; or there is no such pooler, or none that a guard there knows of.
+    """
+    found = server_for(dialect)
+    if pooler is not None and pooler not in POOLERS:
+        raise ConfigurationError(f"pooler={pooler!r} is not a choice: write 'transaction', 'session' or nothing")
+    if isinstance(found, PostgreSQL):
+        return PostgreSQL(pooler=pooler)
+    if pooler is not None:
+        raise ConfigurationError(f"pooler={pooler!r} is about PostgreSQL, and this is {dialect}: leave it out")
+    return found
+
+
+def way_to(server: Server) -> Mapping[str, str]:
+    """Return what stands before a database and what can't be guarded for it, for reports; empty where nothing is."""
+    return server.describe() if isinstance(server, PostgreSQL) else {}
+
+
+def is_accepted(server: Server) -> bool:
+    """Tell whether something can't be guarded there, and somebody has declared that he knows."""
+    said = way_to(server)
+    return "unguarded" in said and "problem" not in said
+
+
+def look_anew(server: Server) -> None:
+    """Forget what was found between; what is there still shows again."""
+    if isinstance(server, PostgreSQL):
+        server.look_anew()

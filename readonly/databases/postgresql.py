@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Final, Literal
 
 REFUSED = "25006"  # read_only_sql_transaction
 # The server is not there, is going, is coming, or takes no more connections; not: a query that failed.
@@ -12,6 +13,19 @@ _UNFIT_STATES = frozenset({"57P01", "57P02", "57P03", "53300"})
 _UNFIT_CLASS = "08"
 _SETTING = "default_transaction_read_only"
 _STANDBY = "the server is a standby, in recovery"
+# What may stand between: whose clients share the server's sessions from one transaction to the next, or have one each.
+Pooler = Literal["transaction", "session"]
+POOLERS: Final = ("transaction", "session")
+UNGUARDED: Final = "autocommit, behind a pooler in transaction mode"
+_FOUND: Final = (
+    "it can't be guarded: something stands between this process and the server (a pooler, such as PgBouncer), and what "
+    "is set for a session there may reach other clients, so nothing was set. Let what writes run in transactions and "
+    "say so (pooler='transaction'), or connect to a pool in session mode and say that (pooler='session')"
+)
+_MOVED: Final = (
+    "the session default of an autocommit connection did not hold: is pooler='session' true, or do clients share "
+    "the server's sessions there?"
+)
 _LIFTS_GUARD = re.compile(
     r"""\s*(
         (set\s+((session\s+characteristics\s+as|local|session)\s+)?transaction | begin | start\s+transaction)
@@ -28,12 +42,37 @@ class PostgreSQL:
     """The guard of PostgreSQL, through psycopg 3, asyncpg (as SQLAlchemy adapts it), or whatever can run SQL.
 
     In a transaction: the driver's own read-only transaction, so that the BEGIN carries it and costs nothing more.
-    In autocommit there is no transaction to mark: there it is the session's default, set and then looked at.
+    In autocommit there is no transaction to mark: there it is the session's default, set and then looked at. Behind a
+    pooler in transaction mode (PgBouncer) a session is shared with other clients, so nothing may be set in it: what is
+    set there is set by a statement that looks first whether its server's process is the one that the driver was told
+    of when it connected. A pooler has a number of its own for that.
+
+    Attributes:
+        unguarded: What can't be guarded here, in a few words; "" while nothing of the kind is known.
+        problem: The same as an error, where nobody has said that he knows of it.
+
+    Args:
+        pooler: What stands between: `transaction`, `session`; None: look, and take what is there for the former.
     """
 
     name = "postgresql"
     lasting = False
     trial = "SELECT 1"
+
+    def __init__(self, *, pooler: Pooler | None = None) -> None:
+        self._declared = pooler
+        self.unguarded = UNGUARDED if pooler == "transaction" else ""
+        self.problem = ""
+
+    def describe(self) -> Mapping[str, str]:
+        """Return what reports say of the way to the server; `problem` keeps a guard from counting as proven."""
+        found = {"pooler": self._declared or ("found" if self.problem else ""), "unguarded": self.unguarded}
+        return {key: value for key, value in {**found, "problem": self.problem}.items() if value}
+
+    def look_anew(self) -> None:
+        """Forget what was found between; connections that are opened from now on find it again."""
+        if self._declared != "transaction":
+            self.unguarded = self.problem = ""
 
     def guard(self, connection: Any, memory: dict[str, Any]) -> None:
         """Make what this connection begins from now on read-only."""
@@ -144,18 +183,34 @@ class PostgreSQL:
         # application's, or of its pool's reset, shows here and costs nothing to see.
         if "session" in memory and _reported(connection, _SETTING) != "off":
             return
-        [(setting, source, _)] = _rows(
+        if self._declared == "transaction":
+            return
+        if "shared" in memory:
+            self._is_shared(memory)
+            return
+        ours = "true"
+        if self._declared is None:
+            own = _own_process(connection)
+            # A driver that does not tell it leaves nothing to compare with.
+            ours = "false" if own is None else f"pg_catalog.pg_backend_pid() = {own}"
+        # Looked at and set by one statement: between two of them a pooler could hand us another session.
+        [(setting, source, told)] = _rows(
             connection,
-            f"SELECT setting, source, pg_catalog.set_config(name, 'on', false)"  # noqa: S608  # our own constant
-            f" FROM pg_catalog.pg_settings WHERE name = '{_SETTING}'",
+            f"SELECT setting, source, CASE WHEN {ours} THEN pg_catalog.set_config(name, 'on', false) END"  # noqa: S608
+            f" FROM pg_catalog.pg_settings WHERE name = '{_SETTING}'",  # our own constant, and a number
         )
+        if told is None:
+            self._is_shared(memory)
+            return
         memory.setdefault("session", (setting, source))
         [(now,)] = _rows(connection, "SHOW transaction_read_only")
         if now != "on":
-            memory["problem"] = (
-                "the session default of an autocommit connection did not hold: a pooler that hands each statement to "
-                "another server connection can't be guarded in autocommit"
-            )
+            memory["problem"] = self.problem = _MOVED
+
+    def _is_shared(self, memory: dict[str, Any]) -> None:
+        memory["shared"] = True
+        memory["problem"] = self.problem = _FOUND
+        self.unguarded = UNGUARDED
 
 
 def _get_driver(connection: Any) -> tuple[Any] | None:
@@ -194,6 +249,15 @@ def _reported(connection: Any, setting: str) -> str | None:
         settings = getattr(getattr(connection, "driver_connection", None), "get_settings", None)
         found = getattr(settings(), setting, None) if callable(settings) else None
     return found if isinstance(found, str) else None
+
+
+def _own_process(connection: Any) -> int | None:
+    """Return the number of the server's process as the driver was told it when it connected; None: it does not say."""
+    found = getattr(getattr(connection, "info", None), "backend_pid", None)  # psycopg
+    if found is None:
+        ask = getattr(getattr(connection, "driver_connection", None), "get_server_pid", None)  # asyncpg
+        found = ask() if callable(ask) else None
+    return found if isinstance(found, int) else None
 
 
 def _rows(connection: Any, statement: str) -> list[Any]:

@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
 
 from support import children
 from support.mariadb_server import MariaDBPair, MariaDBServer
+from support.pgbouncer import PgBouncer
 from support.postgres_server import PostgresPair, PostgresServer
 from support.processes import gunicorn, run, uvicorn
 from support.redis_server import CommandRefused, RedisServer
@@ -128,6 +130,15 @@ def test_the_shared_pair_replicates(postgres_pair: PostgresPair) -> None:
     postgres_pair.wait_replayed()
     assert postgres_pair.standby.sql("SELECT 1", database=name) == "1"
     postgres_pair.primary.drop_database(name)
+
+
+def test_pgbouncer_pools_transactions(pgbouncer: PgBouncer, postgres_url: str) -> None:
+    """Two clients are served by one of the server's connections in turn, and do not run as root."""
+    url = pgbouncer.url(postgres_url.rpartition("/")[2])
+    with psycopg.connect(url, autocommit=True) as one, psycopg.connect(url, autocommit=True) as other:
+        asked = [found.execute("SELECT pg_backend_pid()").fetchone() for found in (one, other)]
+        assert asked[0] == asked[1]
+    assert psutil.Process(pgbouncer.pid).uids().effective != 0
 
 
 def test_mariadb_gives_each_test_a_database(mariadb: MariaDBServer, mariadb_url: str) -> None:

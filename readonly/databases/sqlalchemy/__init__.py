@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakSet
 
-from sqlalchemy import Connection, Delete, Dialect, Engine, Insert, PoolProxiedConnection, Update, event
+from sqlalchemy import Connection, Delete, Dialect, Engine, Insert, Pool, PoolProxiedConnection, Update, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -22,7 +22,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from sqlalchemy.util.concurrency import in_greenlet
 
 from readonly.context import current
-from readonly.databases import server_for
+from readonly.databases import Pooler, is_accepted, look_anew, server_behind, server_for, way_to
 from readonly.databases.admission import Admission, proving
 from readonly.databases.detection import LOOK_SECONDS, Detection, look
 from readonly.databases.replicas import LAG_SECONDS, Need, Replica, Replicas, Schema, schema_of
@@ -31,7 +31,7 @@ from readonly.state import State
 from readonly.switch import Switch
 
 from ._discard import Discards, OnSession, on_connection
-from ._hooks import Hooks
+from ._hooks import AUTOCOMMIT, Hooks
 from ._replicas import Watched, check_url
 from ._routing import Routing, S
 
@@ -74,6 +74,10 @@ class Database:
         max_lag: Seconds that a replica may be behind where no position says what must be there.
         none_fit: With no fit replica read from the `"primary"`, or `"refuse"` with `NoFitReplica`.
         name: A name that no other Database of this switch has.
+        pooler: What stands before a PostgreSQL: `"transaction"` (PgBouncer's transaction mode: autocommit can't be
+            guarded there, and `status` says so), `"session"` (a pool in which each client has a server's session of
+            its own). Not declared, it is looked for, and what is found counts as the former, and as a problem where
+            autocommit is used.
 
     Raises:
         ConfigurationError: An argument can't be right; the message names it.
@@ -91,6 +95,7 @@ class Database:
         max_lag: float = LAG_SECONDS,
         none_fit: Literal["primary", "refuse"] = "primary",
         name: str = "main",
+        pooler: Pooler | None = None,
     ) -> None:
         self.name = name
         if none_fit not in ("primary", "refuse"):
@@ -103,7 +108,7 @@ class Database:
         self._async = isinstance(primary, AsyncEngine)
         self._admission = Admission(switch, name, admit=self._ask)
         self._engine = _checked_engine("primary", primary)
-        self._server = server_for(self._engine.dialect.name)
+        self._server = server_behind(self._engine.dialect.name, pooler)
         targets = _checked_replicas(primary, replicas)
         self._discards = Discards(discard)
         for engine in (self._engine, *targets):
@@ -246,25 +251,40 @@ class Database:
             "database": database,
             "user": url.username,
         }
-        return {key: value for key, value in found.items() if value is not None} | self._watched.watch.describe()
+        said = {key: value for key, value in found.items() if value is not None}
+        return {**said, **way_to(self._server), **self._watched.watch.describe()}
 
     def _prove(self) -> str:
         # The same creator and the same hooks, and no connection taken from the application.
         pool = self._engine.pool.recreate()
         try:
-            proxied = pool.connect()
-            try:
-                self._hooks.begin(proxied)
-                held = self._hooks.held(proxied)
-                problem = self._server.prove(proxied.dbapi_connection)
-                if not problem and held is not None:
-                    problem = held.memory.get("problem", "")
-                self._engine.dialect.do_rollback(proxied)
-            finally:
-                proxied.close()
+        look_anew(self._server)
+            problem = self._prove_on(pool, autocommit=False)
+            # In autocommit the guard is another one. What was declared to be unguarded is said as such, and not tried.
+            if problem or not self._hooks.autocommit or is_accepted(self._server):
+                return problem
+            problem = self._prove_on(pool, autocommit=True) or way_to(self._server).get("problem", "")
+            return f"in autocommit: {problem}" if problem else ""
         finally:
             pool.dispose()
-        return problem
+
+    def _prove_on(self, pool: Pool, *, autocommit: bool) -> str:
+        proxied = pool.connect()
+        try:
+            dialect, connection = self._engine.dialect, proxied.dbapi_connection
+            if self._hooks.autocommit and connection is not None:  # the engine's own level may be the one or the other
+                dialect.set_isolation_level(connection, AUTOCOMMIT if autocommit else "SERIALIZABLE")
+            held = self._hooks.begin(proxied)
+            problem = ""
+            # What the guard knows of itself comes first: it says what to do. An engine's own autocommit, in which this
+            # connection was handed out, is the second proof's affair.
+            if held is not None and autocommit is self._hooks.autocommit:
+                problem = str(held.memory.get("problem", ""))
+            problem = problem or self._server.prove(connection)
+            dialect.do_rollback(proxied)
+            return problem
+        finally:
+            proxied.close()
 
     def _look(self) -> str:
         """Return why the primary takes no writes, or ""; in a thread of its own, on a connection of its own."""

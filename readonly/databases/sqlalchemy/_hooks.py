@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, event
@@ -18,6 +18,7 @@ from readonly.databases.detection import Detection, looking
 
 logger = logging.getLogger("readonly")
 
+AUTOCOMMIT: Final = "AUTOCOMMIT"
 # The four letters that nearly every statement begins with; none of them is transaction control.
 _HARMLESS = frozenset({"SELE", "INSE", "UPDA", "DELE", "WITH"})
 
@@ -55,6 +56,9 @@ class Hooks:
     connection is closed, which the pool does at once. The server may still commit it a moment later; only a fence
     rules that out.
 
+    Attributes:
+        autocommit: Somebody has asked for connections in autocommit: there the guard is another one.
+
     Args:
         engine: The engine.
         server: What its database is told.
@@ -83,6 +87,10 @@ class Hooks:
         self._failed = failed
         self._lifts = lifts
         self._detection = detection
+        self.autocommit = AUTOCOMMIT in (
+            getattr(engine.dialect, "_on_connect_isolation_level", None),
+            engine.get_execution_options().get("isolation_level"),
+        )
         self._key = ("readonly", id(self))
         self._leaving: dict[int, Held] = {}
         self._counted: set[Held] = set()
@@ -108,6 +116,7 @@ class Hooks:
             self._replace(dialect, name, self._ending)
         for name in ("do_close", "do_terminate"):
             self._replace(dialect, name, self._closing)
+        self._replace(dialect, "set_isolation_level", self._isolating)
 
     def remove(self) -> None:
         """Take everything off the engine again."""
@@ -333,6 +342,14 @@ class Hooks:
             return result
 
         return end
+
+    def _isolating(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def set_isolation_level(connection: Any, level: Any) -> Any:
+            if level == AUTOCOMMIT:
+                self.autocommit = True
+            return original(connection, level)
+
+        return set_isolation_level
 
     def _closing(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def close(connection: Any) -> Any:

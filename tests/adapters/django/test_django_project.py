@@ -54,6 +54,8 @@ STORE = "memory://?site=django-tests"
         ({"REPLICAS_NONE_FIT": "nobody"}, "READONLY[\"REPLICAS_NONE_FIT\"]='nobody' is not a choice"),
         ({"REPLICAS": "replica"}, "READONLY[\"REPLICAS\"]='replica' is a bare string"),
         ({"UNGUARDED": 7}, 'READONLY["UNGUARDED"]=7 is no list'),
+        ({"POOLERS": "transaction"}, "READONLY[\"POOLERS\"]='transaction' is no dict"),
+        ({"POOLERS": {"default": "statement"}}, "READONLY[\"POOLERS\"]['default']='statement' is no choice"),
         ({"DISCARD": [7]}, 'READONLY["DISCARD"]=7 is no text'),
         ({"PAGE": 7}, 'READONLY["PAGE"]=7 is no text'),
         ({"RETRY_AFTER_SECONDS": 0}, 'READONLY["RETRY_AFTER_SECONDS"]=0 must be a number of seconds'),
