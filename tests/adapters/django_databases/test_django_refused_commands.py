@@ -95,7 +95,7 @@ def test_loaddata(closed: None, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_changepassword(closed: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """It asks first."""
-    monkeypatch.setattr(changepassword.getpass, "getpass", lambda prompt: "a new one, and long")
+    monkeypatch.setattr("getpass.getpass", lambda prompt: "a new one, and long")
     refused(capsys, changepassword.Command(), "changepassword", "ada")
     assert User.objects.get().check_password("old")
 
