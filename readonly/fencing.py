@@ -8,7 +8,7 @@ between leaves a closed site that says why.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from . import changes
@@ -26,8 +26,10 @@ from .databases.fence import (
     StillWriting,
     Strategy,
 )
+from .databases.replicas import Schema
 from .record import FENCE, Cause, FenceMark, Record
 from .stores import Store
+from .switchover import Identity, elsewhere, gone, left_behind
 
 # Told which fence waits for which transactions, when that changes.
 Waiting = Callable[[str, Sequence[Holdup]], None]
@@ -76,10 +78,19 @@ class Fences:
         store: Where the record is.
         fences: As configured on this machine; names are unique.
         operator: Who raises and lifts.
+        schemas: By the fences' names, how their databases are asked for the schema version that the record then holds.
     """
 
-    def __init__(self, store: Store, fences: Sequence[Fence], operator: Operator) -> None:
+    def __init__(
+        self,
+        store: Store,
+        fences: Sequence[Fence],
+        operator: Operator,
+        *,
+        schemas: Mapping[str, Schema] | None = None,
+    ) -> None:
         self.store = store
+        self._schemas = dict(schemas or {})
         self.fences = tuple(fences)
         self.operator = operator
 
@@ -133,7 +144,7 @@ class Fences:
             except FenceError as error:
                 problems.append(str(error))
             else:
-                self._say(up)
+                self._say(up, fence)
                 fenced.append(up)
         return Raised(tuple(fenced), tuple(problems))
 
@@ -151,11 +162,29 @@ class Fences:
             except FenceError as error:
                 problems.append(str(error))
             else:
-                self._say(again)
+                self._say(again, fence)
                 fenced.append(again)
         return Raised(tuple(fenced), tuple(problems))
 
-    def lift(self, holders: Iterable[str], *, record: Record | None, only: Iterable[str] = ()) -> Lowered:
+    def identities(self, names: Iterable[str]) -> dict[str, Identity]:
+        """Return which servers the fences of these names lead to from here, as far as those answer."""
+        wanted = set(names)
+        found: dict[str, Identity] = {}
+        for fence in self.fences:
+            which = _identity(fence) if fence.name in wanted else None
+            if which is not None:
+                found[fence.name] = which
+        return found
+
+    def lift(
+        self,
+        holders: Iterable[str],
+        *,
+        record: Record | None,
+        only: Iterable[str] = (),
+        moved: Mapping[str, Sequence[Identity]] | None = None,
+        stay: Iterable[str] = (),
+    ) -> Lowered:
         """Let go of every fence for these causes; a fence that nobody holds any more comes down, and its cause ends.
 
         Holders whose cause no longer stands in the record let go as well: their command did not come that far.
@@ -164,11 +193,15 @@ class Fences:
             holders: The causes that let go.
             record: What stands, so that a fence that this machine does not know is named.
             only: The names of those to lift; empty: all.
+            moved: By name, fences whose database is at another server now, as a person says, and where members write
+                to: what stands at the old server is left there.
+            stay: Names of those whose database stays at the server that was fenced, as a person says.
 
         Raises:
             StoreUnreachable: The store did not answer; the databases were asked first.
         """
         names = set(only)
+        moved, staying_there = dict(moved or {}), set(stay)
         going = set(holders)
         staying = {cause.id for cause in record.causes} - going if record is not None else set()
         lifted: list[Lifted] = []
@@ -177,23 +210,40 @@ class Fences:
         for fence in reversed(self.fences):
             if names and fence.name not in names:
                 continue
+            cause = changes.fence_of(record, fence.name)
+            where = _identity(fence)
+            left = left_behind(cause, where) if cause is not None and fence.name in moved else ""
+            why = elsewhere(
+                fence.name, cause, where, now=moved.get(fence.name), left=bool(left), stay=fence.name in staying_there
+            )
+            if why:
+                standing.append(why)
+                continue
+            if cause is not None and left:
+                changes.lift_exactly(self.store, self.operator, cause.id)
+                said.append(left)
+                continue
             try:
-                down = self._let_go(fence, going, staying)
+                stood, down = self._let_go(fence, going, staying)
             except FenceError as error:
                 standing.append(f"{error}. The fence {fence.name} stands, so the site stays closed")
                 continue
             lifted.append(down)
             if down.down:
-                cause = changes.fence_of(record, fence.name)
                 if cause is not None:
                     changes.lift_exactly(self.store, self.operator, cause.id)
+                    if not stood and cause.fence is not None and cause.fence.level:
+                        said.append(gone(fence.name, cause.fence, where))
                 said += [f"{fence.name}: {sentence}" for sentence in down.lost]
             else:
                 held = ", ".join(f"{holder.by} ({holder.cause})" for holder in down.held_by)
                 standing.append(f"the fence {fence.name} is still held by {held}")
         known = {fence.name for fence in self.fences}
         for cause in standing_fences(record):
-            if cause.fence is not None and cause.fence.name not in known and not names:
+            if cause.fence is not None and cause.fence.name in moved and cause.fence.name not in known:
+                changes.lift_exactly(self.store, self.operator, cause.id)
+                said.append(left_behind(cause, None))
+            elif cause.fence is not None and cause.fence.name not in known and not names:
                 standing.append(
                     f"the fence {cause.fence.name} at {cause.fence.server or 'an unknown server'} stands, and nothing "
                     f"on this machine says how to reach it: where readonly.toml has [fence.{cause.fence.name}], type "
@@ -201,16 +251,17 @@ class Fences:
                 )
         return Lowered(tuple(lifted), tuple(standing), tuple(said))
 
-    def fallen(self, record: Record | None) -> tuple[str, ...]:
+    def fallen(self, record: Record | None, *, replaced: Collection[str] = ()) -> tuple[str, ...]:
         """Ask the servers that may forget a fence by themselves; return what is not held any more, one sentence each.
 
         Args:
             record: What stands: only fences that it names are asked for.
+            replaced: The names of fences whose server is another one now: whether they stand there is asked as well.
         """
         standing = {cause.fence.name for cause in standing_fences(record) if cause.fence is not None}
         said: list[str] = []
         for fence in self.fences:
-            if not fence.forgets or fence.name not in standing:
+            if fence.name not in standing or not (fence.forgets or fence.name in replaced):
                 continue
             again = f"readonlyctl fence raise {fence.name}"
             try:
@@ -227,8 +278,10 @@ class Fences:
                 said.append(f"whether the fence {fence.name} still stands is not known: {error}")
         return tuple(said)
 
-    def _let_go(self, fence: Fence, going: set[str], staying: set[str]) -> Lifted:
-        down = Lifted(fence.name, down=fence.status() is None)
+    def _let_go(self, fence: Fence, going: set[str], staying: set[str]) -> tuple[bool, Lifted]:
+        """Let causes go of a fence; return whether it stood, and what became of it."""
+        stood = fence.status() is not None
+        down = Lifted(fence.name, down=not stood)
         for holder in sorted(going):
             if not down.down:
                 down = fence.lift(site=self.store.site, cause=holder)
@@ -240,8 +293,8 @@ class Fences:
             if up is not None and not any(holder.cause in staying for holder in up.holders):
                 down = fence.lift(site=self.store.site)
             elif up is not None:
-                return Lifted(fence.name, down=False, held_by=up.holders)
-        return down
+                return stood, Lifted(fence.name, down=False, held_by=up.holders)
+        return stood, down
 
     def _withdraw(self, fence: Fence) -> None:
         """Take the cause back that was set before a fence which was refused: at the database nothing was changed."""
@@ -255,16 +308,40 @@ class Fences:
         if cause is not None:
             changes.lift_exactly(self.store, self.operator, cause.id)
 
-    def _say(self, up: Fenced) -> None:
+    def _say(self, up: Fenced, fence: Fence) -> None:
         if up.strategy is Strategy.BARRIER:
             return  # nothing stands in a file
+        cause = changes.fence_of(changes.read_in(self.store, self.store.read()), fence.name)
+        # The first version is the one to compare with: a fence that is looked at again stands behind a migration.
+        known = cause.fence.schema if cause is not None and cause.fence is not None and cause.fence.level else None
+        schema, timeline = _looked_at(fence, None if known is not None else self._schemas.get(fence.name))
         changes.set_fence(
             self.store, self.operator,
             FenceMark(
                 up.name, server=up.server, level=up.level, position=str(up.position or ""),
                 system=up.position.server if up.position is not None else "",
+                schema=schema if known is None else known, timeline=timeline,
             ),
         )  # fmt: skip
+
+
+def _looked_at(fence: Fence, schema: Schema | None) -> tuple[str, str]:
+    """Return the schema version at a fence's server, and its timeline; each "" where it can't be told."""
+    try:
+        found = fence.look(schema)
+    except FenceError:
+        return "", ""  # it stands all the same; who reads from replicas then goes by the primary's
+    if found is None:
+        return "", ""
+    return ",".join(found.schema or ()), found.timeline
+
+
+def _identity(fence: Fence) -> Identity | None:
+    try:
+        found = fence.look()
+    except FenceError:
+        return None  # whoever needs to know asks it for something else next, and says why that failed
+    return Identity(found.system, found.timeline) if found is not None and found.system else None
 
 
 def standing_fences(record: Record | None) -> tuple[Cause, ...]:

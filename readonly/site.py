@@ -38,6 +38,7 @@ from .following import Followers, Standbys
 from .hostfile import HostFile, state_folder
 from .members import (
     LONGEST_TRANSACTION_SECONDS,
+    Condition,
     Confirmation,
     Expected,
     Report,
@@ -50,6 +51,7 @@ from .record import FENCE, TOMBSTONE_AGE, Bypass, Record, load
 from .state import State
 from .stores import Census, Store, redacted, store_from_url
 from .switch import Switch
+from .switchover import Identity, MovedAway, Split, splits
 
 Progress = Callable[[Confirmation], None]
 # Told what is the matter while a wait goes on in spite of it: the store does not answer, or holds no record.
@@ -64,6 +66,8 @@ FENCE_SECONDS = 5.0
 APP_ONLY, LEASE = "app only", "lease"
 
 
+# Members that serve requests, so that what they say of replicas is true of what is read now.
+AT_WORK = frozenset({Condition.OBEYS, Condition.DRAINS, Condition.LATE, Condition.UNPROVEN, Condition.INERT})
 # A member's id, as every process draws it.
 _AN_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -209,7 +213,11 @@ class Site:
     @property
     def fences(self) -> Fences:
         """The fences that this machine can reach, to be raised and lifted by the present operator."""
-        return Fences(self.store, self._fences, self.operator)
+        return self._fences_for(self.operator)
+
+    def _fences_for(self, operator: Operator) -> Fences:
+        schemas = {g.fence.name: g.schema for g in self.standbys.groups if g.schema is not None}
+        return Fences(self.store, self._fences, operator, schemas=schemas)
 
     @property
     def shown_store(self) -> str:
@@ -473,6 +481,8 @@ class Site:
         cause: str | None = None,
         every: bool = False,
         undo: bool = False,
+        moved: Sequence[str] = (),
+        stay: Sequence[str] = (),
         timeout: float = 60.0,
         operator: Operator | None = None,
         progress: Progress | None = None,
@@ -488,7 +498,21 @@ class Site:
         Fences that the cause holds come down first: the other order would give visitors the database's errors. One
         that can't be reached stays, as a cause of its own, and the site stays closed; `lowered` is told.
 
+        Args:
+            cause: Lift this one, whosever it is.
+            every: Lift all that operators and windows have set.
+            undo: Sessions go on as well.
+            moved: Databases that are at another server now: a fence at the old one stays there.
+            stay: Databases that stay at the server that was fenced, whatever members say they write to.
+            timeout: Seconds to wait.
+            operator: Who lifts.
+            progress: Called with each look at the members.
+            trouble: Called with what keeps the wait from going on.
+            lowered: Told what became of the fences.
+
         Raises:
+            MovedAway: Members do not all write to the server that was fenced; nothing was changed.
+            ConfigurationError: `moved` or `stay` names no database that was fenced or has moved; nothing was changed.
             NoRecord: Nobody wrote it back in time.
             NotYours: Only others' causes stand; nothing was changed.
             LostRace: Somebody switched on at the same moment; nothing was changed.
@@ -498,7 +522,8 @@ class Site:
         while True:
             refusal: Error
             try:
-                down = self._lower(operator, cause=cause, every=every)
+                now = self._not_moved(operator, cause=cause, every=every, moved=moved, stay=stay)
+                down = self._lower(operator, cause=cause, every=every, moved=now, stay=stay)
                 if down is not None and lowered is not None:
                     lowered(down)
                 change = changes.turn_off(self.store, operator, cause=cause, every=every, undo=undo)
@@ -525,7 +550,56 @@ class Site:
             self._keep("opened" if found.safe else "not confirmed open", found, operator, tally=self._tally(change))
         return change, found
 
-    def _lower(self, operator: Operator, *, cause: str | None, every: bool) -> Lowered | None:
+    def splits(self, look: Look, *, ask: bool = True) -> tuple[Split, ...]:
+        """Return the databases whose writers are not at one server, the fenced one where one was.
+
+        Args:
+            look: What was read.
+            ask: Whether servers with a fence are asked who they are, where this machine can reach them.
+        """
+        fenced = [cause.fence.name for cause in standing_fences(look.record) if cause.fence is not None]
+        over = (Condition.GONE, Condition.EXPIRED)
+        writing = [m.report for m in self.judge(look, expect=False).members if m.condition not in over]
+        return splits(look.record, writing, self.fences.identities(fenced) if ask else {})
+
+    def _not_moved(
+        self, operator: Operator, *, cause: str | None, every: bool, moved: Sequence[str], stay: Sequence[str]
+    ) -> dict[str, list[Identity]]:
+        """See that opening the site opens one server, the fenced one, or what a person says of it.
+
+        Returns:
+            By name, where members write to what has moved by that person's word.
+        """
+        look = self.look()
+        if look.record is None:
+            return {}
+        found = {split.name: split for split in self.splits(look)} if look.record.causes or moved or stay else {}
+        known = [*found, *(c.fence.name for c in standing_fences(look.record) if c.fence is not None)]
+        for name in (*moved, *stay):
+            if name not in known or (name in moved and name in stay):
+                raise ConfigurationError(
+                    f"{name!r} is no database that was fenced or has moved, or is said to have done both: known are "
+                    f"{', '.join(dict.fromkeys(known)) or 'none'}. Nothing was changed"
+                )
+        try:
+            going = changes.would_lift(look.record, operator, cause=cause, every=every)
+        except NotYours:
+            going = ()
+        opens = all(c.kind == FENCE or c.id in going for c in look.record.causes)
+        left = [split for name, split in found.items() if name not in (*moved, *stay)]
+        if left and opens:
+            raise MovedAway(left)
+        return {name: [seen.identity for seen in found[name].seen] if name in found else [] for name in moved}
+
+    def _lower(
+        self,
+        operator: Operator,
+        *,
+        cause: str | None,
+        every: bool,
+        moved: Mapping[str, Sequence[Identity]],
+        stay: Sequence[str],
+    ) -> Lowered | None:
         """Let go of the fences for the causes that are about to be lifted; None where there are none."""
         record = changes.read_in(self.store, self.store.read())
         if record is None or record.partial or not (self._fences or standing_fences(record)):
@@ -537,7 +611,7 @@ class Site:
             # Nothing of theirs stands. A fence whose holders are all gone is nobody's, and anybody's to lift.
             if any(c.kind != FENCE for c in record.causes):
                 return None
-        return Fences(self.store, self._fences, operator).lift(going, record=record)
+        return self._fences_for(operator).lift(going, record=record, moved=moved, stay=stay)
 
     def forget(self, member: str, *, reason: str = "", operator: Operator | None = None) -> tuple[Report, ...]:
         """Take members off the registry, on a person's word that their processes are over.

@@ -231,10 +231,20 @@ class Routing:
             replicas,
             reaches=[_reach(replica.target) for replica in replicas.all] if served else (),
             primary=_reach(primary) if served else None,
+            identity=_file(primary),
             schema=self._schema,
             always=self._always,
             lag=self._max_lag,
         )
+
+
+def _file(alias: str) -> Callable[[], str] | None:
+    """Return what says which file a database is; None where it is none."""
+    wrapper: Any = connections[alias]
+    if wrapper.vendor != "sqlite" or wrapper.is_in_memory_db():
+        return None
+    path = Path(wrapper.settings_dict["NAME"])
+    return lambda: copies.identity_of(path)
 
 
 def _later(schema: Schema | str | None) -> Callable[[], Schema | None]:

@@ -23,6 +23,7 @@ from .announce import announce
 from .concluding import conclude_closed, conclude_open
 from .fence import holdup_fields, holdup_line, say_lowered
 from .groups import obeying
+from .moving import refuse_split
 from .options import (
     Duration,
     Text,
@@ -34,7 +35,6 @@ from .options import (
     timeout_option,
     yes_option,
 )
-from .moving import refuse_split
 from .progress import Progress
 from .terminal import OK, REFUSED, Interrupted, Output, run, unbroken
 from .words import (

@@ -275,7 +275,8 @@ def lift(options: common.Options, name: str, orphan: bool, as_json: bool) -> Non
             look = site.look()
             for cause in standing_fences(look.record):
                 if cause.fence is not None and cause.fence.name == name:
-                    site.fences.lift((), record=look.record, only=[name])
+                    for sentence in site.fences.lift((), record=look.record, only=[name]).standing:
+                        output.line(f"Not lifted: {printable(sentence)}")
         except StoreUnreachable:
             told = False
             output.line("The store does not answer: the record still says that the fence stands, until `off`.")

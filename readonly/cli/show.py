@@ -18,7 +18,9 @@ from . import common
 from .bypass import lines as bypass_lines
 from .groups import SILENT, group_line, holding_up, member_line, role_lines, shortened, unguarded_lines
 from .history import forget
+from .moving import replaced, split_fields, split_lines
 from .options import accept_option, expect_option, json_option
+from .replicated import known_replicas, replica_fields, replica_lines
 from .standing import run_lines
 from .terminal import NO_STORE, NOT_PROVEN, OK, Output, run
 from .words import cause_lines, clock_time, confirmation_fields, expected_end, printable, spoken, state_fields
@@ -50,7 +52,12 @@ def status(options: common.Options, wanted: str | None, accept: str | None, as_j
         for warning in warnings:
             output.line(f"warning: {printable(warning)}")
         mode = look.state.mode
-        fallen = site.fences.fallen(look.record)
+        splits = site.splits(look, ask=False)
+        for split in splits:
+            output.line(f"MOVED: {printable(split.why)}; `off` is refused until they agree, or you say which it is.")
+            for line in split_lines(split, look):
+                output.line(line)
+        fallen = site.fences.fallen(look.record, replaced=replaced(look, found))
         for sentence in fallen:
             output.line(f"NOT FENCED: {printable(sentence)}")
         warnings += fallen
@@ -71,6 +78,8 @@ def status(options: common.Options, wanted: str | None, accept: str | None, as_j
             store=site.shown_store,
             unreadable=look.unreadable.why if look.unreadable is not None else None,
             warnings=warnings,
+            replicas=replica_fields(known_replicas(found)),
+            splits=[split_fields(split) for split in splits],
         )
 
     run(body, output)
@@ -109,6 +118,8 @@ def show(look: Look, found: Confirmation, site: Site, options: common.Options, s
     for line in bypass_lines(state, at):
         say("  " + line)
     for line in (*role_lines(found), *unguarded_lines(found)):
+        say("  " + line)
+    for line in replica_lines(known_replicas(found)):
         say("  " + line)
     for line in shortened(holding_up(found), LINES_OF_MISSING, how=options.typed("members")):
         say("  missing   " + line)

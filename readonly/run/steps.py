@@ -354,7 +354,8 @@ class Lift(Action):
         return "none stands"
 
     def do(self) -> str:
-        """Lift them."""
+        """Lift them, at the server that was fenced and that members write to."""
+        self.fails(_split(self.work))
         down = self.work.site.fences.lift((self.work.run,), record=self.work.site.look().record)
         self.fails(down.standing)
         return "; ".join(down.said)
@@ -369,6 +370,7 @@ class Off(Action):
     def do(self) -> str:
         """Lift the run's cause, and wait until every member has taken that in."""
         work = self.work
+        self.fails(_split(work))
         window = read(work.site, work.run).window
         change = changes.lift_exactly(work.site.store, work.site.operator, work.run, window=window)
         found = work.site.wait_open(change, timeout=work.timeout, progress=work.voice.progress)
@@ -387,6 +389,16 @@ BEFORE: tuple[type[Action], ...] = (Confirm, Raise, Reach, Freeze)
 AFTER: tuple[type[Action], ...] = (LookAgain, Thaw, CatchUp, Compare, Lift, Off)
 # What takes a step back, in the order in which a run is given up: the reverse of how it began.
 TAKES_BACK: dict[Step, type[Action]] = {Step.FREEZE: Thaw, Step.FENCE: Lift, Step.ON: Off}
+
+
+def _split(work: Work) -> list[str]:
+    """Return which databases are not at one server, the fenced one, and what helps."""
+    return [
+        f"{split.why}: opening now could let two servers take writes. Restart the processes that have not moved; has "
+        f"the fence's server moved, raise it there (readonlyctl fence raise {split.name}); then: readonlyctl resume "
+        f"{work.run}"
+        for split in work.site.splits(work.site.look())
+    ]
 
 
 def _said(fenced: Fenced) -> str:

@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 
 from readonly.errors import StoreUnreachable
-from readonly.members import Guarded
+from readonly.members import Guarded, Report
 from readonly.stores.sqlite import SQLiteStore
 from support import output_schema
 from support.operating import Member, Shop, json_lines, made
@@ -64,6 +64,17 @@ def test_the_page_has_every_field() -> None:
     assert output_schema.tables() in page
 
 
+def _split(shop: Shop) -> None:
+    """Have two processes on other machines report that they write to two servers, one of which has a replica."""
+    replica = {"name": "db2:5432/shop", "at": "0/3A00F10", "unfit": "is paused"}
+    for number, replicas in enumerate(([replica], [])):
+        server = {"server": "postgresql", "host": f"db{number}", "system": str(number), "replicas": replicas}
+        guards = (Guarded("main", "", server),)
+        shop.reported(
+            Report(id=secrets.token_hex(16), host="web-9", pid=number, role="web", interval=300, guards=guards)
+        )
+
+
 def test_every_field_is_shown_by_a_real_command(served: tuple[Shop, Member], tmp_path: Path) -> None:
     """Each command as it does well, as it is refused, and on a store that is away: nothing in the schema is made up."""
     shop, member = served
@@ -108,6 +119,10 @@ def test_every_field_is_shown_by_a_real_command(served: tuple[Shop, Member], tmp
         typed("--site", "blog", *words)
         if words[0] != "job":  # which waits for the store to come up
             typed("--store", f"sqlite:///{tmp_path}/none/away.db?site=shop", *words)
+    _split(shop)
+    typed("on", "--no-wait")
+    typed("status")
+    typed("off", "--timeout", "1s")
     typed("onn")
     defined = {
         (name, field)

@@ -84,6 +84,8 @@ def _fields(name: str, document: Mapping[str, Any]) -> Iterator[tuple[str, str]]
             "windows": "window",
             "schedules": "recurring",
             "bypasses": "bypass",
+            "replicas": "replica",
+            "splits": "split",
         }.get(key)
         for one in value if inner is not None and isinstance(value, list) else ():
             if isinstance(one, Mapping):

@@ -38,13 +38,13 @@ class Session:
     """A connection in autocommit. Not thread-safe."""
 
     def __init__(self, connection: Any, *, database: str, where: str) -> None:
-        self._connection = connection
+        self.connection = connection
         self.database = database
         self.where = where
 
     def rows(self, query: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """Run a statement and return what it returns."""
-        with self._connection.cursor() as cursor:
+        with self.connection.cursor() as cursor:
             cursor.execute(query, values or None)
             return list(cursor.fetchall())
 
@@ -116,7 +116,7 @@ class Session:
             yield
         finally:
             # With a connection that was lost the lock went as well, and the first error is the one that says so.
-            if self._connection.open:
+            if self.connection.open:
                 self.value("SELECT RELEASE_LOCK(%s)", [LOCK])
 
 

@@ -149,11 +149,16 @@ def release(connection: Connection, cause: str | None) -> bool:
 
 
 def settle(connection: Connection, *, position: str, level: str) -> None:
-    """Keep the position at which the fence was safe; the first one stays, since only that has no write behind it."""
+    """Keep the position at which the fence was safe; the first one stays, since only that has no write behind it.
+
+    But for one of another system: the fence came here with a copy, and positions of its origin mean nothing here.
+    """
     connection.execute(
-        "UPDATE readonly_fence.fence SET level = %s, position = coalesce(position, %s),"
-        " horizon = coalesce(horizon, (pg_catalog.pg_current_xact_id()::text::numeric + 1)::text)",
-        [level, position],
+        "UPDATE readonly_fence.fence SET level = %(level)s, system = %(here)s,"
+        " position = CASE WHEN system = %(here)s THEN coalesce(position, %(position)s) ELSE %(position)s END,"
+        " horizon = coalesce(CASE WHEN system = %(here)s THEN horizon END,"
+        " (pg_catalog.pg_current_xact_id()::text::numeric + 1)::text)",
+        {"level": level, "position": position, "here": system(connection)},
     )
 
 

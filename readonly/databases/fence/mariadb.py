@@ -26,6 +26,9 @@ from dataclasses import dataclass, field, replace
 import pymysql
 
 from ...errors import ConfigurationError
+from ..replicas import Schema
+from ..replicas import Standing as Seen
+from ..replicas import mariadb as replicas
 from . import _maria_preflight as checks
 from . import _maria_state as state
 from . import _maria_writers as writers
@@ -237,6 +240,15 @@ class MariaDBFence(Fence):
             state.end(session)
             lost = (*lost, fell) if fell else lost
             return Lifted(self.name, down=True, given_back=count, lost=lost)
+
+    def look(self, schema: Schema | None = None) -> Seen:
+        """Return where the primary's log is now, and with which schema; nothing is changed.
+
+        Raises:
+            FenceUnreachable: The server did not answer.
+        """
+        with self._connect() as session:
+            return replicas.look(session.connection, schema)
 
     def sessions_of(self, run: str) -> tuple[Holdup, ...]:
         """Return the sessions of the migrators' accounts, while the fence is of that run.

@@ -37,7 +37,9 @@ SELECT s.recovering,
        CASE WHEN NOT s.recovering THEN 0
             WHEN pg_catalog.pg_last_wal_receive_lsn() <= pg_catalog.pg_last_wal_replay_lsn()
                  AND EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver) THEN 0
-            ELSE extract(epoch FROM clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()) END::float8
+            ELSE extract(epoch FROM clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()) END::float8,
+       CASE WHEN s.recovering THEN NULL
+            ELSE pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8) END
   FROM (SELECT pg_catalog.pg_is_in_recovery() AS recovering) AS s
 """
 
@@ -54,7 +56,7 @@ def look(connection: Any, schema: Schema | None = None) -> Standing:
             table) is no such error but part of the answer.
     """
     with _bounded(connection):
-        [(recovering, system, at, paused, lag)] = _rows(connection, _LOOK)
+        [(recovering, system, at, paused, lag, timeline)] = _rows(connection, _LOOK)
         if not recovering:
             at = _committed(connection, behind_header(at))
     version: tuple[str, ...] | None = None
@@ -75,6 +77,7 @@ def look(connection: Any, schema: Schema | None = None) -> Standing:
         paused=bool(paused),
         schema=version,
         no_schema=no_schema,
+        timeline="" if timeline is None else str(int(timeline, 16)),
     )
 
 

@@ -16,6 +16,18 @@ from .values import Standing
 LOCK_SECONDS = 0.05
 
 
+def identity_of(path: str | os.PathLike[str]) -> str:
+    """Return which file a path leads to here and now, as this machine numbers files; "" where there is none.
+
+    Processes of one site that write to files of two identities write to two databases, whatever their paths are.
+    """
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return ""
+    return f"{found.st_dev}:{found.st_ino}"
+
+
 def look(path: str | os.PathLike[str], schema: Schema | None = None) -> Standing:
     """Return what a copy says of itself that `readonly.databases.sqlite.copy_to_replica` made; hardly waits for a lock.
 

@@ -28,6 +28,8 @@ class Standing:
         schema: The schema version that it holds, as texts in order; None where it was not asked for or can't be told.
         problem: Why it can't be read from, whatever a reader needs; "" if it can.
         no_schema: Why the schema version can't be told, though it was asked for.
+        timeline: For a primary, which of the histories of this system it writes: a number that rises when a standby is
+            promoted, and so tells the new primary from the old one. "" where the server does not tell.
     """
 
     replica: bool = True
@@ -39,6 +41,7 @@ class Standing:
     schema: tuple[str, ...] | None = None
     problem: str = ""
     no_schema: str = ""
+    timeline: str = ""
 
     @property
     def position(self) -> Position | None:

@@ -58,6 +58,7 @@ class Watch(Generic[T]):
         replicas: The replicas that it says what was found to.
         reaches: Makes the way to each of them, in the thread that uses it; None: nobody looks in the background.
         primary: Makes the way to the primary; None: it is no server.
+        identity: Says which file the primary is, where it is one.
         schema: How to ask for the schema version, or what makes that when it is first needed.
         always: Whether replicas are read while writable, too.
         lag: Seconds that a replica may be behind where no position says what must be there.
@@ -71,6 +72,7 @@ class Watch(Generic[T]):
         *,
         reaches: Sequence[Callable[[], Reach]] | None = None,
         primary: Callable[[], Reach] | None = None,
+        identity: Callable[[], str] | None = None,
         schema: Schema | Callable[[], Schema | None] | None = None,
         always: bool = False,
         lag: float = LAG_SECONDS,
@@ -83,6 +85,7 @@ class Watch(Generic[T]):
         self._lag = lag
         self._reaches = tuple(reaches or ())
         self._reach_primary = primary
+        self._identity = identity
         self._mark: _Mark | None = None
         self._primary: Standing | None = None
         self._of_process: dict[int, _Threads] = {}
@@ -200,6 +203,10 @@ class Watch(Generic[T]):
         found: dict[str, Any] = {}
         if self._primary is not None and self._primary.system:
             found["system"] = self._primary.system
+            if self._primary.timeline:
+                found["timeline"] = self._primary.timeline
+        elif self._identity is not None:
+            found["system"] = self._identity()
         if self.replicas:
             # Not `need`: that may read the store, and whoever reports is the one who reads it.
             need = self._need(self._switch.view.state) or Need(lag=self._lag, schema=self._wanted(None))

@@ -55,6 +55,7 @@ class Watched:
             self.all,
             reaches=[_reach(e) for e in replicas] if served else (),
             primary=_reach(primary) if served else None,
+            identity=None if served else _file(path_of(primary)),
             schema=schema,
             always=always,
             lag=lag,
@@ -146,6 +147,10 @@ def _in_time(dialect: Any, record: Any, arguments: Sequence[Any], options: dict[
     """Bound the connecting of a look; the application's own is left alone."""
     if _bounded.get() and "connect_timeout" not in str(arguments):
         options.setdefault("connect_timeout", int(LOOK_SECONDS))
+
+
+def _file(path: Path | None) -> Callable[[], str] | None:
+    return None if path is None else lambda: copies.identity_of(path)
 
 
 def _probe(path: Path | None, schema: Schema | None) -> Any:
