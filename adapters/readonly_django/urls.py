@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import path, re_path
 
 from readonly.own_routes import PREFIX, READY_PATH, STATUS_PATH, OwnRoutes
+from readonly.switch import Switch
 
 from . import conf
 from .requests import facts_of
 
 
-@cache
-def _routes() -> OwnRoutes:
-    return OwnRoutes(conf.current_switch())
+@lru_cache(maxsize=1)
+def _routes(switch: Switch) -> OwnRoutes:
+    return OwnRoutes(switch)
 
 
 def own_route(request: HttpRequest, **_: str) -> HttpResponse:
@@ -28,7 +29,7 @@ def own_route(request: HttpRequest, **_: str) -> HttpResponse:
     facts.path = PREFIX + after
     cookie = request.META.get("HTTP_COOKIE", "")
     # Where the site begins: a bypass's link leads there. (Also below a script's name.)
-    answer = _routes().answer(facts, cookies=(cookie,) if cookie else (), mount=before)
+    answer = _routes(conf.current_switch()).answer(facts, cookies=(cookie,) if cookie else (), mount=before)
     response = HttpResponse(answer.body, status=answer.status)
     for name, value in answer.headers:
         response.headers[name] = value

@@ -14,7 +14,7 @@ from testing.flask_shop import site as flask_site
 from testing.shop import opened
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "testing.md"
-VARIABLE = [(r"in \d+\.\d\ds", "in SECONDS"), (r"tally\.py:\d+", "tally.py:LINE")]
+VARIABLE = [(r"in \d+\.\d\ds( \(.*\))?", "in SECONDS"), (r"tally\.py:\d+", "tally.py:LINE")]
 TEXT = PAGE.read_text(encoding="utf-8")
 
 

@@ -136,10 +136,10 @@ def test_none_ends_while_a_run_overruns(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     with four(shop.url, tmp_path) as found:
-        name, start = planned(shop, 1.2, "1s")
+        name, start = planned(shop, 5.0, "1s")  # far enough ahead for a command to start, whatever else runs here
         with shop.start("run", "--window", name, "--timeout", "20s", "--", "cat", str(gate)) as run:
             run.says("waiting for " + name)
-            run.says("command: begins")
+            run.says("command: begins", timeout=20)
             eventually(lambda: time.time() > start + 1.3, poll_seconds=0.05)
             assert all(one.says()["read_only"] for one in found)
             released = time.time()

@@ -160,10 +160,10 @@ class Running:
         """What it wrote to standard error so far."""
         return self._texts["err"]
 
-    def says(self, text: str) -> None:
+    def says(self, text: str, timeout: float = 10.0) -> None:
         """Wait until a text is in its output."""
         with contextlib.suppress(NeverHappened):
-            eventually(lambda: text in self.out + self.err or self.process.poll() is not None)
+            eventually(lambda: text in self.out + self.err or self.process.poll() is not None, timeout)
         assert text in self.out + self.err, f"{text!r} was not said:\n{self.out}{self.err}"
 
     def ends(self, timeout: float = 20.0) -> int:

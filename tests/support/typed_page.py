@@ -9,6 +9,7 @@ standard output, but for what differs from run to run; with READONLY_TEST_REWRIT
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import subprocess
@@ -89,7 +90,8 @@ class Page:
         if os.environ.get("READONLY_TEST_REWRITE") == "1":
             self.path.write_text(typed, encoding="utf-8")
             return
-        assert self._same(typed) == self._same(self.text)
+        shown, found = (self._same(text).splitlines() for text in (self.text, typed))
+        assert shown == found, "\n".join(difflib.unified_diff(shown, found, self.path.name, "typed", lineterm=""))
 
     def _same(self, text: str) -> str:
         for found, instead in self._variable:

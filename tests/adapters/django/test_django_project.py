@@ -346,6 +346,20 @@ async def test_the_switch_starts_and_ends_with_the_server(switch: Switch) -> Non
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
 
+def test_probes_tell_of_the_switch_that_is_in_use(visitor: Visitor) -> None:
+    """Other settings, as a test may have them, make another switch; the routes keep neither."""
+
+    def mode() -> str:
+        return str(visitor.get("/probes/-/readonly/ready").json()["mode"])
+
+    assert mode() == "writable"
+    with override_settings(READONLY={**GOOD, "STORE": "memory://?site=other"}), override_readonly():
+        assert mode() == "read-only"
+    assert mode() == "writable"
+    with override_readonly():
+        assert mode() == "read-only"
+
+
 def test_probes(visitor: Visitor) -> None:
     """Read-only fails none, and they say nothing that is not public."""
     with override_readonly(reason="INC-441", message="moving"):
