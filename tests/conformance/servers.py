@@ -10,8 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final, Literal
 
-from support import children
 from support.missing import ServerMissing
+from support.ports import free_port
 from support.processes import WebServer, control_socket_option
 
 TESTS: Final = Path(__file__).parents[1]
@@ -103,7 +103,7 @@ class Server:
             "COVERAGE_PROCESS_CONFIG": "",
         }
         for attempt in range(1, _START_ATTEMPTS + 1):
-            port = 0 if self.finds_port else children.free_port()
+            port = 0 if self.finds_port else free_port()
             try:
                 return WebServer(
                     [sys.executable, *self.command(port)],

@@ -23,6 +23,7 @@ from faults import faketime, newcomer
 from faults.history import Life, Recorder
 from faults.worker import Settings
 from support import children
+from support.ports import free_port
 from support.redis_server import RedisServer
 from support.redis_topology import Topology
 from support.tcp_proxy import TcpProxy
@@ -133,7 +134,7 @@ class Arena:
 
     def add_slot(self, number: int, *, lease: float | None = None, code: str = "", runs: str = "") -> Slot:
         """Make a place for a worker; nobody is in it yet."""
-        slot = Slot(number, children.free_port(), TcpProxy(self.redis.port), lease=lease, code=code, runs=runs)
+        slot = Slot(number, free_port(), TcpProxy(self.redis.port), lease=lease, code=code, runs=runs)
         self.slots[number] = slot
         faketime.step(self._faked_clock(number), 0.0)
         return slot

@@ -12,8 +12,9 @@ from readonly.errors import ConfigurationError, StoreUnreachable
 from readonly.stores import Store, store_from_url
 from readonly.stores.redis_cluster import slot_of
 from readonly.testing import StoreContract, Waiter, put, settle
-from support import children, missing
+from support import missing
 from support.missing import ServerMissing
+from support.ports import free_port
 from support.redis_topology import Node
 
 pytest.importorskip("redis")
@@ -109,7 +110,7 @@ def test_while_keys_are_on_their_way_calls_fail_and_change_nothing(nodes: tuple[
 
 def test_nodes_that_are_gone_are_done_without(nodes: tuple[Node, Node]) -> None:
     """Any node that is named and there will do; if none is, each is named with what is the matter."""
-    gone = [children.free_port(), children.free_port()]
+    gone = [free_port(), free_port()]
     with contextlib.closing(store_from_url(url_of(*gone, nodes[1].port))) as store:
         assert store.read().record is None
         assert where(store) == nodes[0].port

@@ -20,8 +20,9 @@ from readonly.record import Mode, load
 from readonly.site import Site
 from readonly.stores import Store, redacted, store_from_url
 from readonly.testing import StoreContract, put, settle
-from support import children, missing
+from support import missing
 from support.missing import ServerMissing
+from support.ports import free_port
 from support.redis_server import RedisServer
 from support.redis_topology import MEMBER, Topology
 from support.waiting import eventually
@@ -317,7 +318,7 @@ def test_the_latest_failover_wins_where_sentinels_disagree(two: tuple[int, int])
 def test_sentinels_that_do_not_answer_are_done_without(two: tuple[int, int]) -> None:
     """One that is gone and one that hangs cost some time, within what a call may take."""
     with sentinels(None, lambda: (two[0], 1)) as (hangs, answers):
-        url = url_of(children.free_port(), hangs.port, answers.port)
+        url = url_of(free_port(), hangs.port, answers.port)
         with contextlib.closing(store_from_url(url, timeout=3)) as store:
             began = time.monotonic()
             assert where(store) == two[0]
@@ -326,7 +327,7 @@ def test_sentinels_that_do_not_answer_are_done_without(two: tuple[int, int]) -> 
 
 def test_without_a_sentinel_there_is_no_store(two: tuple[int, int]) -> None:
     """Each of them is named, with what is the matter."""
-    gone = children.free_port()
+    gone = free_port()
     with (
         sentinels(None) as (hangs,),
         contextlib.closing(store_from_url(url_of(gone, hangs.port), timeout=0.4)) as store,
@@ -386,7 +387,7 @@ def test_a_primary_that_is_a_replica_is_not_believed(two: tuple[int, int], own_r
         behind(only) as store,
     ):
         put(store, b"1")
-        own_redis.command("REPLICAOF", "127.0.0.1", str(children.free_port()))
+        own_redis.command("REPLICAOF", "127.0.0.1", str(free_port()))
         with pytest.raises(StoreUnreachable, match="it is a replica and takes no writes"):
             store.report("m", b"{}", keep_seconds=60)
         store.close()
@@ -402,7 +403,7 @@ def test_a_demoted_primary_is_left_in_the_same_call(two: tuple[int, int], own_re
         behind(only, options="&db=1") as store,
     ):
         store.report("m", b"{}", keep_seconds=60)
-        own_redis.command("REPLICAOF", "127.0.0.1", str(children.free_port()))
+        own_redis.command("REPLICAOF", "127.0.0.1", str(free_port()))
         told["now"] = (two[0], 2)
         assert store.report("m", b"{}", keep_seconds=60).incarnation_seconds < 60
         assert store._commands.address[1] == two[0]  # type: ignore[attr-defined]

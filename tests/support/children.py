@@ -91,14 +91,6 @@ def kill_session(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def free_port() -> int:
-    """Return a TCP port that was free on 127.0.0.1 a moment ago; whoever uses it must try again when it is taken."""
-    with socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))
-        port: int = reserved.getsockname()[1]
-        return port
-
-
 def accepts(port: int, *, timeout: float = 0.25) -> bool:
     """Tell whether something accepts connections on that port of 127.0.0.1."""
     try:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from support import children
 from support.missing import ServerMissing
+from support.ports import free_port
 from support.waiting import eventually
 
 _PROGRAMS = ("postgres", "initdb", "pg_basebackup", "pg_isready", "psql")
@@ -151,7 +152,7 @@ class PostgresServer:
         fixed = self._port is not None
         for _ in range(1 if fixed else _START_ATTEMPTS):
             if not fixed:
-                self._port = children.free_port()
+                self._port = free_port()
             with self.log.open("ab") as output:
                 self._process = children.start(
                     self._command(), output=output, when_we_die="QUIT", user=self._user, group=self._group,

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from support import children
 from support.missing import ServerMissing
+from support.ports import free_port
 from support.waiting import eventually
 
 _START_ATTEMPTS = 5
@@ -122,7 +123,7 @@ class RedisServer:
         """Start it and wait until it answers; a port that was taken meanwhile is replaced, unless asked for."""
         for attempt in range(_START_ATTEMPTS):
             if self._port is None:
-                self._port = children.free_port()
+                self._port = free_port()
             with self.log.open("ab") as output:
                 self._process = children.start(
                     self._command(),

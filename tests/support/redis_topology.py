@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 
-from support import children
+from support.ports import free_port
 from support.redis_server import CommandRefused, RedisServer, SentinelServer
 from support.waiting import eventually
 
@@ -161,9 +161,7 @@ class Node(RedisServer):
 
     def __init__(self) -> None:
         """Prepare it; nothing runs until `start`."""
-        port = children.free_port()
-        while port > 55535:  # nodes talk to each other on the port 10000 above
-            port = children.free_port()
+        port = free_port(beside=10_000)  # where nodes talk to each other
         super().__init__("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", port=port)
 
     @property

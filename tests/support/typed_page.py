@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from support import children
+from support.ports import free_port
 from support.waiting import eventually
 
 _MARK = re.compile(r"<!-- (file|terminal): ([\w./-]+) -->\Z")
@@ -50,7 +51,7 @@ class Page:
         self.path = path
         self.text = path.read_text(encoding="utf-8")
         self._folder = folder
-        self._stated_port, self._port = str(port), str(children.free_port())
+        self._stated_port, self._port = str(port), str(free_port())
         self._shown = [(re.compile(found, re.MULTILINE), instead) for found, instead in shown]
         self._variable = [(re.compile(found, re.MULTILINE), instead) for found, instead in variable]
         self._ready = ready

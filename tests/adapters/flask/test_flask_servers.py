@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from readonly import Switch
-from support import children
 from support.operating import made
+from support.ports import free_port
 from support.processes import WebServer, gunicorn, run
 from support.waiting import eventually
 
@@ -70,7 +70,7 @@ def uwsgi(folder: Path, log: Path, environment: dict[str, str]) -> WebServer:
     (folder / "wsgi.py").write_text(
         "import served_shop\napp = application = served_shop.create_app()\n\n\n" + sample("flask-uwsgi")
     )
-    port = children.free_port()
+    port = free_port()
     command = [str(Path(sys.executable).with_name("uwsgi")), "--http-socket", f"127.0.0.1:{port}", "--master"]
     command += ["--module", "wsgi", "--processes", str(WORKERS), "--enable-threads", "--die-on-term"]
     command += ["--post-buffering", "8192"]
