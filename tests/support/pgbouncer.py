@@ -14,6 +14,7 @@ from typing import Literal
 
 from support import children
 from support.missing import ServerMissing
+from support.ports import free_port
 from support.waiting import eventually
 
 _SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/usr/local/bin")
@@ -77,7 +78,7 @@ class PgBouncer:
         """Start it and wait until it takes connections."""
         user, group = self._dropped or (None, None)
         for _ in range(_START_ATTEMPTS):
-            self.port = children.free_port()
+            self.port = free_port()
             settings = self.folder / "pgbouncer.ini"
             settings.write_text(self._settings(), encoding="utf-8")
             with self.log.open("ab") as output:
