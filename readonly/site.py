@@ -5,28 +5,23 @@ It needs the store's URL and nothing of the application: not its code, not its s
 
 from __future__ import annotations
 
-import math
 import os
-import re
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from . import bypassing, changes, history
 from .changes import Change, Operator
-from .clock import boottime
 from .config import FenceConfig, operator_config
-from .databases.fence import Fence, Level
+from .databases.fence import Fence
 from .databases.freeze import Standby
 from .databases.replicas import schema_of
 from .errors import (
     ConfigurationError,
     Error,
-    LostRace,
     NoRecord,
     NotConfirmed,
     NotYours,
@@ -34,7 +29,8 @@ from .errors import (
     UnreadableRecord,
 )
 from .fencing import Fences, Lowered, Raised, Waiting, standing_fences
-from .following import Followers, Standbys
+from .following import Followers, Standbys, wait_replicas
+from .forgetting import forget
 from .hostfile import HostFile, state_folder
 from .members import (
     LONGEST_TRANSACTION_SECONDS,
@@ -43,89 +39,31 @@ from .members import (
     Expected,
     Report,
     accepting_leases,
-    confirm,
-    held_by_fence,
-    ttl_seconds,
 )
+from .proving import LOOK_AGAIN_SECONDS, Progress, Proving, Trouble
 from .record import FENCE, TOMBSTONE_AGE, Bypass, Record, load
+from .replicating import at_work
+from .safety import APP_ONLY, LEASE, Safety, fence_problems, level_of
 from .state import State
 from .stores import Census, Store, redacted, store_from_url
 from .switch import Switch
 from .switchover import Identity, MovedAway, Split, splits
 
-Progress = Callable[[Confirmation], None]
-# Told what is the matter while a wait goes on in spite of it: the store does not answer, or holds no record.
-Trouble = Callable[[Error], None]
-# Some conditions change by the clock alone (a member falls silent): look again so often, hint or no hint.
-LOOK_AGAIN_SECONDS = 0.5
-RETRY_SECONDS = 0.1
+__all__ = [
+    "APP_ONLY",
+    "LEASE",
+    "Look",
+    "Progress",
+    "Safety",
+    "Site",
+    "Trouble",
+    "fence_problems",
+    "level_of",
+    "no_record",
+]
+
 # What a fence gets at least, however long the members took.
 FENCE_SECONDS = 5.0
-# How strong a "safe" is without a fence: every process answered for itself; or some only can't admit anything any more,
-# and what they had begun was accepted unproven.
-APP_ONLY, LEASE = "app only", "lease"
-
-
-# Members that serve requests, so that what they say of replicas is true of what is read now.
-AT_WORK = frozenset({Condition.OBEYS, Condition.DRAINS, Condition.LATE, Condition.UNPROVEN, Condition.INERT})
-# A member's id, as every process draws it.
-_AN_ID = re.compile(r"[0-9a-f]{32}")
-
-
-def level_of(found: Confirmation, raised: Raised | None = None) -> str:
-    """Return how strong a proof is that writes have stopped; "" where there is none."""
-    if not found.closing or not found.safe or fence_problems(found, raised):
-        return ""
-    if raised is not None and raised.level is not Level.APP_ONLY:
-        return str(raised.level)
-    return LEASE if found.accepted else APP_ONLY
-
-
-@dataclass(frozen=True, slots=True)
-class Safety:
-    """What `on` reached.
-
-    Attributes:
-        change: What was set.
-        confirmation: The last look at the members.
-        raised: What became of the fences; None where none is configured, or none was wanted.
-    """
-
-    change: Change
-    confirmation: Confirmation
-    raised: Raised | None = None
-
-    @property
-    def safe(self) -> bool:
-        """True when no write can commit until `off`, by the level that `level` says, what was accepted apart."""
-        return not self.problems
-
-    @property
-    def level(self) -> str:
-        """How strong that is: `hard`, `cooperative`, `app only`, or `lease`; "" while it is not safe."""
-        return level_of(self.confirmation, self.raised) if self.safe else ""
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """What keeps it from being safe, one sentence each."""
-        return (*self.confirmation.missing, *fence_problems(self.confirmation, self.raised))
-
-    def require_safe(self) -> Safety:
-        """Return self if safe.
-
-        Raises:
-            NotConfirmed: Something is missing.
-        """
-        if not self.safe:
-            raise NotConfirmed("not safe: " + "; ".join(self.problems), missing=self.problems)
-        return self
-
-
-def fence_problems(found: Confirmation, raised: Raised | None) -> tuple[str, ...]:
-    """Return what keeps fences from making it safe, and whom they were to hold and do not."""
-    if raised is None:
-        return found.held
-    return (*raised.problems, *(found.held if raised.level is not Level.HARD else ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +116,7 @@ class Site:
         self.expect = dict(expect or {})
         self._fences = tuple(fences)
         self.standbys = Standbys(followers)
-        self._pause = threading.Event()
+        self._proving = Proving(self.store, expect=self.expect, longest_transaction=longest_transaction)
         self._memory = HostFile(self.store.url, self.store.site, state_folder())
 
     @classmethod
@@ -251,7 +189,7 @@ class Site:
         closing = bool(causes)
         if not closing and look.record is not None:
             causes = list(look.record.lifted)
-        found = self._judged(look.record, look.census, causes, closing, expect=expect)
+        found = self._proving.judged(look.record, look.census, causes, closing, expect=expect)
         return accepting_leases(found) if accept_leases else found
 
     def last_seen(self) -> State | None:
@@ -340,11 +278,12 @@ class Site:
         )  # fmt: skip
         left = max(0.0, timeout - (time.monotonic() - began))
         raised = self.raise_fences(change.causes[0], timeout=left, end_after=end_after, waiting=waiting, fence=fence)
+        raised = self.wait_replicas(raised, timeout=max(0.0, timeout - (time.monotonic() - began)))
         return Safety(change, found, raised)
 
     def wait_open(self, change: Change, *, timeout: float, progress: Progress | None = None) -> Confirmation:
         """Wait until every member has taken in that a change's causes were lifted, or for `timeout` seconds."""
-        found = self._wait(
+        found = self._proving.wait(
             change.record, change.causes, closing=False, timeout=timeout, progress=progress, trouble=None
         )  # fmt: skip
         self._keep("opened" if found.safe else "not confirmed open", found, self.operator, tally=self._tally(change))
@@ -389,6 +328,32 @@ class Site:
         )
         return raised
 
+    def wait_replicas(
+        self, raised: Raised | None, *, timeout: float, waiting: Callable[[str], None] | None = None
+    ) -> Raised | None:
+        """Wait until the replicas have passed the fences: those that this machine knows, and those that members report.
+
+        What a member can't reach is none that it reads from, and is not waited for.
+
+        Args:
+            raised: What became of the fences; where one could not be raised nothing is waited for.
+            timeout: Seconds for all of them, a few at least.
+            waiting: Told who is waited for, when that changes.
+
+        Returns:
+            The same, with the replicas, and which of them are behind.
+        """
+        if raised is None or raised.problems:
+            return raised
+
+        def reading() -> tuple[Record | None, list[Report]]:
+            look = self.look()
+            return look.record, at_work(self.judge(look, expect=False))
+
+        return wait_replicas(
+            raised, self.standbys, reading, timeout=max(timeout, FENCE_SECONDS), waiting=waiting, pause=self._proving.hint
+        )
+
     def wait_closed(
         self,
         change: Change,
@@ -417,7 +382,7 @@ class Site:
             LostRace: Somebody lifted one of the causes meanwhile.
         """
         began = time.monotonic()
-        found = self._wait(
+        found = self._proving.wait(
             change.record,
             change.causes,
             closing=True,
@@ -461,7 +426,7 @@ class Site:
         if look.record is None:
             raise NoRecord(no_record(self.store))
         began = time.monotonic()
-        found = self._wait(
+        found = self._proving.wait(
             look.record,
             None,
             closing=bool(look.state.causes) or look.record.partial,
@@ -542,10 +507,12 @@ class Site:
                 refusal = unsettled
             if trouble is not None:
                 trouble(refusal)
-            self._hint(max(0.0, min(deadline - time.monotonic(), LOOK_AGAIN_SECONDS)))
+            self._proving.hint(max(0.0, min(deadline - time.monotonic(), LOOK_AGAIN_SECONDS)))
         left = max(0.0, deadline - time.monotonic())
         lifted = change.causes or tuple(change.record.lifted)
-        found = self._wait(change.record, lifted, closing=False, timeout=left, progress=progress, trouble=trouble)
+        found = self._proving.wait(
+            change.record, lifted, closing=False, timeout=left, progress=progress, trouble=trouble
+        )
         if change.causes:
             self._keep("opened" if found.safe else "not confirmed open", found, operator, tally=self._tally(change))
         return change, found
@@ -614,59 +581,16 @@ class Site:
         return self._fences_for(operator).lift(going, record=record, moved=moved, stay=stay)
 
     def forget(self, member: str, *, reason: str = "", operator: Operator | None = None) -> tuple[Report, ...]:
-        """Take members off the registry, on a person's word that their processes are over.
-
-        The history keeps who said so.
-
-        Args:
-            member: An id, or the beginning of it that no other id shares, also one that is not registered; or a host,
-                for all of its members.
-            reason: How the person knows.
-            operator: Who says so.
-
-        Returns:
-            Their last reports; empty if it was not registered.
-
-        Raises:
-            ConfigurationError: More than one id begins like that, none does, or a member reports.
-        """
+        """Take members off the registry, on a person's word that their processes are over; see `forgetting.forget`."""
         look = self.look()
-        # Seen from no change at all, everybody who is registered is there.
-        there = confirm(look.record, look.census.reports, causes=(), closing=False, at=look.census.reading.at).members
-        found = [m for m in there if m.report.host == member] or [m for m in there if m.report.id.startswith(member)]
-        if len(found) > 1 and found[0].report.host != member:
-            raise ConfigurationError(
-                f"{member!r} is the beginning of {len(found)} ids: write more of it. Nothing was changed"
-            )
-        for one in found:
-            if one.silent_seconds <= ttl_seconds(one.report) and not (one.report.gone or one.report.found_gone):
-                raise ConfigurationError(
-                    f"{one.report.name} reported {one.silent_seconds:.1f} s ago: it is at work, and is not forgotten. "
-                    "Nothing was changed"
-                )
-        if not found and not _AN_ID.fullmatch(member):
-            raise ConfigurationError(
-                f"nobody is registered as {member!r}: no id begins like that, and no host is called so (members --all "
-                "lists them). One of a registry that was lost is forgotten by its whole id. Nothing was changed"
-            )
-        for member_id in [m.report.id for m in found] or [member]:
-            self.store.forget(member_id)
-        operator = operator or self.operator
-        history.write(
+        return forget(
             self.store,
-            state_folder(),
-            history.Entry(
-                at=history.instant(look.census.reading.at),
-                site=self.name,
-                what="forgot",
-                by=operator.name,
-                host=operator.host,
-                epoch=look.record.epoch if look.record is not None else 0,
-                reason=reason,
-                missing=tuple(m.report.name for m in found) or (member,),
-            ),
+            member,
+            record=look.record,
+            census=look.census,
+            operator=operator or self.operator,
+            reason=reason,
         )
-        return tuple(m.report for m in found)
 
     def let_through(
         self, name: str, *, lasting: timedelta, paths: Sequence[str] = (), operator: Operator | None = None
@@ -689,7 +613,7 @@ class Site:
     def _unsettled(self) -> NotConfirmed | None:
         """Say why the store may not hold yet all that is known of the site, or return None if it does."""
         look = self.look()
-        found = self._judged(look.record, look.census, (), closing=False)
+        found = self._proving.judged(look.record, look.census, (), closing=False)
         if found.settled:
             return None
         return NotConfirmed(f"nothing to lift yet: {'; '.join(found.problems)}", missing=found.problems)
@@ -734,90 +658,6 @@ class Site:
             ),
         )
 
-    def _wait(
-        self,
-        known: Record,
-        causes: tuple[str, ...] | None,
-        *,
-        closing: bool,
-        timeout: float,
-        progress: Progress | None,
-        trouble: Trouble | None,
-        accept_leases: bool = False,
-        holding: bool | None = None,
-    ) -> Confirmation:
-        deadline = time.monotonic() + timeout
-        last: Confirmation | None = None
-        # Causes that the store holds, and since when that was seen without a break, by a clock that nobody sets.
-        seen: dict[str, float] = {}
-        while True:
-            try:
-                last = self._confirmation(known, causes, closing=closing, seen=seen)
-                if accept_leases:
-                    waited = boottime() - max((seen.get(c, math.inf) for c in last.causes), default=math.inf)
-                    last = accepting_leases(last, waited=waited)
-                if holding is not None:
-                    last = held_by_fence(last, lost=holding)
-                if last.safe:
-                    last = changes.settled(self.store, last, wait=deadline - time.monotonic())
-            except StoreUnreachable as error:
-                if time.monotonic() >= deadline:
-                    raise StoreUnreachable(_lost_while_waiting(error, last, closing)) from error
-                if trouble is not None:
-                    trouble(error)
-            else:
-                if progress is not None:
-                    progress(last)
-                if last.safe or time.monotonic() >= deadline:
-                    return last
-            self._hint(max(0.0, min(deadline - time.monotonic(), LOOK_AGAIN_SECONDS)))
-
-    def _confirmation(
-        self, known: Record, causes: tuple[str, ...] | None, *, closing: bool, seen: dict[str, float]
-    ) -> Confirmation:
-        # While it waits, the command is a member of the memory: it joins its cause back (design rule 12).
-        record, census = changes.survey(self.store, known)
-        standing = tuple(c.id for c in State.at(census.reading.at, record).causes)
-        mine = causes is not None
-        if causes is None:  # whatever stands
-            lifts = tuple(record.lifted if record is not None else known.lifted)
-            causes = (standing or tuple(c.id for c in known.causes)) if closing else lifts
-        if record is not None and closing:
-            lifted = [record.lifted[c] for c in causes if c in record.lifted]
-            if lifted and (mine or not standing):
-                raise LostRace(
-                    f"{lifted[0].by} lifted {lifted[0].id} at {lifted[0].at:%H:%M:%S} UTC, while this was waiting",
-                    by=lifted[0].by,
-                    epoch=record.epoch,
-                )
-        here, now = census.reading.here_since, boottime()
-        for cause in {*here, *seen}:
-            seen.setdefault(cause, now) if cause in here else seen.pop(cause)
-        return self._judged(record, census, causes, closing)
-
-    def _judged(
-        self,
-        record: Record | None,
-        census: Census,
-        causes: Iterable[str],
-        closing: bool,
-        *,
-        expect: bool = True,
-    ) -> Confirmation:
-        return confirm(
-            record,
-            census.reports,
-            causes=causes,
-            closing=closing,
-            at=census.reading.at,
-            expect=self.expect if closing and expect else None,
-            here_since=census.reading.here_since,
-            registry=census.reading.registry,
-            incarnation_seconds=census.reading.incarnation_seconds,
-            forgotten=census.forgotten,
-            longest_transaction=self.longest_transaction,
-        )
-
     def watch(self) -> Iterator[Look | StoreUnreachable]:
         """Yield what the store holds, again and again: at each hint, and at least twice a second. It never ends.
 
@@ -830,14 +670,7 @@ class Site:
             except StoreUnreachable as error:
                 found = error
             yield found
-            self._hint(LOOK_AGAIN_SECONDS)
-
-    def _hint(self, seconds: float) -> None:
-        try:
-            self.store.wait(seconds, for_reports=True)
-        except StoreUnreachable:
-            # The connection for hints is gone; the next look says what is the matter, after a breath.
-            self._pause.wait(min(seconds, RETRY_SECONDS))
+            self._proving.hint(LOOK_AGAIN_SECONDS)
 
 
 def _followers(found: FenceConfig) -> Followers:
@@ -865,17 +698,4 @@ def no_record(store: Store) -> str:
         f"the store {redacted(store.url)} holds no record for the site {store.site}: its processes serve reads and "
         f"refuse writes. New installation? readonlyctl init {store.site}. Existing site? The store was emptied; any "
         "process that knew the state writes it back within seconds, and none has"
-    )
-
-
-def _lost_while_waiting(error: StoreUnreachable, last: Confirmation | None, closing: bool) -> str:
-    why = str(error).rstrip(".")
-    if last is None:
-        return f"{why}. The change was set before; nothing about it could be confirmed"
-    done = sum(not m.blocks for m in last.members)
-    rest = len(last.members) - done
-    others = f"; the other {rest} may still {'accept' if closing else 'refuse'} writes" if rest else ""
-    return (
-        f"{why}. Set at epoch {last.epoch}; {done} of {len(last.members)} had confirmed when the store went away"
-        f"{others}{'. Not safe' if closing else ''}"
     )

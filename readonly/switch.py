@@ -12,38 +12,27 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any, Literal, TypeVar
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Literal
 
-from . import bypassing, changes, history
-from .changes import Change, Operator
+from . import history
+from .asking import Asking
 from .clock import Clock, SystemClock, boottime
-from .errors import ConfigurationError, Error, StoreUnreachable
+from .errors import ConfigurationError
 from .follower import ANNOUNCE_SECONDS, Follower, Guard, Settings, View
 from .hostfile import HostFile, state_folder
 from .inflight import InFlight, Writing
-from .members import Confirmation, Report, confirm, host_name, process_namespace, process_start
-from .record import BLOCK, OPERATOR, RUN, Window
-from .scheduling import Scheduled, Wanted, schedule
+from .members import Report, host_name, process_namespace, process_start
+from .record import RUN
 from .state import State
 from .stores import Store, redacted, store_from_url
 from .tally import Tally
 
-T = TypeVar("T")
 logger = logging.getLogger("readonly")
 
-# A call that goes through the thread waits for its turn behind one heartbeat and its own steps.
-CALL_TIMEOUTS = 6
 GOODBYE_SECONDS = 1.0
 # Labels of each counter that travel with a report: what is refused on 200 routes would make it ten times as long.
 LABELS_SENT = 10
-# Changes of its own that a switch remembers for `confirm`.
-SET_AT_MOST = 64
 # A process that just started waits so long, in timeouts of the store, for its first heartbeat to end.
 FIRST_LOOK_TIMEOUTS = 2
 _WORDS = {
@@ -61,7 +50,7 @@ _WORDS = {
 _live: weakref.WeakSet[Switch] = weakref.WeakSet()
 
 
-class Switch:
+class Switch(Asking):
     """One per process: give the same object to middleware, databases and jobs.
 
     Nothing starts when it is constructed. A daemon thread starts on first use in each process and owns all I/O; the
@@ -149,7 +138,6 @@ class Switch:
         self._tally_closed = False
         self._callbacks: dict[object, Callable[[State], None]] = {}
         self._observers: dict[object, Callable[[], None]] = {}
-        # What `on` has set, by the epoch that it returned: `confirm` asks for these very causes.
         self._set: dict[int, tuple[str, ...]] = {}
         _live.add(self)
 
@@ -315,206 +303,6 @@ class Switch:
         """Say what this process is, unless it was told; a middleware says `web`."""
         self._role = self._role or role
 
-    # --- changes -----------------------------------------------------------------------------------------------------
-
-    def on(
-        self,
-        *,
-        reason: str = "",
-        expected: timedelta | None = None,
-        by: str | None = None,
-        message: str = "",
-        sessions: str | None = None,
-    ) -> State:
-        """Make the site read-only. It is set when this returns, and NOT yet safe: see `confirm`.
-
-        Args:
-            reason: For colleagues; never shown to visitors.
-            expected: How long it is expected to take; an announcement, it opens nothing.
-            by: Who does it; None: the system's user on this host.
-            message: For visitors.
-            sessions: `end`, `suspend` or `keep`; None: what the policy says.
-
-        Returns:
-            The new state, which this switch obeys already.
-
-        Raises:
-            StoreUnreachable: The store did not answer; the change may still take effect.
-            LostRace: Somebody switched off at the same moment.
-        """
-        return self._wait_for(self._on(reason, expected, by, message, sessions))
-
-    async def aon(
-        self,
-        *,
-        reason: str = "",
-        expected: timedelta | None = None,
-        by: str | None = None,
-        message: str = "",
-        sessions: str | None = None,
-    ) -> State:
-        """Do what `on` does, awaited."""
-        return await asyncio.wrap_future(self._on(reason, expected, by, message, sessions))
-
-    def off(self, *, every: bool = False, by: str | None = None) -> State:
-        """Lift one's own cause, or (`every`) all that operators and windows have set.
-
-        Returns:
-            The new state; it may still be read-only for other causes.
-
-        Raises:
-            StoreUnreachable: The store did not answer; the change may still take effect.
-            NoRecord: The store is empty; nothing can be opened.
-            NotYours: Only others' causes stand; nothing was changed.
-            LostRace: Somebody switched on at the same moment.
-        """
-        return self._wait_for(self._off(every, by))
-
-    async def aoff(self, *, every: bool = False, by: str | None = None) -> State:
-        """Do what `off` does, awaited."""
-        return await asyncio.wrap_future(self._off(every, by))
-
-    def schedule(
-        self,
-        at: str | datetime | None = None,
-        *,
-        lasting: timedelta,
-        every: str | None = None,
-        cron: str | None = None,
-        zone: str = "",
-        reason: str = "",
-        message: str = "",
-        sessions: str | None = None,
-        by: str | None = None,
-        sure: bool = False,
-    ) -> tuple[Window, ...]:
-        """Plan a window, at which every process turns by itself, and which ends by itself. This one may end before.
-
-        Args:
-            at: When it begins: an instant, or a local time such as `"2026-11-29 02:00"`, by `zone`. Or, for one that
-                recurs, exactly one of the next two.
-            lasting: How long it is (each time), in elapsed time.
-            every: `"Sun 02:00"`, `"Mon-Fri 22:30"` or `"day 03:00"`, by `zone`.
-            cron: A cron expression of five fields, by `zone`.
-            zone: Whose clocks are meant, as the time zone database names them; "": READONLY_TIMEZONE.
-            reason: For colleagues.
-            message: For visitors.
-            sessions: `end`, `suspend` or `keep`; None: what the policy says.
-            by: Who plans it; None: the system's user on this host.
-            sure: It may have begun already, last longer than a day, or lie across another one.
-
-        Returns:
-            The window, or the first occurrences.
-
-        Raises:
-            ConfigurationError: It makes no sense, or the zone's clocks never show that time, or show it twice.
-            NotYours: It may be a slip, and `sure` is not set; nothing was changed.
-            StoreUnreachable: The store did not answer; the change may still take effect.
-        """
-        wanted = Wanted(
-            at=at, every=every, cron=cron, lasting=lasting, zone=zone, reason=reason, message=message,
-            sessions=sessions, sure=sure,
-        )  # fmt: skip
-        return self._wait_for(self._schedule(wanted, by)).windows
-
-    async def aschedule(
-        self,
-        at: str | datetime | None = None,
-        *,
-        lasting: timedelta,
-        every: str | None = None,
-        cron: str | None = None,
-        zone: str = "",
-        reason: str = "",
-        message: str = "",
-        sessions: str | None = None,
-        by: str | None = None,
-        sure: bool = False,
-    ) -> tuple[Window, ...]:
-        """Do what `schedule` does, awaited."""
-        wanted = Wanted(
-            at=at, every=every, cron=cron, lasting=lasting, zone=zone, reason=reason, message=message,
-            sessions=sessions, sure=sure,
-        )  # fmt: skip
-        return (await asyncio.wrap_future(self._schedule(wanted, by))).windows
-
-    def confirm(
-        self,
-        epoch: int | None = None,
-        *,
-        timeout: float,
-        progress: Callable[[Confirmation], None] | None = None,
-    ) -> Confirmation:
-        """Wait until every process obeys and has finished the writes it had admitted.
-
-        With the epoch of an `on` of this switch, it is that very cause that is confirmed, and never "safe" once it was
-        lifted. Else what is in force at the first look: the causes that stand, or, if none does, that every process
-        that reports is writable again (`closing` tells which).
-
-        Args:
-            epoch: Wait for a record of at least this epoch; None: the one that this switch knows.
-            timeout: Seconds to wait at most.
-            progress: Called in the switch's thread with each look at the members.
-
-        Returns:
-            The last look; ask it for `safe`, `missing`, or `require_safe()`.
-
-        Raises:
-            StoreUnreachable: The store could not be asked even once.
-        """
-        future, last = self._confirm(epoch, timeout, progress)
-        return self._confirmed(self._wait_for(future, timeout), last)
-
-    async def aconfirm(
-        self,
-        epoch: int | None = None,
-        *,
-        timeout: float,
-        progress: Callable[[Confirmation], None] | None = None,
-    ) -> Confirmation:
-        """Do what `confirm` does, awaited."""
-        future, last = self._confirm(epoch, timeout, progress)
-        return self._confirmed(await asyncio.wrap_future(future), last)
-
-    @contextmanager
-    def read_only(
-        self, *, reason: str = "", expected: timedelta | None = None, timeout: float = 60.0
-    ) -> Iterator[Confirmation]:
-        """Make the site read-only for a block of code, confirmed; lift that one cause, whatever happens in it.
-
-        Raises:
-            NotConfirmed: It could not be proven in time; the cause was lifted again.
-        """
-        setting = self._block_on(reason, expected)
-        try:
-            change = self._wait_for(setting)
-        except BaseException:
-            # It may take effect after all; then nobody else would lift it.
-            setting.add_done_callback(self._lift_again)
-            raise
-        try:
-            future, last = self._confirm(change.record.epoch, timeout, None, change.causes)
-            yield self._confirmed(self._wait_for(future, timeout), last).require_safe()
-        finally:
-            self._wait_for(self._block_off(change.causes[0]))
-
-    @asynccontextmanager
-    async def aread_only(
-        self, *, reason: str = "", expected: timedelta | None = None, timeout: float = 60.0
-    ) -> AsyncIterator[Confirmation]:
-        """Do what `read_only` does, awaited."""
-        setting = self._block_on(reason, expected)
-        try:
-            change = await asyncio.shield(asyncio.wrap_future(setting))
-        except BaseException:
-            setting.add_done_callback(self._lift_again)
-            raise
-        try:
-            future, last = self._confirm(change.record.epoch, timeout, None, change.causes)
-            yield self._confirmed(await asyncio.wrap_future(future), last).require_safe()
-        finally:
-            await asyncio.shield(asyncio.wrap_future(self._block_off(change.causes[0])))
-
     # --- waiting and watching ----------------------------------------------------------------------------------------
 
     def wait_writable(self, timeout: float) -> bool:
@@ -567,23 +355,6 @@ class Switch:
             self._callbacks.pop(key, None)
 
         return stop
-
-    # --- bypasses ----------------------------------------------------------------------------------------------------
-
-    def redeem_bypass(self, link: str) -> str | None:
-        """Exchange the token of a bypass's link for the one of a cookie, once.
-
-        Returns:
-            The cookie's token, or None if the link does nothing (any more).
-
-        Raises:
-            StoreUnreachable: The store did not answer; the link may be used up.
-        """
-        return self._wait_for(self._redeem(link))
-
-    async def aredeem_bypass(self, link: str) -> str | None:
-        """Do what `redeem_bypass` does, awaited."""
-        return await asyncio.wrap_future(self._redeem(link))
 
     def on_heartbeat(self, observer: Callable[[], None]) -> Callable[[], None]:
         """Have `observer` called after each look at the store, well or badly ended; returns what stops it.
@@ -761,154 +532,6 @@ class Switch:
                 callback(state)
             except Exception:
                 logger.exception("readonly: a callback for changes failed")
-
-    def _wait_for(self, future: Future[T], seconds: float = 0.0) -> T:
-        follower = self._followers.get(os.getpid())
-        if follower is not None and follower.inside() and not future.done():
-            future.cancel()
-            raise Error("a callback runs in the thread that would have to answer: wait in another thread")
-        try:
-            return future.result(seconds + CALL_TIMEOUTS * self.store.timeout)
-        except FutureTimeout:
-            future.cancel()
-            raise StoreUnreachable(
-                f"the store {redacted(self.store.url)} did not answer in time; the change may or may not take effect: "
-                "readonlyctl status tells"
-            ) from None
-
-    def _change(self, change: Callable[[Store], Change]) -> Future[Change]:
-        follower = self._follower()
-
-        def run(store: Store) -> Change:
-            done = change(store)
-            follower.apply(done.reading)
-            return done
-
-        return follower.submit(run)
-
-    def _state_after(self, change: Callable[[Store], Change], *, closes: bool) -> Future[State]:
-        follower = self._follower()
-
-        def run(store: Store) -> State:
-            done = change(store)
-            follower.apply(done.reading)
-            state = self.view.state
-            if closes:
-                self._set[state.epoch] = (*self._set.get(state.epoch, ()), *done.causes)
-                while len(self._set) > SET_AT_MOST:
-                    del self._set[min(self._set)]
-            return state
-
-        return follower.submit(run)
-
-    def _on(
-        self, reason: str, expected: timedelta | None, by: str | None, message: str, sessions: str | None
-    ) -> Future[State]:
-        if sessions not in (None, "end", "suspend", "keep"):
-            raise ConfigurationError(f"sessions={sessions!r} is not a choice: use 'end', 'suspend' or 'keep'")
-        return self._state_after(
-            lambda store: changes.turn_on(
-                store,
-                Operator.here(by),
-                reason=reason,
-                message=message,
-                expected=expected,
-                sessions=sessions,
-                kind=OPERATOR,
-            ),
-            closes=True,
-        )
-
-    def _off(self, every: bool, by: str | None) -> Future[State]:
-        return self._state_after(lambda store: changes.turn_off(store, Operator.here(by), every=every), closes=False)
-
-    def _schedule(self, wanted: Wanted, by: str | None) -> Future[Scheduled]:
-        follower = self._follower()
-        wanted = replace(wanted, zone=wanted.zone or os.environ.get("READONLY_TIMEZONE", ""))
-
-        def run(store: Store) -> Scheduled:
-            done = schedule(store, Operator.here(by), wanted)
-            follower.apply(done.change.reading)
-            return done
-
-        return follower.submit(run)
-
-    def _redeem(self, link: str) -> Future[str | None]:
-        follower = self._follower()
-
-        def run(store: Store) -> str | None:
-            change, token = bypassing.redeem(store, link)
-            follower.apply(change.reading)
-            return token
-
-        return follower.submit(run)
-
-    def _block_on(self, reason: str, expected: timedelta | None) -> Future[Change]:
-        return self._change(
-            lambda store: changes.turn_on(store, Operator.here(), reason=reason, expected=expected, kind=BLOCK)
-        )
-
-    def _block_off(self, cause: str) -> Future[Change]:
-        return self._change(lambda store: changes.lift_exactly(store, Operator.here(), cause))
-
-    def _lift_again(self, setting: Future[Change]) -> None:
-        if not setting.cancelled() and setting.exception() is None:
-            self._block_off(setting.result().causes[0])
-
-    def _confirm(
-        self,
-        epoch: int | None,
-        timeout: float,
-        progress: Callable[[Confirmation], None] | None,
-        causes: tuple[str, ...] = (),
-    ) -> tuple[Future[Confirmation | None], list[Confirmation]]:
-        wanted = self.view.state.epoch if epoch is None else epoch
-        follower = self._follower()
-        last: list[Confirmation] = []
-        # Decided once: if what was asked for is lifted meanwhile, "everybody is open" must not pass for an answer.
-        asked: list[str] = list(causes or self._set.get(wanted, ()))
-        closing: list[bool] = [True] if asked else []
-
-        def look(store: Store) -> Confirmation | None:
-            # A member of the memory: what the store lost while we wait goes back (design rule 12).
-            record, census = changes.survey(store, follower.known.record)
-            if record is None or record.epoch < wanted:
-                return None
-            standing = [c.id for c in State.at(census.reading.at, record).causes]
-            if not closing:
-                closing.append(bool(standing))
-                asked.extend(standing)
-            found = confirm(
-                record,
-                census.reports,
-                causes=asked if closing[0] else [*record.lifted, *standing],
-                closing=closing[0],
-                at=census.reading.at,
-                here_since=census.reading.here_since,
-                registry=census.reading.registry,
-                incarnation_seconds=census.reading.incarnation_seconds,
-                forgotten=census.forgotten,
-            )
-            if found.safe:
-                # No longer than that: this is the thread that reports, and obeys others' changes.
-                found = changes.settled(store, found, wait=follower.interval)
-            last[:] = [found]
-            if progress is not None:
-                progress(found)
-            return found if found.safe else None
-
-        return follower.watch_for(look, timeout), last
-
-    @staticmethod
-    def _confirmed(found: Confirmation | None, last: list[Confirmation]) -> Confirmation:
-        if found is not None:
-            return found
-        if last:
-            return last[0]
-        raise StoreUnreachable(
-            "nothing could be confirmed: the store did not answer, or holds an older record than the one asked for. "
-            "The site obeys what it was last told; start nothing irreversible"
-        )
 
 
 _inherited: list[object] = []
