@@ -45,7 +45,7 @@ class Visited:
 
     def browser(self) -> httpx.Client:
         """Return a new visitor's browser."""
-        return self._stack.enter_context(httpx.Client(base_url=self.url))
+        return self._stack.enter_context(httpx.Client(base_url=self.url, timeout=60))
 
     def member(self, name: str = "sam", **more: str) -> httpx.Client:
         """Return the browser of somebody who has just logged in."""
@@ -125,7 +125,7 @@ class Site(Visited):
         """Wait until its worker takes writes, and a session that begins now is not taken for one from before."""
 
         def is_open() -> bool:
-            with httpx.Client(base_url=self.url) as asked:
+            with httpx.Client(base_url=self.url, timeout=60) as asked:
                 if asked.get("/-/readonly/status").json()["mode"] != "writable":
                     return False
                 form = {"name": "sam", "password": "sam"}

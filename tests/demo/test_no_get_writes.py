@@ -55,7 +55,7 @@ class Watched:
     def look_at_everything(self) -> tuple[Seen, dict[str, int]]:
         """Ask every GET route as everybody; return what the server saw, and the status of each answer."""
         statuses: dict[str, int] = {}
-        with httpx.Client(base_url=self.site.url) as client, self.witness.watching() as seen:
+        with httpx.Client(base_url=self.site.url, timeout=60) as client, self.witness.watching() as seen:
             for route in self.routes:
                 path = self._path(route)
                 for who in WHO:

@@ -166,7 +166,7 @@ class Running:
             eventually(lambda: text in self.out + self.err or self.process.poll() is not None, timeout)
         assert text in self.out + self.err, f"{text!r} was not said:\n{self.out}{self.err}"
 
-    def ends(self, timeout: float = 20.0) -> int:
+    def ends(self, timeout: float = 60.0) -> int:
         """Wait for its end and return its exit code."""
         code = self.process.wait(timeout)
         for reader in self._readers:

@@ -95,7 +95,7 @@ class WebServer:
         return True
 
     def _answers(self, path: str) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2.0)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10.0)
         try:
             connection.request("GET", path)
             connection.getresponse().read()

@@ -158,7 +158,7 @@ class RedisServer:
                 return "answers"
         return ""
 
-    def command(self, *words: str, timeout: float = 5.0) -> str:
+    def command(self, *words: str, timeout: float = 30.0) -> str:
         """Send one command over a connection of its own and return the raw reply, without a client library.
 
         Raises:

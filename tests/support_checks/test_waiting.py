@@ -16,7 +16,7 @@ def test_returns_the_first_true_answer() -> None:
 
 def test_gives_up_with_what_was_seen_last() -> None:
     """The message holds the name, the time and the last answer."""
-    with pytest.raises(NeverHappened, match=r"the moon rises: not within 0\.02 s; last seen: 0"):
+    with pytest.raises(NeverHappened, match=r"the moon rises: not within 0\.12 s; last seen: 0"):
         eventually(lambda: 0, 0.02, what="the moon rises")
 
 

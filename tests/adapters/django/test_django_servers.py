@@ -32,7 +32,7 @@ def test_under_uvicorn(tmp_path: Path) -> None:
         environment={"READONLY_STORE": url, "PYTHONPATH": str(HERE.parents[1])},
         ready_path="/a",
     )
-    with server, httpx.Client(base_url=server.url) as client:
+    with server, httpx.Client(base_url=server.url, timeout=60) as client:
         eventually(lambda: roles() == ["web", "web"], what="both workers are members")
         shop = Shop(url, tmp_path)
         done = shop.ctl("on", "--reason", "INC-441")
