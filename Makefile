@@ -7,18 +7,26 @@ CODE := $(wildcard readonly adapters demo_app)
 BENCHMARKS := $(wildcard tests/benchmarks/test_*.py)
 # Raised as the project grows, never lowered.
 COVERAGE_MINIMUM := 90
+# How many processes share the tests of `make test` (0: none, one test after the other). One more than there are cores:
+# tests wait for servers more than they work.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+MYPY_TESTS := --cache-dir .mypy_cache/tests --allow-any-generics --allow-untyped-calls --allow-untyped-decorators \
+	--allow-subclassing-any --no-warn-return-any --no-warn-unused-ignores
 
 export PIP_ROOT_USER_ACTION = ignore
+# Hundreds of processes import the same files: each would compile them again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install format lint test test-newest pytest bench faults model conformance torture wheel-test demo serve clean
+.PHONY: help install format lint test test-newest pytest bench faults model conformance torture wheel-test demo demo-postgres serve clean
 
 help:
 	@echo "make test        lint, types, import contracts, all tests with coverage, benchmarks, the built wheel"
 	@echo "make test-newest the adapters' tests on the newest Python here, above 3.11"
 	@echo "make demo        the demo site is switched under load; prints what the clients saw"
+	@echo "make demo-postgres  two migrations hold a lock for ten seconds each: without and with a frozen standby"
 	@echo "make serve       the demo site with two worker processes; both take FRAMEWORK=flask or django"
 	@echo "make lint        ruff, mypy, import contracts        make format   let ruff rewrite"
 	@echo "make bench       the tables of costs                 make wheel-test   the built wheel alone"
@@ -47,9 +55,9 @@ format: install
 lint: install
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m mypy $(CODE)
-	$(PY) -m mypy tests --cache-dir .mypy_cache/tests --allow-any-generics --allow-untyped-calls \
-		--allow-untyped-decorators --allow-subclassing-any --no-warn-return-any --no-warn-unused-ignores
+	@echo "$(PY) -m mypy $(CODE); $(PY) -m mypy tests $(MYPY_TESTS)  (side by side)"
+	@$(PY) -m mypy $(CODE) & code=$$!; \
+	status=0; $(PY) -m mypy tests $(MYPY_TESTS) || status=1; wait $$code || status=1; exit $$status
 	$(PY) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-logo
 
 # The benchmarks come first and without coverage, which would be most of what they measured; their failure is
@@ -58,7 +66,7 @@ test: lint
 	@rm -rf .coverage-data && mkdir .coverage-data
 	@status=0; \
 	$(if $(BENCHMARKS),$(PY) -m pytest tests/benchmarks -m bench -q --no-header || status=1;) \
-	$(PY) -m coverage run -m pytest || status=1; \
+	$(PY) -m coverage run -m pytest --numprocesses $(WORKERS) --dist loadfile || status=1; \
 	$(PY) -m coverage combine -q || status=1; \
 	$(PY) -m coverage report --ignore-errors --include='readonly/*,adapters/*' --fail-under=$(COVERAGE_MINIMUM) || status=1; \
 	if [ $$status -ne 0 ]; then echo "make test: FAILED, see above" >&2; fi; \
@@ -102,6 +110,11 @@ wheel-test: install
 ifneq ($(wildcard demo_app/demo.py),)
 demo: install
 	$(PY) -m demo_app.demo $(if $(FRAMEWORK),--framework $(FRAMEWORK))
+endif
+
+ifneq ($(wildcard demo_app/postgres/demo.py),)
+demo-postgres: install
+	$(PY) -m demo_app.postgres.demo $(ARGS)
 endif
 
 ifneq ($(wildcard demo_app/serve.py),)
