@@ -75,8 +75,13 @@ class Stage:
         patience: float,
         on_options: Sequence[str],
         console: Console,
+        workers: int = WORKERS,
+        settings: Settings | None = None,
+        load_options: Sequence[str] = (),
     ) -> None:
-        self.settings: Settings = serve.settings_in(folder)
+        self.settings = serve.settings_in(folder) if settings is None else settings
+        self.workers = workers
+        self.load_options = load_options
         self.folder = folder
         self.framework = framework
         self.served = ["--framework", framework, *(["--app", app] if app is not None else [])]
@@ -87,6 +92,7 @@ class Stage:
         # The visitor's own settings of the library are not this site's.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("READONLY_")}
         self.environment = {**inherited, **self.settings.as_env(), "READONLY_ROLE": "web"}
+        self.environment["DEMO_STORE"] = self.settings.store
 
     def say(self, text: str) -> None:
         """Say what is being done."""
@@ -101,7 +107,7 @@ class Stage:
         prepare(self.settings)
         with self.site() as url:
             self.say(
-                f"The site is at {url}, on {self.framework} with {WORKERS} worker processes."
+                f"The site is at {url}, on {self.framework} with {self.workers} worker processes."
                 f" {self.seconds:g} s of load begin."
             )
             with self.load(url) as (load, watched):
@@ -112,7 +118,8 @@ class Stage:
         self.let_happen(watched, load, BEFORE, lambda: enough_before(watched.seen))
         on_typed = time.monotonic_ns()
         self.readonlyctl(
-            "on", "--reason", "comments learn to count", "--for", "10m", "--expect", f"web={WORKERS}", *self.on_options
+            *("on", "--reason", "comments learn to count", "--for", "10m", "--expect", f"web={self.workers}"),
+            *self.on_options,
         )
         on_returned = time.monotonic_ns()
         closed = snapshot.take(self.settings.database)
@@ -201,7 +208,7 @@ class Stage:
             process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "demo_app.serve", "--quiet", "--port", "0"),
-                    *("--data", str(self.folder), "--workers", str(WORKERS), *self.served),
+                    *("--data", str(self.folder), "--workers", str(self.workers), *self.served),
                 ],
                 env=self.environment,
                 cwd=PROJECT,
@@ -227,7 +234,7 @@ class Stage:
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                self.readonlyctl("members", "--expect", f"web={WORKERS}", "--json", quietly=True)
+                self.readonlyctl("members", "--expect", f"web={self.workers}", "--json", quietly=True)
                 return
             except Failed as failed:
                 if process.poll() is not None:
@@ -255,7 +262,7 @@ class Stage:
         out.touch()
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "demo_app.load", "--base-url", url),
+                *(sys.executable, "-m", "demo_app.load", "--base-url", url, *self.load_options),
                 # It is told when to end; the limit is for a load that nobody ends any more.
                 *("--seconds", str(self.seconds + 2 * self.patience + 3 * COMMAND_SECONDS), "--out", str(out)),
             ],

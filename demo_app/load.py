@@ -77,10 +77,13 @@ class Book:
 class Client:
     """One visitor: a connection, a cookie jar with one cookie in it, and a name."""
 
-    def __init__(self, name: str, host: str, port: int, book: Book, chance: random.Random) -> None:
+    def __init__(
+        self, name: str, host: str, port: int, book: Book, chance: random.Random, *, pace: float = 1.0
+    ) -> None:  # fmt: skip
         self.name = name
         self.book = book
         self.chance = chance
+        self.pace = pace
         self.connection = Connection(host, port)
         self.cookie = ""
         self.session: int | None = None
@@ -88,7 +91,7 @@ class Client:
 
     async def pause(self, seconds: float) -> None:
         """Do nothing for about this long."""
-        await asyncio.sleep(seconds * self.chance.uniform(0.5, 1.5))
+        await asyncio.sleep(seconds * self.pace * self.chance.uniform(0.5, 1.5))
 
     async def get(self, path: str, route: str, **more: object) -> Answer | None:
         """Read a page."""
@@ -387,7 +390,25 @@ async def be_an_oauth_entrant(client: Client) -> None:
         await client.pause(OAUTH_PAUSE)
 
 
-async def run(base_url: str, seconds: float, file: TextIO, *, seed: int) -> None:
+# How many of each kind; and whether they have an account.
+LIVES: Final = (
+    (READERS, be_a_reader, False),
+    (MEMBERS, be_a_member, True),
+    (PROGRAMS, be_a_program, True),
+    (SLOW_PHONES, be_a_slow_phone, True),
+    (ENTRANTS, be_an_entrant, True),
+    (OAUTH_ENTRANTS, be_an_oauth_entrant, False),
+)
+
+
+def kind_of(life: Callable[[Client], Awaitable[None]]) -> str:
+    """Return what a kind of visitor is called: `be_a_slow_phone` is a `slow-phone`."""
+    return life.__name__.removeprefix("be_").removeprefix("an_").removeprefix("a_").replace("_", "-")
+
+
+async def run(
+    base_url: str, seconds: float, file: TextIO, *, seed: int, pace: float = 1.0, kinds: Sequence[str] = ()
+) -> None:  # fmt: skip
     """Let everybody in for so many seconds, or until SIGTERM."""
     address = urlsplit(base_url)
     host, port = address.hostname or "127.0.0.1", address.port or 80
@@ -402,18 +423,15 @@ async def run(base_url: str, seconds: float, file: TextIO, *, seed: int) -> None
             client.connection.close()
 
     def clients(count: int, life: Callable[[Client], Awaitable[None]], *, known: bool) -> list[Awaitable[None]]:
-        kind = life.__name__.removeprefix("be_").removeprefix("an_").removeprefix("a_").replace("_", "-")
+        kind = kind_of(life)
+        if kinds and kind not in kinds:
+            return []
         names = [next(accounts) if known else f"{kind}-{number}" for number in range(count)]
-        return [live(life, Client(name, host, port, book, random.Random(f"{seed} {name}"))) for name in names]
+        return [
+            live(life, Client(name, host, port, book, random.Random(f"{seed} {name}"), pace=pace)) for name in names
+        ]
 
-    lives = [
-        *clients(READERS, be_a_reader, known=False),
-        *clients(MEMBERS, be_a_member, known=True),
-        *clients(PROGRAMS, be_a_program, known=True),
-        *clients(SLOW_PHONES, be_a_slow_phone, known=True),
-        *clients(ENTRANTS, be_an_entrant, known=True),
-        *clients(OAUTH_ENTRANTS, be_an_oauth_entrant, known=False),
-    ]
+    lives = [one for count, life, known in LIVES for one in clients(count, life, known=known)]
 
     async def keep_book() -> None:
         while True:
@@ -447,12 +465,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=None, help="repeats the order in which clients do things")
+    parser.add_argument("--pace", type=float, default=1.0, help="so many times as long is each pause")
+    parser.add_argument("--kind", action="append", choices=[kind_of(life) for _, life, _ in LIVES], help="only these")
     options = parser.parse_args(arguments)
     seed = options.seed if options.seed is not None else time.time_ns() % 0xFFFFFF
     # Records pile up and form no cycles; collecting them would show as pauses in what is measured.
     gc.disable()
     with options.out.open("w", encoding="utf-8") as file:
-        asyncio.run(run(options.base_url, options.seconds, file, seed=seed))
+        asyncio.run(
+            run(options.base_url, options.seconds, file, seed=seed, pace=options.pace, kinds=options.kind or ())
+        )
     return 0
 
 

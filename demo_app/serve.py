@@ -28,8 +28,12 @@ def secret_in(folder: Path) -> str:
 
 
 def settings_in(folder: Path) -> Settings:
-    """Return the settings of the site that lives in a folder; its tables may be on a server (DEMO_SERVER)."""
-    return Settings.in_folder(folder, secret=secret_in(folder), server=os.environ.get("DEMO_SERVER", ""))
+    """Return the settings of the site that lives in a folder.
+
+    Its tables may be on a server (DEMO_SERVER, DEMO_STANDBY), and so may the switch's store (DEMO_STORE).
+    """
+    found = {name: os.environ.get(f"DEMO_{name.upper()}", "") for name in ("server", "standby", "store")}
+    return Settings.in_folder(folder, secret=secret_in(folder), **found)
 
 
 def instructions(settings: Settings, dress: Dress) -> str:

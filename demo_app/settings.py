@@ -26,6 +26,7 @@ class Settings:
         store: URL of the read-only switch.
         secret: Signs the session cookies.
         server: URL of a PostgreSQL database (`postgresql://…`) that is used in place of the two files, if not empty.
+        standby: URL of its standby, or empty.
     """
 
     database: Path
@@ -33,17 +34,19 @@ class Settings:
     store: str
     secret: str
     server: str = ""
+    standby: str = ""
 
     @classmethod
-    def in_folder(cls, folder: Path, *, secret: str, server: str = "") -> Self:
-        """Return the settings of a site that keeps everything in one folder, the switch's store included."""
+    def in_folder(cls, folder: Path, *, secret: str, server: str = "", standby: str = "", store: str = "") -> Self:
+        """Return the settings of a site that keeps everything in one folder, the switch's store as well by default."""
         folder = folder.resolve()
         return cls(
             database=folder / "primary.sqlite",
             replica=folder / "replica.sqlite",
-            store=f"sqlite:///{quote(str(folder / 'switch.sqlite'))}?site={SITE}",
+            store=store or f"sqlite:///{quote(str(folder / 'switch.sqlite'))}?site={SITE}",
             secret=secret,
             server=server,
+            standby=standby,
         )
 
     @classmethod
@@ -67,11 +70,12 @@ class Settings:
             store=environ["READONLY_STORE"],
             secret=environ["SECRET"],
             server=environ.get("DEMO_SERVER", ""),
+            standby=environ.get("DEMO_STANDBY", ""),
         )
 
-    def server_url(self, driver: str) -> str:
-        """Return the server's URL as SQLAlchemy takes it, with a driver."""
-        return self.server.replace("postgresql://", f"postgresql+{driver}://", 1)
+    def server_url(self, driver: str, *, copy: bool = False) -> str:
+        """Return the server's URL, or its standby's, as SQLAlchemy takes it, with a driver."""
+        return (self.standby if copy else self.server).replace("postgresql://", f"postgresql+{driver}://", 1)
 
     def as_env(self) -> dict[str, str]:
         """Return the variables from which `from_env` reads these settings again."""
@@ -79,6 +83,7 @@ class Settings:
             "DEMO_DATABASE": str(self.database),
             "DEMO_REPLICA": str(self.replica),
             "DEMO_SERVER": self.server,
+            "DEMO_STANDBY": self.standby,
             "READONLY_STORE": self.store,
             # What this host remembers of the switch goes with the folder: a site made anew was never closed.
             "READONLY_STATE_DIR": str(self.database.parent),

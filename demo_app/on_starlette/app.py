@@ -46,17 +46,25 @@ def policy(settings: Settings) -> Policy:
     )
 
 
-def create_app(settings: Settings, *, switch: Switch | None = None, rules: Policy | None = None) -> Starlette:
+def create_app(
+    settings: Settings,
+    *,
+    switch: Switch | None = None,
+    rules: Policy | None = None,
+    discard: Sequence[str] = DISCARD,
+) -> Starlette:
     """Return the site, with its switch.
 
     Args:
         settings: Where the data is, and the store.
         switch: Another switch than the store's own: a test keeps it, to turn it.
         rules: Another policy than the site's own.
+        discard: Other writes that are dropped than the site's own.
     """
     switch = Switch.from_url(settings.store) if switch is None else switch
-    primary, replicas = engine(settings), [] if settings.server else [engine(settings, copy=True)]
-    database = Database(primary, switch, replicas=replicas, discard=DISCARD)
+    primary = engine(settings)
+    replicas = [engine(settings, copy=True)] if settings.standby or not settings.server else []
+    database = Database(primary, switch, replicas=replicas, discard=discard)
     return assemble(
         settings,
         sessions=async_sessionmaker(
@@ -96,7 +104,7 @@ def plain() -> Starlette:
 def engine(settings: Settings, *, copy: bool = False) -> AsyncEngine:
     """Return an engine for the database, or for its copy; several processes read and write an SQLite file."""
     if settings.server:
-        return create_async_engine(settings.server_url("psycopg"))
+        return create_async_engine(settings.server_url("psycopg", copy=copy))
     path = settings.replica if copy else settings.database
     created = create_async_engine(f"sqlite+aiosqlite:///{path}", pool_size=8, max_overflow=8)
     event.listen(created.sync_engine, "connect", on_connect)
