@@ -36,6 +36,14 @@ class Owner(Protocol):
         ...
 
 
+class Notes(Protocol):
+    """Takes in what a rehearsal sees of a piece of work."""
+
+    def transaction(self, tables: dict[str, str], *, dropped: bool) -> None:
+        """Say that a transaction of it has ended: what it wrote, and where in the code; and if all else is dropped."""
+        ...
+
+
 class Work:
     """One request or job, for as long as it runs.
 
@@ -45,9 +53,10 @@ class Work:
         name: Route or job, for the log.
         escape: The first refusal of a guard inside this work, else None.
         reads_from: The replica that each database is read from, by whoever chose it.
+        noted: What a rehearsal notes of it, while one goes on.
     """
 
-    __slots__ = ("_key", "bypass", "escape", "name", "of", "reads_from")
+    __slots__ = ("_key", "bypass", "escape", "name", "noted", "of", "reads_from")
 
     def __init__(self, of: Owner, *, key: object = None, bypass: bool = False, name: str = "") -> None:
         """Describe a piece of work.
@@ -64,6 +73,7 @@ class Work:
         self.name = name
         self.escape: ReadOnlyError | None = None
         self.reads_from: dict[object, object] | None = None
+        self.noted: Notes | None = None
 
     @property
     def admitted(self) -> bool:

@@ -181,7 +181,7 @@ class Exchange:
     def treats_what_starts_now(self) -> bool:
         """False if a response that starts at this moment leaves as it is; for whoever holds the whole of it."""
         judged = self.judged
-        return judged.state.read_only or judged.taken.edits or not self._handling.view.open
+        return judged.state.read_only or judged.taken.edits or not self._handling.view.open or judged.noted is not None
 
     def replacement(self, status: int = 500) -> Answer | None:
         """Return the answer in place of the application's, if a guard has refused it a write; else None.
@@ -217,6 +217,9 @@ class Exchange:
                 self._handling.count_escape(work, work.escape)
             work.end()
         self._uncount()
+        judged: Judged | None = getattr(self, "judged", None)
+        if judged is not None and judged.noted is not None:
+            judged.noted.end()
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -272,8 +275,10 @@ class Exchange:
         switch = self._handling.switch
         bypass = self.judged.verdict.bypass
         matters = self.judged.state.read_only or self.key is not None or bypass or self._looks_again
-        if switch.guarded and matters:
+        noted = self.judged.noted
+        if (switch.guarded and matters) or noted is not None:
             self.work = Work(switch, key=self.key, bypass=bypass)
+            self.work.noted = noted
 
     def _write_after_all(self, endpoint: Endpoint | None) -> Act | None:
         """Return what the request is by another endpoint, if that makes a write of what was taken for a read."""
@@ -289,6 +294,8 @@ class Exchange:
             self.act = act
             if self.work is not None and self.key is not None:
                 self.work.admit(self.key)
+            if self.judged.noted is not None:
+                self.judged.noted.act = act
             return None
         self.act, self.judged = act, judged
         self._refused_again = True

@@ -596,6 +596,7 @@ class Follower:
             inert=settings.inert,
             registry=others.registry,
             knew=others.knew,
+            lacks=self.known.record.lacks if self.known.record is not None else (),
             **self._describe(),
         )
 
@@ -703,10 +704,11 @@ class Follower:
             self._inflight.close()
         else:
             self._inflight.reopen()
-            view.state = state if not self._settings.inert else replace(state, read_only=False)
+            view.state = state if not self._settings.inert else replace(state, read_only=False, rehearsal=None)
             trusted = self._settings.trust_threads and not self._stopping
             view.admit_until = self._admit_until(state) if trusted else float("-inf")
-            view.open = trusted
+            # Every request is looked at while a rehearsal goes on; writes are admitted as ever.
+            view.open = trusted and view.state.rehearsal is None
             if self._stopping:
                 view.shut()  # `stop` shut it in between
         view.sessions_cut = state.sessions_ended_before("end") is not None
@@ -790,7 +792,7 @@ class Follower:
             self.store.site,
             after.mode,
             after.epoch,
-            f": {after.reason}" if after.read_only else "",
+            f": {after.reason}" if after.read_only else ", rehearsing" if after.rehearsal is not None else "",
             extra={
                 "readonly_mode": str(after.mode),
                 "readonly_epoch": after.epoch,
@@ -806,4 +808,4 @@ def _fail(future: Future[Any], error: BaseException) -> None:
 
 
 def _meaning(state: State) -> tuple[object, ...]:
-    return (state.mode, state.epoch, state.causes, state.read_only, state.unknown_because)
+    return (state.mode, state.epoch, state.causes, state.read_only, state.unknown_because, state.rehearsal)

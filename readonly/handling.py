@@ -21,6 +21,7 @@ from .gate import Act, ActKind, Gate, Outcome, Verdict
 from .notices import announcement_headers
 from .pages import Page
 from .policy import ROLES, Policy
+from .rehearsal_watch import Noted, Watch
 from .rejection import Answer, HeaderList, Rejection, state_headers
 from .rules import READS, SAFE_METHODS, WRITES, Facts, PathRule, unmarked
 from .sessions import UNTOUCHED, Sessions, Taken
@@ -73,6 +74,7 @@ class Judged:
         now: When.
         marks: What its response carries, if that was worked out already.
         holder: Name of the bypass that let it through, else "".
+        noted: What a rehearsal notes of it, while one goes on. Whoever has it judged says when it is over.
     """
 
     verdict: Verdict
@@ -81,6 +83,7 @@ class Judged:
     now: datetime
     marks: HeaderList = field(default_factory=list)
     holder: str = ""
+    noted: Noted | None = None
 
 
 class Kept(Generic[T]):
@@ -130,6 +133,7 @@ class Handling(Generic[T]):
         self.gate = Gate(policy)
         self.sessions = Sessions(policy)
         self.bypasses = Bypasses()
+        self.watch = Watch(self.gate, policy, switch.rehearsed)
         self.rejection = Rejection(
             page=page, retry_after_seconds=policy.retry_after_seconds, languages=languages or Words()
         )
@@ -219,7 +223,10 @@ class Handling(Generic[T]):
             name = holder.name if holder is not None else ""
             if act.unsafe and state.read_only and not bypass:
                 self.switch.tally.allowed(self.route(act, facts), act.kind)
-            return Judged(self.gate.decide(act, facts, state, bypass=bypass), taken, state, now, holder=name)
+            noted = None if bypass else self._noted(act, facts, cookies, state)
+            return Judged(
+                self.gate.decide(act, facts, state, bypass=bypass), taken, state, now, holder=name, noted=noted
+            )
         taken = self.sessions.look(cookies, state, now) if self.sessions.any else UNTOUCHED
         verdict = self.gate.decide(act, facts, state, ended=taken.ended)
         if verdict.clear_session and self.sessions.any:
@@ -228,7 +235,10 @@ class Handling(Generic[T]):
             self.switch.tally.ended(len(taken.expire))
         if act.unsafe and state.read_only and verdict.passed:
             self.switch.tally.allowed(self.route(act, facts), act.kind)
-        return Judged(verdict, taken, state, now)
+        return Judged(verdict, taken, state, now, noted=self._noted(act, facts, cookies, state))
+
+    def _noted(self, act: Act, facts: Facts, cookies: Sequence[str], state: State) -> Noted | None:
+        return None if state.rehearsal is None else self.watch.begin(act, facts, cookies, state.rehearsal)
 
     def route(self, act: Act, facts: Facts) -> str:
         """Return the name of a request's route, for counters and the log."""
@@ -338,6 +348,8 @@ class Handling(Generic[T]):
 
     def response(self, headers: HeaderList, judged: Judged, *, secure: bool) -> HeaderList:
         """Return a response's headers as they may leave."""
+        if judged.noted is not None:
+            judged.noted.answered(headers)
         if judged.taken.edits:
             headers = self.sessions.answer(headers, judged.taken, judged.now, secure=secure)
         return headers + self.said(judged)

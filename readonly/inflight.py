@@ -105,6 +105,7 @@ class _Admitting(Protocol):
     async def aadmit(self) -> State | None: ...
     def wait_writable(self, timeout: float) -> bool: ...
     async def await_writable(self, timeout: float) -> bool: ...
+    def begins(self, name: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,11 +133,12 @@ class Writing:
         ReadOnlyError: On entry, when the site is read-only (and still was after `wait` seconds).
     """
 
-    __slots__ = ("_begun", "_switch", "_wait")
+    __slots__ = ("_begun", "_name", "_switch", "_wait")
 
     def __init__(self, switch: _Admitting, *, wait: float = 0.0) -> None:
         self._switch = switch
         self._wait = wait
+        self._name = ""
         self._begun: dict[object, _Entry] = {}
 
     def __enter__(self) -> None:
@@ -172,6 +174,7 @@ class Writing:
             raise ConfigurationError(
                 f"{function!r} is a generator, which works after it was called: put `with switch.writing():` inside it"
             )
+        self._name = self._name or getattr(function, "__qualname__", "")
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004 - the method itself is wanted
 
             @functools.wraps(function)
@@ -234,6 +237,11 @@ class Writing:
             raise refusal
         # Of a bypass while read-only the key counts for nothing: nobody waits for that.
         work = Work(self._switch, key=key, bypass=bypass, name="writing")
+        if outer is None:
+            self._switch.begins(self._name)
+        elif outer.noted is not None:
+            work.noted = outer.noted
+            outer.noted.transaction({"switch.writing()": self._name}, dropped=False)
         entry = _Entry(self, key, work, enter(work))
         self._begun[key] = entry
         _entered.set((*_entered.get(), entry))

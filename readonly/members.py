@@ -83,6 +83,9 @@ class Report:
             say. "" before its first report was answered.
         knew: Ids of members that it knew of before the store lost its registry, and has not seen there since.
         tally: Counters since it started.
+        lacks: Features that the record needs to be known, and that this member does without.
+        rehearsal: What it has counted in the rehearsal that goes on, or went on last; empty without one, or once that
+            was kept in the store.
     """
 
     id: str
@@ -112,6 +115,8 @@ class Report:
     registry: str = ""
     knew: tuple[str, ...] = ()
     tally: Mapping[str, Any] = field(default_factory=dict)
+    lacks: tuple[str, ...] = ()
+    rehearsal: Mapping[str, Any] = field(default_factory=dict)
 
     def dump(self) -> bytes:
         """Return the report as it is sent: JSON, UTF-8."""

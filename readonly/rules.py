@@ -50,11 +50,13 @@ class Endpoint:
             as signing people in or out it marks `login` and `logout`, which mean the unsafe methods, or `login:GET`.
         takes_preflights: It is known that a preflight runs the view's own code, and not because its author said that
             it takes OPTIONS: then one is judged like any other request.
+        path: The route's pattern as a rule spells it (`/articles/{slug}`); "" where no rule can.
     """
 
     name: str
     marks: frozenset[str] = frozenset()
     takes_preflights: bool = False
+    path: str = ""
 
 
 _NO_HEADERS: Headers = {}

@@ -290,6 +290,10 @@ class Sessions:
         """Return whether a session cookie is among these Cookie headers."""
         return bool(self._find(headers))
 
+    def told(self, headers: Iterable[str]) -> list[str]:
+        """Return the values of the session cookies among these Cookie headers."""
+        return [value for _, value in self._find(headers).values()]
+
     def _find(self, headers: Iterable[str]) -> dict[int, tuple[str, str]]:
         """Return the session cookies by their position, counted over all headers: name and unquoted value."""
         found: dict[int, tuple[str, str]] = {}
@@ -451,6 +455,11 @@ def expiry(cookie: SessionCookie, *, secure: bool, suffix: str = "") -> str:
     if cookie.partitioned:
         parts.append("Partitioned")
     return "; ".join(parts)
+
+
+def deletes(rest: str) -> bool:
+    """Return whether what follows a Set-Cookie's name and "=" makes the browser forget the cookie, now."""
+    return _deletes(rest, datetime.now(UTC))
 
 
 def _deletes(rest: str, now: datetime) -> bool:

@@ -26,6 +26,7 @@ from .members import Report, host_name, process_namespace, process_start
 from .record import RUN
 from .state import State
 from .stores import Store, redacted, store_from_url
+from .rehearsal_counts import MAX_JOBS, Counts, caller, cleaned, count
 from .tally import Tally
 
 logger = logging.getLogger("readonly")
@@ -107,6 +108,8 @@ class Switch(Asking):
         self.site = store.site
         self.view = View()
         self.tally = Tally()
+        # What would have been refused, while a rehearsal goes on.
+        self.rehearsed = Counts()
         # Somebody may refuse a write inside a request (a guard, or `writing`): requests carry what they mark.
         self.guarded = False
         self._counts_work = False
@@ -299,6 +302,17 @@ class Switch(Asking):
         self.guarded = self._counts_work = True
         return Writing(self, wait=wait)
 
+    def begins(self, name: str) -> None:
+        """Say that work outside of any request begins, which a rehearsal counts.
+
+        Args:
+            name: Of what was decorated; "": whoever calls.
+        """
+        rehearsal = self.view.state.rehearsal
+        if rehearsal is not None:
+            with self.rehearsed.adding(rehearsal.id) as numbers:
+                count(numbers.jobs, cleaned(name or caller() or "switch.writing()"), most=MAX_JOBS)
+
     def takes_role(self, role: str) -> None:
         """Say what this process is, unless it was told; a middleware says `web`."""
         self._role = self._role or role
@@ -473,6 +487,7 @@ class Switch(Asking):
         self.view.shut()
         # Its lock may be held by a thread that is not here.
         self.tally = Tally()
+        self.rehearsed.forget()
         self._tally_then, self._tally_epoch, self._tally_closed = {}, 0, False
         if hook:
             # Only right after the fork: later, a request of this very process may have been counted already.
@@ -496,9 +511,25 @@ class Switch(Asking):
                 **history.tally_shortened(history.tally_since(self.tally.totals(), self._tally_then), LABELS_SENT),
                 "epoch": self._tally_epoch,
             },
+            "rehearsal": self._rehearsing(),
         }
 
+    def _rehearsing(self) -> Mapping[str, Any]:
+        rehearsal = self.view.state.rehearsal
+        if rehearsal is not None:
+            self.rehearsed.take_part(rehearsal.id)
+        return self.rehearsed.totals()
+
+    def _keep_rehearsal(self, store: Store) -> None:
+        """Keep in the store what was counted, once no more is to come: it is over, or this process ends."""
+        record = self.view.state.rehearsal or getattr(self.view.state.record, "rehearsal", None)
+        going_on = record is not None and record.id == self.rehearsed.of and record.in_force(self._clock.now())
+        follower = self._followers.get(os.getpid())
+        if self.rehearsed.of and not self.store_problem and (follower is None or not going_on):
+            self.rehearsed.store(store, follower.member if follower is not None else "")
+
     def _after_heartbeat(self, store: Store) -> None:
+        self._keep_rehearsal(store)
         # Who was let through stands in the history: a line a minute and route.
         for name, route, times in () if self.store_problem else self.tally.uses():
             entry = history.Entry(

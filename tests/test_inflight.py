@@ -36,6 +36,7 @@ class Gatekeeper:
         self.opens_after_waits = 0
         self.fails = False
         self.in_run = False
+        self.began: list[str] = []
 
     def admit(self) -> State | None:
         self.counted_when_asked.append(self.inflight.count())
@@ -56,6 +57,9 @@ class Gatekeeper:
 
     async def await_writable(self, timeout: float) -> bool:
         return self.wait_writable(timeout)
+
+    def begins(self, name: str) -> None:
+        self.began.append(name)
 
     @property
     def count(self) -> int:

@@ -9,7 +9,8 @@ from typing import Any
 from starlette.routing import BaseRoute, Host, Match, Mount
 from starlette.types import Scope
 
-from readonly.rules import Endpoint, marks_of
+from readonly.errors import ConfigurationError
+from readonly.rules import Endpoint, marks_of, rule
 
 logger = logging.getLogger("readonly")
 
@@ -29,6 +30,7 @@ def endpoint_of(scope: Mapping[str, Any], app: Any) -> Endpoint | None:
     """
     inner: Scope = dict(scope)
     names: list[str] = []
+    outer = False
     for _ in range(_DEPTH):
         found = _choose(routes_of(app) or (), inner)
         if found is None:
@@ -40,13 +42,30 @@ def endpoint_of(scope: Mapping[str, Any], app: Any) -> Endpoint | None:
             view = child.get("endpoint", getattr(route, "endpoint", None))
             # An ASGI application in place of a view is handed whatever comes.
             takes_all = getattr(route, "methods", ()) is None and not isinstance(view, type)
-            return Endpoint(":".join(names), marks_of(view), takes_preflights=takes_all)
+            path = _spelled(getattr(route, "path", ""), getattr(route, "param_convertors", {})) if not outer else ""
+            return Endpoint(":".join(names), marks_of(view), takes_preflights=takes_all, path=path)
         inner.update(child)
+        outer = True  # a mount's path may be the middleware's own
         app = route.app
         # What is mounted may hide behind middleware that does not tell what is inside; the route itself may know.
         if routes_of(app) is None:
             app = route
     return None
+
+
+def _spelled(path: str, convertors: Mapping[str, Any]) -> str:
+    """Return a route's path as a rule spells it, or "" where none can: a parameter in the midst of a segment."""
+    segments = []
+    for segment in path.strip("/").split("/"):
+        name = segment[1:-1].partition(":")[0] if segment[:1] == "{" and segment[-1:] == "}" else ""
+        if getattr(convertors.get(name), "regex", "") == ".*":
+            return ""  # of one that takes slashes, nobody knows how many
+        segments.append("{" + name + "}" if name else segment)
+    found = "/" + "/".join(segments)
+    try:
+        return str(rule(found))
+    except ConfigurationError:
+        return ""
 
 
 def routes_of(app: Any) -> Sequence[BaseRoute] | None:

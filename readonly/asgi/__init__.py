@@ -282,6 +282,8 @@ def ReadOnlyMiddleware(
             return
         state = await looked_at()
         judged = handling.judge(act, facts, headers.all(b"cookie"), state)
+        if judged.noted is not None:
+            judged.noted.end()
         if state.read_only or judged.taken.edits:
             send = Response(scope, send, handling, judged, None, endpoint).send
         dialogue = gate.dialogue(facts) if act.kind is ActKind.DECLARED_READ else None
@@ -309,7 +311,7 @@ def ReadOnlyMiddleware(
         key = begin()
         work = Work(switch, key=key, name=handling.route(act, facts))
         socket = sockets.add(scope, receive, send, handling, facts, act)
-        token = None
+        token = noted = None
         try:
             state = await switch.aadmit()
             if state is not None or socket.closing.is_set():
@@ -321,6 +323,7 @@ def ReadOnlyMiddleware(
                 end(key)
                 await socket.deny(judged.state, judged)
                 return
+            noted = work.noted = judged.noted
             if switch.guarded:
                 token = enter(work)
             socket.judged = judged
@@ -339,6 +342,8 @@ def ReadOnlyMiddleware(
             work.end()
             sockets.remove(socket)
             end(key)
+            if noted is not None:
+                noted.end()
             await socket.closed()
 
     return middleware

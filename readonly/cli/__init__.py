@@ -18,6 +18,7 @@ from .history import history
 from .init import init
 from .job import job
 from .options import Text
+from .rehearse import rehearse
 from .run import abandon, attach_, resume, run
 from .schedule import schedule
 from .show import members, status
@@ -27,7 +28,8 @@ from .watch import metrics, watch
 HELP = """Make a running site read-only while you do something irreversible, and know when it is safe.
 
 \b
-Before the night    init  schedule add|list|cancel|skip
+Before the night    init  rehearse [report|stop]
+                    schedule add|list|cancel|skip
 The night           on  wait  extend  off  run -- COMMAND  job -- COMMAND
                     status  members [forget]  watch  bypass [list|revoke]
 When it went wrong  resume  abandon  attach
@@ -109,7 +111,7 @@ def command_group(
         )
 
     night = (on, wait, bypass, extend, off, run, job, resume, abandon, attach_, fence, status, members, watch, history)
-    for command in (init, schedule, *night, metrics):
+    for command in (init, rehearse, schedule, *night, metrics):
         group.add_command(command)
     return group
 

@@ -41,6 +41,9 @@ COMMANDS = (
     ["schedule", "cancel", "w0"],
     ["schedule", "skip", "w0"],
     ["extend", "30m"],
+    ["rehearse", "--for", "1h"],
+    ["rehearse", "report"],
+    ["rehearse", "stop"],
 )
 
 
@@ -91,6 +94,7 @@ def test_every_field_is_shown_by_a_real_command(served: tuple[Shop, Member], tmp
     member.tell("end")
     for words in COMMANDS:
         typed(*words)
+    typed("rehearse", "--for", "1h")
     typed("on", "--in", "1ms", "--timeout", "5s")
     typed("extend", "30m")
     typed("off", "--timeout", "5s")

@@ -21,6 +21,7 @@ from readonly.policy import Policy
 from readonly.record import Cause, Lift, Record
 from readonly.state import UNKNOWN, State
 from readonly.switch import Switch
+from readonly.rehearsal_counts import Counts
 from readonly.tally import Tally
 from support.asgi_validator import Message, Receive, Scope, Send, validated
 
@@ -37,6 +38,7 @@ class HandSwitch:
         self.view = View()
         self.inflight = InFlight()
         self.tally = Tally()
+        self.rehearsed = Counts()
         self.guarded = False
         self.looks = 0
         self.calls: list[str] = []

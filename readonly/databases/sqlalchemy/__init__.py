@@ -32,6 +32,7 @@ from readonly.switch import Switch
 
 from ._discard import Discards, OnSession, on_connection
 from ._hooks import AUTOCOMMIT, Hooks
+from ._rehearsal import Rehearsed
 from ._replicas import Watched, check_url
 from ._routing import Routing, S
 
@@ -151,6 +152,9 @@ class Database:
             works=self._works,
             refuse=self._refused_on_replica,
         )
+        self._rehearsed = Rehearsed(
+            self._engine, switch, name=name, server=self._server.name, discards=self._discards
+        )
         self._closed = False
         self._in_proof = threading.Lock()
         try:
@@ -206,6 +210,7 @@ class Database:
         self._routing.closed = True
         self._switch.remove_guard(self)
         self._watched.close()
+        self._rehearsed.close()
         self._detection.close()
         if self._in_proof.acquire(timeout=PROOF_SECONDS):
             self._in_proof.release()
@@ -321,7 +326,7 @@ class Database:
         error = context.original_exception
         if not self._server.is_refusal(error):
             return None
-        if not guarded and self._switch.view.open:
+        if not guarded and (self._switch.view.open or self._switch.view.state.rehearsal is not None):
             # The application's own read-only transaction, or the database's own doing.
             self._detection.suspect()
             connection = _dbapi_connection(context)

@@ -312,7 +312,7 @@ class Hooks:
 
     def _beginning(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def begin(target: Any, *args: Any) -> Any:
-            proxied = _proxied(target)
+            proxied = proxied_of(target)
             held = None if proxied is None else self.begin(proxied)
             try:
                 return original(target, *args)
@@ -326,7 +326,7 @@ class Hooks:
     def _ending(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def end(target: Any, *args: Any, **kwargs: Any) -> Any:
             """The transaction is over when this has returned, or when the driver says so."""
-            proxied = _proxied(target)
+            proxied = proxied_of(target)
             held = None if proxied is None else self.held(proxied)
             if proxied is None or held is None:
                 return original(target, *args, **kwargs)
@@ -363,7 +363,7 @@ class Hooks:
         return close
 
 
-def _proxied(target: Any) -> PoolProxiedConnection | None:
+def proxied_of(target: Any) -> PoolProxiedConnection | None:
     """Return what the pool handed out: two-phase methods are given the Connection, others that itself."""
     if isinstance(target, Connection):
         return target.connection

@@ -1,0 +1,172 @@
+"""What a rehearsal's numbers mean: what to add to the policy, and what to mend, each with the reason."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from .gate import ActKind
+from .rehearsal_counts import OTHER, Numbers, Route
+from .rules import SAFE_METHODS, WEBSOCKET
+
+# In this order they are printed.
+POLICY: Final = ("login", "logout", "reads", "writes", "session_cookies")
+DISCARD: Final = "discard"
+CODE: Final = "code"
+_DECLARED: Final = frozenset({str(kind) for kind in (ActKind.WRITE, ActKind.LOGIN, ActKind.LOGOUT)})
+_SIGNS_IN: Final = re.compile(r"callback|log_?in|sign_?in|oauth|oidc|saml|sso|authorize|magic", re.IGNORECASE)
+# From this share of signed-in requests on a site is not read by strangers.
+SIGNED_IN_SHARE: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """One thing to be done before the night.
+
+    Attributes:
+        where: An argument of `Policy`, `discard` (of `Database`, or Django's setting), or `code`.
+        value: What to write there; for `code`, where.
+        why: One sentence.
+    """
+
+    where: str
+    value: str
+    why: str
+
+
+def advice(numbers: Numbers) -> tuple[Advice, ...]:
+    """Return all that has to be done so that the next rehearsal is clean; empty when it was."""
+    made = [one for rule, route in sorted(numbers.routes.items()) for one in _of_route(rule, route)]
+    for name, number in sorted(numbers.unnamed.items()):
+        if name != OTHER:
+            made.append(
+                Advice(
+                    "session_cookies",
+                    name,
+                    f"set {number} times, called like a session's cookie, and read by no script: sessions in it would "
+                    "go on",
+                )
+            )
+    made += [
+        Advice(CODE, where, f"writes {tables} outside of any request or job: put it into `with switch.writing():`")
+        for where, tables in sorted(numbers.outside.items())
+    ]
+    made += [
+        Advice(CODE, client, f"a client that is none of this site's processes wrote {number} times: a fence stops it")
+        for client, number in sorted(numbers.clients.items())
+        if client not in numbers.own
+    ]
+    return tuple(dict.fromkeys(made))
+
+
+def notes(numbers: Numbers) -> tuple[str, ...]:
+    """Return what is worth knowing, and needs nothing to be done."""
+    said = []
+    if numbers.requests and numbers.signed_out > SIGNED_IN_SHARE * numbers.requests:
+        said.append(
+            f"{numbers.signed_out * 100 // numbers.requests}% of all requests were signed in and would not have been: "
+            "pages that need a login can't be read then; `on --sessions suspend` or `keep`"
+        )
+    if numbers.running_out.number():
+        said.append(
+            f"{numbers.running_out.number()} bearer tokens would have run out before the end, and a new one could not "
+            "have been had"
+        )
+    for rule, route in sorted(numbers.routes.items()):
+        if route.begun and route.act == ActKind.READ and not route.wrote and not _is_sign_in(rule, route):
+            said.append(f"{rule} begins sessions ({route.begun}): they would not have been; if that is a login, say so")
+    if OTHER in numbers.routes:
+        said.append("more routes than are told apart: what is said of `other` is the sum of the rest")
+    return tuple(said)
+
+
+def _of_route(rule: str, route: Route) -> Iterable[Advice]:
+    method = rule.partition(" ")[0]
+    if rule == OTHER or route.act in _DECLARED:
+        return ()
+    if route.act == ActKind.EXEMPT:
+        where = _wrote(route)
+        why = f"is exempt and writes {where}: the guard refuses that all the same: take it out of `exempt`"
+        return (Advice(CODE, rule, why),) if route.wrote else ()
+    if route.act == ActKind.UNDECLARED:
+        return (_undeclared(rule, route, method),)
+    if route.act == ActKind.DECLARED_READ:
+        return (Advice("writes", rule, f"is declared as a read, and wrote {_wrote(route)}"),) if route.wrote else ()
+    if route.wrote:
+        return tuple(_writing_read(rule, route))
+    if route.begun and _is_sign_in(rule, route):
+        return (Advice("login", rule, f"begins sessions ({route.begun} times), on a {method}"),)
+    return ()
+
+
+def _undeclared(rule: str, route: Route, method: str) -> Advice:
+    seen = f"{route.requests} requests"
+    if method == WEBSOCKET:
+        if route.wrote:
+            return Advice("writes", rule, f"{seen}; writes {_wrote(route)}; open ones are closed at the switch")
+        return Advice("reads", rule, f"{seen}, none of which wrote: declared, it stays open")
+    if route.begun:
+        return Advice("login", rule, f"begins sessions ({route.begun} of {seen})")
+    if route.ended and not route.begun:
+        return Advice("logout", rule, f"ends sessions ({route.ended} of {seen})")
+    if route.wrote:
+        return Advice("writes", rule, f"{route.wrote} of {seen} wrote {_wrote(route)}")
+    if route.asked:
+        return Advice("reads", rule, f"{seen}, none of which wrote; the guard would still stop one that did")
+    return Advice("writes", rule, f"{seen}; no guarded database was asked, so that nobody knows what they write")
+
+
+def _writing_read(rule: str, route: Route) -> Iterable[Advice]:
+    where = _wrote(route)
+    if route.begun:
+        yield Advice("login", rule, f"begins sessions ({route.begun} times) and writes {where}")
+    elif route.ended:
+        yield Advice("logout", rule, f"ends sessions ({route.ended} times) and writes {where}")
+    elif route.redirected * 2 > route.requests or _unknown(route.tables):
+        yield Advice("writes", rule, f"{route.wrote} of {route.requests} wrote {where}, and sent on elsewhere")
+    else:
+        for table in route.tables:
+            name = table.partition(".")[2] or table
+            yield Advice(
+                DISCARD,
+                name,
+                f"{rule} is a page, and {route.wrote} of {route.requests} wrote {where}: dropped, it can be read",
+            )
+
+
+def _unknown(tables: Mapping[str, str]) -> bool:
+    return not all(re.fullmatch(r"[\w$]+(?:\.[\w$]+){1,2}", table) for table in tables)
+
+
+def _is_sign_in(rule: str, route: Route) -> bool:
+    return route.redirected > 0 and _SIGNS_IN.search(rule) is not None and rule.partition(" ")[0] in SAFE_METHODS
+
+
+def _wrote(route: Route) -> str:
+    return ", ".join(table + (f" at {where}" if where else "") for table, where in route.tables.items())
+
+
+def policy(found: Sequence[Advice]) -> dict[str, list[str]]:
+    """Return the arguments of `Policy` to add to, and what to add to each."""
+    return {
+        name: values for name in POLICY if (values := list(dict.fromkeys(a.value for a in found if a.where == name)))
+    }
+
+
+def discards(found: Sequence[Advice]) -> list[str]:
+    """Return what to add to the incidental writes that a guard drops."""
+    return list(dict.fromkeys(a.value for a in found if a.where == DISCARD))
+
+
+def lines(found: Sequence[Advice]) -> list[str]:
+    """Return the same as lines of Python, to be put into the calls they are arguments of."""
+    written = [f"{name}=[{', '.join(_quoted(v) for v in values)}]," for name, values in policy(found).items()]
+    if dropped := discards(found):
+        written.append(f"{DISCARD}=[{', '.join(_quoted(v) for v in dropped)}],  # of Database(...)")
+    return written
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
