@@ -74,11 +74,11 @@ class Database:
             is not known, it is the version recorded at the fence, else the one that the primary had at the switch.
         max_lag: Seconds that a replica may be behind where no position says what must be there.
         none_fit: With no fit replica read from the `"primary"`, or `"refuse"` with `NoFitReplica`.
-        name: A name that no other Database of this switch has.
         pooler: What stands before a PostgreSQL: `"transaction"` (PgBouncer's transaction mode: autocommit can't be
             guarded there, and `status` says so), `"session"` (a pool in which each client has a server's session of
             its own). Not declared, it is looked for, and what is found counts as the former, and as a problem where
             autocommit is used.
+        name: A name that no other Database of this switch has.
 
     Raises:
         ConfigurationError: An argument can't be right; the message names it.
@@ -95,8 +95,8 @@ class Database:
         schema: Schema | str | None = None,
         max_lag: float = LAG_SECONDS,
         none_fit: Literal["primary", "refuse"] = "primary",
-        name: str = "main",
         pooler: Pooler | None = None,
+        name: str = "main",
     ) -> None:
         self.name = name
         if none_fit not in ("primary", "refuse"):
@@ -152,9 +152,7 @@ class Database:
             works=self._works,
             refuse=self._refused_on_replica,
         )
-        self._rehearsed = Rehearsed(
-            self._engine, switch, name=name, server=self._server.name, discards=self._discards
-        )
+        self._rehearsed = Rehearsed(self._engine, switch, name=name, server=self._server.name, discards=self._discards)
         self._closed = False
         self._in_proof = threading.Lock()
         try:
@@ -260,10 +258,10 @@ class Database:
         return {**said, **way_to(self._server), **self._watched.watch.describe()}
 
     def _prove(self) -> str:
+        look_anew(self._server)
         # The same creator and the same hooks, and no connection taken from the application.
         pool = self._engine.pool.recreate()
         try:
-        look_anew(self._server)
             problem = self._prove_on(pool, autocommit=False)
             # In autocommit the guard is another one. What was declared to be unguarded is said as such, and not tried.
             if problem or not self._hooks.autocommit or is_accepted(self._server):
