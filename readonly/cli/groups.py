@@ -6,9 +6,10 @@ A site may have hundreds of members. What is alike stands in one line; what is s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
+from ..history import tally_of
 from ..members import Condition, Confirmation, Member
 from .words import clock_time, counted, printable, spoken
 
@@ -27,6 +28,7 @@ _WORST_FIRST = (
 # So many of one host, in one condition, are named one by one; more of them are one line.
 ONE_BY_ONE = 2
 PIDS_NAMED = 8
+ROUTES_NAMED = 5
 _COUNTED = {
     Condition.DRAINS: ("drains", "drain"),
     Condition.LATE: ("is late", "are late"),
@@ -92,6 +94,23 @@ def unguarded_lines(found: Confirmation) -> list[str]:
         f"not guarded: {printable(name)} in {printable(what)} ({counted(number, 'member')} of {printable(role)})"
         for (role, name, what), number in sorted(counts.items())
     ]
+
+
+def escape_lines(found: Confirmation) -> list[str]:
+    """Return one line if writes got past the gate in this read-only time, and databases alone stopped them."""
+    counted = tally_of(m.report.tally for m in found.members if m.report.causes)
+    number, routes = counted.get("escaped"), counted.get("escaped_by_route")
+    if not number:
+        return []
+    return [f"escaped   {number}{by_route(routes)}   only the database stopped them: a rule is missing"]
+
+
+def by_route(counts: object) -> str:
+    """Return routes and their numbers, the largest first, and no more than fit; "" where there are none."""
+    if not isinstance(counts, Mapping):
+        return ""
+    most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:ROUTES_NAMED]
+    return "".join(f"{', ' if place else '   '}{printable(str(route))} ({n})" for place, (route, n) in enumerate(most))
 
 
 def holding_up(found: Confirmation) -> list[str]:

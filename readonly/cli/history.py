@@ -10,6 +10,7 @@ import click
 
 from ..history import KEEP, Entry
 from . import common
+from .groups import by_route
 from .options import Text, json_option
 from .terminal import FAILED, OK, Output, Refusal, run
 from .words import printable, spoken
@@ -124,12 +125,7 @@ def _details(entry: Entry) -> list[str]:
     for key in ("refused", "escaped", "bypassed", "ended"):
         number = entry.tally.get(key)
         if isinstance(number, int) and number:
-            by = entry.tally.get(f"{key}_by_route")
-            routes = ""
-            if isinstance(by, dict) and by:
-                most = sorted(by.items(), key=lambda item: -item[1])[:5]
-                routes = "   " + ", ".join(f"{printable(str(route))} ({n})" for route, n in most)
-            lines.append(f"{key:<15} {number}{routes}")
+            lines.append(f"{key:<15} {number}{by_route(entry.tally.get(f'{key}_by_route'))}")
     return lines
 
 

@@ -16,7 +16,7 @@ from ..run import standing_run
 from ..site import LEASE, Look, Site, level_of, no_record
 from . import common
 from .bypass import lines as bypass_lines
-from .groups import SILENT, group_line, holding_up, member_line, role_lines, shortened, unguarded_lines
+from .groups import SILENT, escape_lines, group_line, holding_up, member_line, role_lines, shortened, unguarded_lines
 from .history import forget
 from .moving import replaced, split_fields, split_lines
 from .options import accept_option, expect_option, json_option
@@ -117,7 +117,7 @@ def show(look: Look, found: Confirmation, site: Site, options: common.Options, s
         say(f"  next window {printable(state.next_window.id)}: {clock_time(state.next_window.start, at)}")
     for line in bypass_lines(state, at):
         say("  " + line)
-    for line in (*role_lines(found), *unguarded_lines(found)):
+    for line in (*role_lines(found), *unguarded_lines(found), *escape_lines(found)):
         say("  " + line)
     for line in replica_lines(known_replicas(found)):
         say("  " + line)
