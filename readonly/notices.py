@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
+from urllib.parse import quote
 
 from .bypass import Bypasses
 from .pages import ENGLISH, Catalog, direction, moment
 from .rejection import HeaderList, rfc3339
 from .rules import Facts
+from .script import SCRIPT_PATH
 from .switch import Switch
 
 # On responses of a writable site that will not stay so: when it begins. When it is to be over says X-Read-Only-Until.
@@ -78,6 +80,15 @@ class Notices:
             if holder is not None:
                 return Notice(Kind.BYPASS, "", None, holder.until)
         return Notice(Kind.READ_ONLY, state.message, None, state.expected_end)
+
+
+def script_tag(mount: str = "") -> str:
+    """Return the element that loads the script, as HTML.
+
+    Args:
+        mount: Path of the application that the library's routes are mounted in, such as SCRIPT_NAME.
+    """
+    return f'<script src="{html.escape(quote(mount.rstrip("/")) + SCRIPT_PATH)}" defer></script>'
 
 
 def announcement_headers(switch: Switch) -> HeaderList:

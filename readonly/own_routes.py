@@ -1,9 +1,10 @@
-"""What the library itself serves below `/-/readonly`, whatever the framework: probes, status, and a bypass's link."""
+"""What the library itself serves below `/-/readonly`, whatever the framework: probes, status, links, a script."""
 
 from __future__ import annotations
 
 import html
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote
@@ -11,12 +12,14 @@ from urllib.parse import quote
 from .bypass import LINK_PATH, Bypasses, begins_at, exchanged_for
 from .clock import boottime
 from .errors import Error
-from .notices import Notices
+from .notices import Kind, Notices, sentences
 from .record import Bypass, Mode, token_hash
 from .rejection import Answer, HeaderList, rfc3339
 from .rules import Facts
+from .script import SCRIPT, SCRIPT_NAME, script_words
 from .state import State
 from .switch import Switch
+from .words import Languages, Words
 
 PREFIX: Final = "/-/readonly"
 READY_PATH: Final = f"{PREFIX}/ready"
@@ -41,8 +44,15 @@ _BUTTON: Final = '<form><input type="hidden" name="go" value="1"><button>Use it 
 class OwnRoutes:
     """Answers requests below `/-/readonly`. Any thread may use it."""
 
-    def __init__(self, switch: Switch) -> None:
+    def __init__(self, switch: Switch, languages: Languages | None = None) -> None:
+        """Prepare.
+
+        Args:
+            switch: The process's switch.
+            languages: As the middleware's, for what the script says.
+        """
         self._switch = switch
+        self._languages = languages or Words()
         self._began = boottime()
         self._synced = False
         self._bypasses = Bypasses()
@@ -89,6 +99,8 @@ class OwnRoutes:
     def _at_once(self, facts: Facts, cookies: tuple[str, ...], state: State) -> Answer | None:
         """Return the answer to all but the use of a link."""
         path = _below(facts.path)
+        if path.startswith("/script-") and path.endswith(".js") and facts.method in ("GET", "HEAD"):
+            return _script(path, facts)
         found = self._document(path, facts, cookies, state)
         is_link = path.startswith(LINK_PATH.removeprefix(PREFIX))
         if found is None and not is_link:
@@ -96,7 +108,7 @@ class OwnRoutes:
         if facts.method not in ("GET", "HEAD"):
             return _json(405, {"error": "method not allowed"}, facts, [("Allow", "GET, HEAD")])
         if found is not None:
-            return _json(*found, facts)
+            return _json(*found, facts, _SPOKEN if path == "/status" else None)
         if facts.method == "GET" and _meant(facts):
             return None
         return _page(200, facts, "Let through while the site is read-only", _OFFER, _BUTTON)
@@ -132,8 +144,24 @@ class OwnRoutes:
             holder = self._bypasses.holder(facts, cookies, state, datetime.now(UTC), anywhere=True)
             if holder is not None:
                 document["bypass"] = {"name": holder.name, "until": rfc3339(holder.until)}
+            asked = facts.query.split("&")
+            if "says" in asked:
+                document.update(self._says(facts, cookies, words="words" in asked))
             return 200, document
         return None
+
+    def _says(self, facts: Facts, cookies: tuple[str, ...], *, words: bool) -> dict[str, Any]:
+        """Return what the script needs besides: the time, and what to say in the page's language."""
+        _, catalog = self._languages(facts)
+        notice = self._notices.of(facts, cookies)
+        found: dict[str, Any] = {"now": datetime.now(UTC).isoformat(timespec="milliseconds")}
+        if notice is not None:
+            found["says"] = sentences(notice, catalog)
+            if notice.kind is Kind.ANNOUNCED:
+                found["then"] = sentences(replace(notice, kind=Kind.READ_ONLY, begins=None), catalog)
+        if words:
+            found["words"] = dict(script_words(catalog))
+        return found
 
     def _link(self, facts: Facts, state: State) -> tuple[Bypass | None, str]:
         """Return the bypass whose link this is, by what this process knows: a guess never reaches the store."""
@@ -162,6 +190,22 @@ def _meant(facts: Facts) -> bool:
     if get("sec-purpose") or get("purpose"):
         return False
     return get("sec-fetch-mode") == "navigate" or facts.query == _GO
+
+
+# What `?says` adds is in a language, and knows who asks.
+_SPOKEN: Final = [("Vary", "Accept-Language, Cookie")]
+_YEAR: Final = 31_536_000
+
+
+def _script(path: str, facts: Facts) -> Answer:
+    # A page may come from a process of another version than this one: it is served what there is, and keeps nothing.
+    known = path == f"/{SCRIPT_NAME}"
+    headers = [
+        ("Content-Type", "text/javascript; charset=utf-8"),
+        ("Cache-Control", f"public, max-age={_YEAR}, immutable" if known else "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+    ]
+    return _answer(200, headers, SCRIPT, facts)
 
 
 def _json(status: int, document: dict[str, Any], facts: Facts, more: HeaderList | None = None) -> Answer:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
 from readonly import Switch
 from readonly.errors import ConfigurationError
-from readonly.notices import Kind, Notice, Notices, banner, sentences
+from readonly.notices import Kind, Notice, Notices, banner, script_tag, sentences
 from readonly.own_routes import OwnRoutes
 from readonly.policy import Policy
 from readonly.record import Bypass, Window, new_token, token_hash
 from readonly.rules import Facts
+from readonly.script import SCRIPT, SCRIPT_PATH
 from readonly.state import State
 from readonly.words import Words
 from support.apps import RECORD, SITES, HandSwitch, Request, Site
@@ -40,6 +43,11 @@ def announce(switch: HandSwitch, window: Window) -> None:
     """Have a window announced."""
     switch.set(State.at(datetime.now(UTC), replace(RECORD, windows=(window,))))
     switch.view.announced = window
+
+
+def next_window(switch: Switch) -> Window | None:
+    """Return the window that a process knows."""
+    return switch.state.next_window
 
 
 def coming(**more: Any) -> Window:
@@ -88,7 +96,7 @@ def test_a_process_announces_by_itself() -> None:
         switch = Switch.from_url(store, interval=0.05, announce_seconds=seconds)
         switch.start()
         planned = switch.schedule(soon, lasting=timedelta(minutes=30))
-        eventually(lambda s=switch: s.state.next_window is not None)
+        eventually(partial(next_window, switch))
         assert (switch.view.announced is not None) is told
         notice = Notices(switch).of()
         assert (notice is not None) is told
@@ -192,3 +200,45 @@ def test_the_status_route_tells() -> None:
         "message": "New shelves.",
     }
     assert (document["mode"], document["read_only"]) == ("writable", False)
+
+
+def test_what_the_script_asks_for_besides() -> None:
+    """The time, and what to say in the page's language: now, and from the announced moment on."""
+    switch = HandSwitch()
+    routes = OwnRoutes(switch.as_switch())
+
+    def ask() -> tuple[dict[str, Any], dict[str, str]]:
+        facts = Facts("GET", "/-/readonly/status", query="says&words", headers={"accept-language": "de"})
+        answer = routes.answer(facts)
+        return json.loads(answer.body), dict(answer.headers)
+
+    document, headers = ask()
+    assert "says" not in document
+    assert document["words"]["over"] == "Änderungen sind wieder möglich."
+    assert abs(datetime.fromisoformat(document["now"]) - datetime.now(UTC)) < timedelta(minutes=1)
+    assert (headers["Vary"], headers["Cache-Control"]) == ("Accept-Language, Cookie", "no-store")
+    announce(switch, coming())
+    document, _ = ask()
+    assert document["says"][0].startswith("Von {begins} bis {ends}")
+    assert document["then"][-1] == "Voraussichtlich sind wir um {ends} fertig."
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_the_script(method: str) -> None:
+    """For good by its own name; what is asked for by another name is served, and not kept."""
+    routes = OwnRoutes(HandSwitch().as_switch())
+    for path, kept in ((SCRIPT_PATH, "public, max-age=31536000, immutable"), ("/-/readonly/script-old.js", "no-store")):
+        answer = routes.answer(Facts(method, path))
+        if method == "POST":
+            assert answer.status == 404
+            continue
+        headers = dict(answer.headers)
+        assert (answer.status, headers["Cache-Control"], headers["Content-Length"]) == (200, kept, str(len(SCRIPT)))
+        assert answer.body == (SCRIPT if method == "GET" else b"")
+    assert SCRIPT_PATH in script_tag("/shop/")
+    assert script_tag('/"><b>').count("<") == 2
+
+
+def test_the_script_is_small() -> None:
+    """Every page of a site may load it."""
+    assert len(gzip.compress(SCRIPT)) < 12_000

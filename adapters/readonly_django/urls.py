@@ -12,11 +12,12 @@ from readonly.switch import Switch
 
 from . import conf
 from .requests import facts_of
+from .words import languages
 
 
 @lru_cache(maxsize=1)
 def _routes(switch: Switch) -> OwnRoutes:
-    return OwnRoutes(switch)
+    return OwnRoutes(switch, languages)
 
 
 def own_route(request: HttpRequest, **_: str) -> HttpResponse:

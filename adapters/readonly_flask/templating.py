@@ -10,7 +10,7 @@ from flask import Blueprint, Flask, has_request_context, request
 from markupsafe import Markup
 
 from readonly.errors import ConfigurationError
-from readonly.notices import Notice, Notices, banner
+from readonly.notices import Notice, Notices, banner, script_tag
 from readonly.pages import Page, Refused
 from readonly.rules import Facts
 from readonly.state import State
@@ -45,6 +45,12 @@ class Shown:
         facts = facts_of(request.environ) if has_request_context() else _NOBODY
         language, catalog = self._languages(facts)
         return Markup(banner(self.notice, catalog, language))  # noqa: S704 - everything in it was escaped
+
+    @property
+    def script(self) -> Markup:
+        """The element that loads the script, which keeps the banner true; the library's routes have to be mounted."""
+        mount = request.script_root if has_request_context() else ""
+        return Markup(script_tag(mount))  # noqa: S704 - the path was escaped
 
     @property
     def _state(self) -> State:

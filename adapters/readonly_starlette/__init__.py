@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from readonly import Policy, Switch
 from readonly import asgi as core
 from readonly.asgi import status_app
-from readonly.notices import Notices, banner
+from readonly.notices import Notices, banner, script_tag
 from readonly.pages import Page
 from readonly.words import Languages, languages_of
 
@@ -70,8 +70,8 @@ def template_context(
     """Return a context processor for `Jinja2Templates(context_processors=[...])`.
 
     Templates see `readonly`: with `read_only`, `message`, `since`, `expected_end` (instants in UTC, or None), `notice`
-    (what there is to say to this visitor, a `readonly.notices.Notice` or None) and `banner`, the same as HTML. It holds
-    nothing that visitors may not see.
+    (what there is to say to this visitor, a `readonly.notices.Notice` or None) `banner`, the same as HTML, and
+    `script`, the element that loads what keeps it true. It holds nothing that visitors may not see.
 
     Args:
         switch: The process's switch.
@@ -91,6 +91,7 @@ def template_context(
                 "expected_end": state.expected_end,
                 "notice": notice,
                 "banner": _Html(banner(notice, catalog, language)),
+                "script": _Html(script_tag(request.scope.get("root_path", ""))),
             }
         }
 

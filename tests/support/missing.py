@@ -45,12 +45,13 @@ def reported() -> dict[str, str]:
 
 
 def _names() -> list[str]:
+    from support.chromium import find_chromium
     from support.mariadb_server import find_mariadb
     from support.pgbouncer import find_pgbouncer
     from support.postgres_server import find_postgres
     from support.redis_server import find_redis
 
-    lookups: list[Callable[[], object]] = [find_redis, find_postgres, find_mariadb, find_pgbouncer]
+    lookups: list[Callable[[], object]] = [find_redis, find_postgres, find_mariadb, find_pgbouncer, find_chromium]
     names = []
     for lookup in lookups:
         try:

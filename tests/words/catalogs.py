@@ -17,7 +17,12 @@ from babel.messages.pofile import read_po, write_po
 ROOT = Path(__file__).parents[2]
 LOCALE = ROOT / "readonly" / "words" / "locale"
 LANGUAGES = ("de", "es", "fr")
-SOURCES = ("readonly/notices.py", "readonly/pages/__init__.py", "readonly/rejection.py")
+SOURCES = (
+    "readonly/notices.py",
+    "readonly/pages/__init__.py",
+    "readonly/rejection.py",
+    "readonly/script/__init__.py",
+)
 WRITTEN = datetime(2026, 1, 1, tzinfo=UTC)
 # Asked for by a date, and so in no call that could be found.
 DATES = (

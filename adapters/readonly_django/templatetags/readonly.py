@@ -6,10 +6,24 @@ from typing import Any
 
 from django import template
 from django.template import Context
+from django.urls import reverse
+from django.utils.html import format_html
 
+from readonly.script import SCRIPT_NAME
 from readonly_django.visible import BANNER, shown
 
 register = template.Library()
+
+
+@register.simple_tag
+def readonly_script() -> str:
+    """Return the element that loads the script, which keeps the banner true.
+
+    Raises:
+        NoReverseMatch: `readonly_django.urls` is not included in the URLconf.
+    """
+    path = reverse("readonly_own", kwargs={"rest": SCRIPT_NAME})
+    return format_html('<script src="{}" defer></script>', path)
 
 
 @register.inclusion_tag("readonly_django/banner.html", takes_context=True)

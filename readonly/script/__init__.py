@@ -1,0 +1,39 @@
+"""The script that pages of a site load: it keeps the banner true, and what visitors typed until it can be sent.
+
+One file without dependencies, made of the parts in this folder, served below `/-/readonly` under a name that changes
+with what is in it. It needs no more of a Content-Security-Policy than `script-src 'self'; connect-src 'self'`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Final
+
+from ..pages import ENGLISH, Catalog
+
+_PARTS: Final = ("timing.js", "banner.js", "main.js")
+
+
+def _joined() -> bytes:
+    parts = [files(__name__).joinpath(name).read_text(encoding="utf-8") for name in _PARTS]
+    return ("(function () {\n'use strict';\n" + "\n".join(parts) + "})();\n").encode()
+
+
+SCRIPT: Final = _joined()
+# Of what it holds: a browser keeps it for good, and gets another one when there is another one.
+SCRIPT_NAME: Final = f"script-{hashlib.sha256(SCRIPT).hexdigest()[:16]}.js"
+SCRIPT_PATH: Final = f"/-/readonly/{SCRIPT_NAME}"
+
+
+def script_words(catalog: Catalog = ENGLISH) -> Mapping[str, str]:
+    """Return what the script says by itself.
+
+    Args:
+        catalog: In which language.
+    """
+    _ = catalog.gettext
+    return {
+        "over": _("The site takes changes again."),
+    }

@@ -1,0 +1,85 @@
+"""One browser for each module, and a site for each test."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from readonly import Policy, Switch
+from support import missing
+from support.chromium import find_chromium
+
+from .site import Shop, served
+
+PHONE = {"width": 390, "height": 844}
+DESKTOP = {"width": 1280, "height": 800}
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Return a browser."""
+    try:
+        path = find_chromium()
+    except missing.ServerMissing as error:
+        raise missing.outcome(error) from error
+    with sync_playwright() as playwright:
+        # Without its sandbox, which a container's root has no right to; it only sees our own pages.
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Shop]]:
+    """Return what serves a site until the end of the test."""
+    left = []
+
+    def start(*, login: bool = False, **policy: Any) -> Shop:
+        switch = Switch.from_url(f"memory://?site=browser{next(_numbers)}", interval=0.1)
+        manager = served(Shop(switch, login=login), Policy(login=["/login"], **policy))
+        shop = manager.__enter__()
+        left.append(manager)
+        return shop
+
+    yield start
+    for manager in left:
+        manager.__exit__(None, None, None)
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Return what opens a page of a site, as another visitor each time."""
+    contexts = []
+
+    def open_page(shop: Shop, path: str = "/", **options: Any) -> Page:
+        usual = {"viewport": DESKTOP, "locale": "en-GB", "timezone_id": "Europe/Berlin"}
+        context = browser.new_context(**{**usual, **options})
+        context.set_default_timeout(10_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.clock.install()
+        page.goto(shop.url + path)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def shot(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Page, str], None]:
+    """Return what keeps a picture of a page, in READONLY_TEST_SHOTS if that is set: build output, to be looked at."""
+    folder = Path(os.environ.get("READONLY_TEST_SHOTS") or tmp_path_factory.mktemp("shots"))
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def take(page: Page, name: str) -> None:
+        page.screenshot(path=folder / f"{name}.png", full_page=True, animations="disabled")
+
+    return take

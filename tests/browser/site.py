@@ -1,0 +1,162 @@
+"""A small site with a form, as its visitors' browsers see it: in this process, behind a real server."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+
+from readonly import Policy, Switch
+from readonly_starlette import ReadOnlyMiddleware, status_app, template_context
+
+# As strict as a site can be that has a script at all.
+STRICT = (
+    "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; base-uri 'none'; form-action 'self'"
+)
+PAGE = """<!doctype html>
+<html lang="{language}">
+<head><meta charset="utf-8"><title>Shop</title><meta name="viewport" content="width=device-width">
+<link rel="stylesheet" href="/style.css">{script}</head>
+<body>{banner}<main><h1>Shop</h1>{body}</main></body>
+</html>
+"""
+STYLE = """
+body { font: 1rem/1.5 system-ui, sans-serif; max-width: 40rem; margin: 0 auto; padding: 1rem; }
+.readonly-banner:not(:empty) { background: #fff6df; color: #1c2430; border: 1px solid #f0c75e; border-radius: .5rem;
+  padding: .5rem 1rem; }
+.readonly-banner p { margin: .25rem 0; }
+textarea { width: 100%; }
+"""
+FORM = """
+<form method="post" action="/comments"><input type="hidden" name="csrf_token" value="{token}">
+<p><label>Comment <textarea name="text" rows="5"></textarea></label></p>
+<p><label>Tag <input name="tag"></label> <label>Another <input name="tag"></label></p>
+<p><label>Password <input type="password" name="password" autocomplete="current-password"></label></p>
+<p><label>Number <input name="number" autocomplete="cc-number"></label></p>
+<button data-readonly-disable>Send</button> <button name="how" value="plain">Post</button>
+</form>
+<ul>{list}</ul>
+"""
+
+
+@dataclass
+class Shop:
+    """The site.
+
+    Attributes:
+        switch: Its switch.
+        login: Comments need an account.
+        comments: What arrived, each a list of fields.
+        keys: The Idempotency-Key of each.
+        answer: Called when a comment was taken, before it is answered.
+        asked: How often the status route was asked.
+        url: Where it is.
+    """
+
+    switch: Switch
+    login: bool = False
+    comments: list[list[tuple[str, str]]] = field(default_factory=list)
+    keys: list[str | None] = field(default_factory=list)
+    answer: Callable[[Request], Response | None] = lambda _request: None
+    asked: int = 0
+    url: str = ""
+
+    def texts(self) -> list[str]:
+        """Return the texts of the comments that arrived."""
+        return [dict(fields)["text"] for fields in self.comments]
+
+    def app(self, policy: Policy) -> Starlette:
+        """Return the application."""
+        context = template_context(self.switch)
+
+        def page(request: Request, body: str, status: int = 200) -> Response:
+            shown = context(request)["readonly"]
+            text = PAGE.format(
+                language=html.escape(request.query_params.get("lang", "en")),
+                script=shown["script"].__html__(),
+                banner=shown["banner"].__html__(),
+                body=body,
+            )
+            return HTMLResponse(text, status, headers={"Content-Security-Policy": STRICT})
+
+        async def home(request: Request) -> Response:
+            if self.login and "user" not in request.session:
+                return RedirectResponse("/login", 303)
+            token = request.session.setdefault("csrf", secrets.token_hex(8))
+            return page(
+                request, FORM.format(token=token, list="".join(f"<li>{html.escape(t)}</li>" for t in self.texts()))
+            )
+
+        async def comment(request: Request) -> Response:
+            form = await request.form()
+            if self.login and "user" not in request.session:
+                return RedirectResponse("/login", 303)
+            if form.get("csrf_token") != request.session.get("csrf"):
+                return page(request, "<p>The form is too old.</p>", 403)
+            self.comments.append([(name, str(value)) for name, value in form.multi_items() if name != "csrf_token"])
+            self.keys.append(request.headers.get("idempotency-key"))
+            return self.answer(request) or RedirectResponse("/", 303)
+
+        async def login(request: Request) -> Response:
+            if request.method == "POST":
+                request.session["user"] = "ann"
+                return RedirectResponse("/", 303)
+            return page(
+                request,
+                '<form method="post"><label>Password <input type="password" name="password"></label>'
+                "<button>Log in</button></form>",
+            )
+
+        async def style(_request: Request) -> Response:
+            return Response(STYLE, media_type="text/css")
+
+        own = status_app(self.switch)
+
+        async def counted(scope: Any, receive: Any, send: Any) -> None:
+            self.asked += scope["path"].endswith("/status")
+            await own(scope, receive, send)
+
+        return Starlette(
+            routes=[
+                Route("/", home),
+                Route("/comments", comment, methods=["POST"]),
+                Route("/login", login, methods=["GET", "POST"]),
+                Route("/style.css", style),
+                Mount("/-/readonly", app=counted),
+            ],
+            middleware=[
+                Middleware(ReadOnlyMiddleware, switch=self.switch, policy=policy),
+                Middleware(SessionMiddleware, secret_key="a key"),
+            ],
+        )
+
+
+@contextlib.contextmanager
+def served(shop: Shop, policy: Policy) -> Iterator[Shop]:
+    """Serve it on a free port."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    shop.url = f"http://localhost:{listening.getsockname()[1]}"
+    config = uvicorn.Config(shop.app(policy), log_level="error", lifespan="on", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    try:
+        yield shop
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        listening.close()
+        shop.switch.close()
