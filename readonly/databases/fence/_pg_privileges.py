@@ -24,36 +24,36 @@ _GRANTED = f"""
 WITH role AS (SELECT pg_catalog.unnest(%(roles)s::text[]) AS name),
 entry AS (
     SELECT CASE WHEN c.relkind = 'S' THEN 'sequence' ELSE 'table' END AS kind,
-           c.oid AS object, n.nspname AS schema, c.relname AS name, '' AS part, a.*
+           c.oid AS object, n.nspname AS schema, c.relname AS name, '' AS part, 0 AS number, a.*
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace,
          pg_catalog.aclexplode(c.relacl) a
     WHERE c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'readonly_fence')
       AND (c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.privilege_type IN ({_TABLE})
            OR c.relkind = 'S' AND a.privilege_type IN ('USAGE', 'UPDATE'))
     UNION ALL
-    SELECT 'column', c.oid, n.nspname, c.relname, t.attname, a.*
+    SELECT 'column', c.oid, n.nspname, c.relname, t.attname, t.attnum, a.*
     FROM pg_catalog.pg_attribute t JOIN pg_catalog.pg_class c ON c.oid = t.attrelid
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, pg_catalog.aclexplode(t.attacl) a
     WHERE NOT t.attisdropped AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'readonly_fence')
       AND a.privilege_type IN ({_TABLE})
     UNION ALL
-    SELECT 'schema', n.oid, n.nspname, n.nspname, '', a.*
+    SELECT 'schema', n.oid, n.nspname, n.nspname, '', 0, a.*
     FROM pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a
     WHERE a.privilege_type = 'CREATE' AND n.nspname <> 'readonly_fence'
     UNION ALL
-    SELECT 'database', d.oid, '', d.datname, '', a.*
+    SELECT 'database', d.oid, '', d.datname, '', 0, a.*
     FROM pg_catalog.pg_database d, pg_catalog.aclexplode(d.datacl) a
     WHERE d.datname = pg_catalog.current_database() AND a.privilege_type = 'CREATE'
     UNION ALL
     SELECT 'default', coalesce(n.oid, 0), coalesce(n.nspname, ''), pg_catalog.pg_get_userbyid(d.defaclrole),
-           CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' ELSE 'SEQUENCES' END, a.*
+           CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' ELSE 'SEQUENCES' END, 0, a.*
     FROM pg_catalog.pg_default_acl d LEFT JOIN pg_catalog.pg_namespace n ON n.oid = d.defaclnamespace,
          pg_catalog.aclexplode(d.defaclacl) a
     WHERE d.defaclobjtype = 'r' AND a.privilege_type IN ({_TABLE})
        OR d.defaclobjtype = 'S' AND a.privilege_type IN ('USAGE', 'UPDATE'))
 SELECT e.kind, e.object, e.schema, e.name, e.part, pg_catalog.pg_get_userbyid(e.grantor),
        CASE WHEN e.grantee = 0 THEN 'public' ELSE pg_catalog.pg_get_userbyid(e.grantee) END,
-       e.privilege_type, e.is_grantable
+       e.privilege_type, e.is_grantable, e.number
 FROM entry e
      JOIN role ON role.name = CASE WHEN e.grantee = 0 THEN 'public' ELSE pg_catalog.pg_get_userbyid(e.grantee) END
 WHERE NOT (e.kind = 'default' AND e.grantee = e.grantor)
@@ -78,6 +78,8 @@ class Privilege:
     grantee: str
     privilege: str
     grantable: bool
+    # Of the column: a rename keeps it, as it keeps the table's.
+    number: int = 0
 
     def __str__(self) -> str:
         where = ".".join(word for word in (self.schema if self.kind != "schema" else "", self.name) if word)
@@ -108,10 +110,10 @@ def take(connection: Connection, privileges: Iterable[Privilege]) -> None:
     with connection.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO readonly_fence.taken"
-            " (kind, object, schema, name, part, grantor, grantee, privilege, grantable)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            " (kind, object, schema, name, part, grantor, grantee, privilege, grantable, number)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             [
-                (p.kind, p.object, p.schema, p.name, p.part, p.grantor, p.grantee, p.privilege, p.grantable)
+                (p.kind, p.object, p.schema, p.name, p.part, p.grantor, p.grantee, p.privilege, p.grantable, p.number)
                 for p in found
             ],
         )
@@ -126,7 +128,7 @@ def take(connection: Connection, privileges: Iterable[Privilege]) -> None:
 def kept(connection: Connection) -> tuple[Privilege, ...]:
     """Return what the fence has taken, in the order in which it was."""
     rows = connection.execute(
-        "SELECT kind, object, schema, name, part, grantor, grantee, privilege, grantable"
+        "SELECT kind, object, schema, name, part, grantor, grantee, privilege, grantable, number"
         " FROM readonly_fence.taken ORDER BY id"
     ).fetchall()
     return tuple(Privilege(*row) for row in rows)
@@ -135,8 +137,9 @@ def kept(connection: Connection) -> tuple[Privilege, ...]:
 def give_back(connection: Connection) -> tuple[int, tuple[str, ...]]:
     """Give back what the fence has taken; inside the caller's transaction.
 
-    An object is looked for by its number, which a rename keeps, and by its name, which a rebuilt one has; if both are
-    there both get it. Tables that were made under the fence get what the default privileges would have given them.
+    An object, and a column, is looked for by its number, which a rename keeps, and by its name, which a rebuilt one
+    has; if both are there both get it. Tables that were made under the fence get what the default privileges would have
+    given them.
 
     Returns:
         How many privileges were given back, and what could not be, one sentence each.
@@ -220,11 +223,12 @@ def _places(connection: Connection, privilege: Privilege) -> list[_Place]:
     if privilege.kind != "column":
         return [(schema, name, "") for schema, name, _ in rows]
     columns = connection.execute(
-        "SELECT attrelid FROM pg_catalog.pg_attribute WHERE attrelid = ANY(%s) AND attname = %s AND NOT attisdropped",
-        [[oid for _, _, oid in rows], privilege.part],
+        "SELECT attrelid, attname FROM pg_catalog.pg_attribute WHERE attrelid = ANY(%s) AND NOT attisdropped"
+        " AND (attname = %s OR (attrelid = %s AND attnum = %s))",
+        [[oid for _, _, oid in rows], privilege.part, privilege.object, privilege.number],
     ).fetchall()
-    there = {oid for (oid,) in columns}
-    return [(schema, name, privilege.part) for schema, name, oid in rows if oid in there]
+    tables = {oid: (schema, name) for schema, name, oid in rows}
+    return [(*tables[oid], column) for oid, column in columns]
 
 
 def _default_places(connection: Connection, privilege: Privilege) -> list[_Place]:

@@ -35,7 +35,8 @@ CREATE TABLE IF NOT EXISTS readonly_fence.before (relation oid PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS readonly_fence.taken (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     kind text NOT NULL, object oid NOT NULL, schema text NOT NULL, name text NOT NULL, part text NOT NULL,
-    grantor text NOT NULL, grantee text NOT NULL, privilege text NOT NULL, grantable boolean NOT NULL);
+    grantor text NOT NULL, grantee text NOT NULL, privilege text NOT NULL, grantable boolean NOT NULL,
+    number int NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS readonly_fence.adopted (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
     site text NOT NULL, by text NOT NULL, at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp());

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+
 import pytest
 
 from readonly.databases.fence import FenceError, Pass, Strategy
-from support.fence_layouts import REFUSED_READ_ONLY, REFUSED_RIGHT, Shop
+from support.fence_layouts import REFUSED_READ_ONLY, REFUSED_RIGHT, Shop, one_role, two_roles
 
 WRITE = "INSERT INTO story (title) VALUES ('x')"
 
@@ -25,6 +28,70 @@ def test_nothing_is_left_of_it(site: Shop) -> None:
     assert not lifted.lost
     assert site.schema() == before
     assert fenced.strategy in {Strategy.REVOKE, Strategy.EACH, Strategy.GATE}
+
+
+# Creates, drops, renames, and grants anew: what both layouts have.
+MIGRATION = """
+CREATE TABLE tag (id serial PRIMARY KEY, story int REFERENCES story);
+CREATE VIEW tagged AS SELECT story FROM tag;
+GRANT DELETE ON tag TO app_rw;
+ALTER TABLE score RENAME TO result;
+ALTER TABLE comment RENAME COLUMN likes TO hearts;
+ALTER TABLE story ADD COLUMN words int;
+GRANT SELECT (words), UPDATE (words) ON story TO rogue;
+REVOKE SELECT ON story FROM app_rw; GRANT REFERENCES ON story TO app_rw WITH GRANT OPTION;
+DROP TABLE score_2026;
+CREATE TABLE result_2027 PARTITION OF result FOR VALUES FROM ('2027-01-01') TO ('2028-01-01');
+"""
+# Every privilege that anybody has on anything here, whatever the order in which it was given; and what a role is told.
+GRANTS = """
+WITH granted(what, acl) AS (
+    SELECT 'relation ' || relname, relacl FROM pg_class
+     UNION ALL SELECT 'column ' || attrelid::regclass || '.' || attname, attacl FROM pg_attribute
+     UNION ALL SELECT 'schema ' || nspname, nspacl FROM pg_namespace
+     UNION ALL SELECT 'function ' || proname, proacl FROM pg_proc
+     UNION ALL SELECT 'type ' || typname, typacl FROM pg_type
+     UNION ALL SELECT 'default ' || defaclrole::regrole || ' ' || defaclobjtype::text, defaclacl FROM pg_default_acl
+     UNION ALL SELECT 'database', datacl FROM pg_database WHERE datname = current_database())
+SELECT what || ': ' || privilege_type || ' to ' || grantee::regrole || ' by ' || grantor::regrole || ' ' || is_grantable
+  FROM granted, aclexplode(acl)
+UNION ALL
+SELECT 'member: ' || member::regrole || ' of ' || roleid::regrole || ' ' || admin_option FROM pg_auth_members
+UNION ALL
+SELECT 'setting: ' || setrole::regrole || ' ' || setconfig::text FROM pg_db_role_setting
+ WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
+UNION ALL
+SELECT 'owner: ' || relname || ' ' || relowner::regrole FROM pg_class WHERE relnamespace = 'public'::regnamespace
+ORDER BY 1
+"""
+
+
+@pytest.fixture
+def twin(site: Shop) -> Iterator[Shop]:
+    """A database like the one that is fenced, which is migrated without a fence."""
+    with (two_roles if site.app != site.owner else one_role)(site.server) as made:
+        if "readonly_fence" in site.schema():
+            made.fence().install(site="shop", by="ada")
+        yield made
+
+
+def test_all_is_as_without_a_fence_but_for_the_migration(site: Shop, twin: Shop) -> None:
+    """`pg_dump --schema-only` and all grants after the lift: those of a twin that was migrated without a fence."""
+    assert site.sql(GRANTS) == twin.sql(GRANTS)
+    site.up(run=Pass("7f3c", "token"))
+    fenced = site.sql(GRANTS) + site.schema()
+    assert fenced != twin.sql(GRANTS) + twin.schema()
+    site.as_owner(MIGRATION, options="-c readonly.run=token")
+    site.fence().look_again(site="shop", timeout=10)
+    site.fence().lift(site="shop")
+    twin.as_owner(MIGRATION)
+    if "readonly_fence" in twin.schema():
+        # What was adopted is so whole: under the fence the look has put the gate on new tables, too.
+        twin.fence().install(site="shop", by="ada")
+    # Who was granted what first is nobody's business: the lines of each, in any order.
+    for found, wanted in ((site.sql(GRANTS), twin.sql(GRANTS)), (site.schema(), twin.schema())):
+        there, without = Counter(found.splitlines()), Counter(wanted.splitlines())
+        assert (there - without, without - there) == (Counter(), Counter())
 
 
 def test_the_migration_changes_what_it_changes(shop: Shop) -> None:
