@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
 import shutil
@@ -16,8 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TextIO
+from urllib.parse import urlsplit
 
-import httpx
 from rich.console import Console
 from rich.table import Table
 
@@ -29,7 +30,7 @@ from demo_app.settings import Settings
 from demo_app.verdict import Evidence, Moments, Verdict
 
 WORKERS: Final = 2
-START_SECONDS: Final = 30.0
+START_SECONDS: Final = 60.0
 COMMAND_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 15.0
 LOOK_EVERY_SECONDS: Final = 0.05
@@ -223,6 +224,9 @@ class Stage:
             if "http://" not in first:
                 raise Failed(f"The site did not start:\n{log.read_text()[-2000:]}")
             url = first.split()[-1]
+            # It listens before it serves: this comes back when the first worker does, which asking for members, one
+            # command after the other, would only delay.
+            mode_of(url)
             self.wait_for_members(process, log)
             self.wait_until_open(url)
             yield url
@@ -248,7 +252,7 @@ class Stage:
         in_a_row = 0
         while in_a_row < OPEN_IN_A_ROW:
             # A new connection each time, so that the kernel hands them to both workers.
-            mode = httpx.get(f"{url}/-/readonly/status").json()["mode"]
+            mode = mode_of(url)
             in_a_row = in_a_row + 1 if mode == "writable" else 0
             if time.monotonic() > deadline:
                 raise Failed(f"The site is {mode}, though nobody has closed it.")
@@ -274,6 +278,24 @@ class Stage:
                 yield process, Watched(file)
         finally:
             stop(process)
+
+
+def mode_of(url: str) -> str:
+    """Ask the site for its mode, over a new connection.
+
+    Raises:
+        Failed: If it does not answer.
+    """
+    # Without httpx: each of its calls would get ready for TLS, which takes the time of a dozen requests.
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=START_SECONDS)
+    try:
+        connection.request("GET", "/-/readonly/status")
+        return str(json.loads(connection.getresponse().read())["mode"])
+    except (OSError, http.client.HTTPException) as error:
+        raise Failed(f"The site does not answer: {error}") from None
+    finally:
+        connection.close()
 
 
 def control() -> list[str]:
