@@ -233,6 +233,19 @@ def test_two_commands_raise_it_at_once(maria: MariaShop) -> None:
     assert {holder.cause for holder in standing.holders} == {"c0", "c1"}
 
 
+def test_commands_look_at_transactions_one_after_the_other(maria: MariaShop) -> None:
+    """The server renews that picture only when nobody has asked for a while: two polling in turns would keep it old."""
+    looking = maria.session("root")
+    said(looking, "DO GET_LOCK('readonly_fence_look', 10)")
+    waits = "SELECT count(*) FROM information_schema.PROCESSLIST WHERE STATE = 'User lock' AND USER = 'fencer'"
+    with ThreadPoolExecutor(1) as pool:
+        raising = pool.submit(maria.up)
+        eventually(lambda: maria.sql(waits) == "1" or raising.done(), what="the other command waits for its turn")
+        assert not raising.done()
+        said(looking, "DO RELEASE_LOCK('readonly_fence_look')")
+        assert raising.result(10).position is not None
+
+
 def test_what_was_set_before_is_left(maria: MariaShop) -> None:
     """An operator's own read_only is there afterwards, and that is said."""
     maria.sql("SET GLOBAL read_only = 1")
