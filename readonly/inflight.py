@@ -30,13 +30,26 @@ class InFlight:
 
     Once the process is closed, only those that were counted before can have been admitted: who counts later looks
     later, and is refused. So the drain watches that one group, and neither waits for the refused nor is woken by them.
+
+    The request path spells `begin` and `end` out, since a call costs as much as either does:
+
+        key = object(); add(key)                        # look at the state only after this
+        discard(key); if inflight.draining: end(key)
+
+    Attributes:
+        add: Counts a key.
+        discard: Uncounts one, of which nobody is told who waits: that is for `end`.
+        draining: What was in flight when the process was closed, and still is.
     """
 
-    __slots__ = ("_closed", "_drained", "_draining", "_open")
+    __slots__ = ("_closed", "_drained", "_open", "add", "discard", "draining")
 
     def __init__(self, drained: Callable[[], None] = lambda: None) -> None:
+        # Never replaced by another set.
         self._open: set[object] = set()
-        self._draining: set[object] = set()
+        self.add = self._open.add
+        self.discard = self._open.discard
+        self.draining: set[object] = set()
         self._closed = False
         self._drained = drained
 
@@ -50,13 +63,13 @@ class InFlight:
         key = object()
         self._open.add(key)
         if part and self._closed:
-            self._draining.add(key)
+            self.draining.add(key)
         return key
 
     def end(self, key: object) -> None:
         """Uncount it: it was not admitted, or its commit is decided. Ending twice does no harm."""
         self._open.discard(key)
-        draining = self._draining
+        draining = self.draining
         if key in draining:
             draining.discard(key)
             if not draining:
@@ -67,18 +80,18 @@ class InFlight:
         if self._closed:
             return
         self._closed = True
-        self._draining = draining = self._open.copy()
+        self.draining = draining = self._open.copy()
         # What ended between the copy and its being seen by `end`.
         draining.intersection_update(self._open)
 
     def reopen(self) -> None:
         """Watch no more. Call it before any thread can see the open state."""
         self._closed = False
-        self._draining = set()
+        self.draining = set()
 
     def count(self) -> int:
         """Return how many writes are in flight: while closed, of those that may have been admitted."""
-        return len(self._draining if self._closed else self._open)
+        return len(self.draining if self._closed else self._open)
 
     def holds(self, key: object) -> bool:
         """Return whether that write is in flight."""
@@ -86,12 +99,12 @@ class InFlight:
 
     def keys(self) -> frozenset[object]:
         """Return the keys that are counted, for whoever measures their age from outside."""
-        return frozenset((self._draining if self._closed else self._open).copy())
+        return frozenset((self.draining if self._closed else self._open).copy())
 
     def forget(self) -> None:
         """Drop what a forked child has inherited: those writes are the parent's."""
         self._open.clear()
-        self._draining.clear()
+        self.draining.clear()
 
 
 class _Admitting(Protocol):

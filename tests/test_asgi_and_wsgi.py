@@ -288,6 +288,22 @@ def test_a_write_is_in_flight_until_it_is_over(make: Callable[..., Site]) -> Non
             assert site.ask(Request("POST", "/search", body=b"x")).seen[0].in_flight == 0
 
 
+def test_a_write_that_goes_on_over_the_switch_is_waited_for(make: Callable[..., Site]) -> None:
+    """It is in flight for whoever drains, and over for them as soon as it is."""
+    for policy in (POLICY, PLAIN):
+        site = make(policy)
+        counts: list[int] = []
+
+        def close(counts: list[int] = counts, site: Site = site) -> None:
+            site.switch.inflight.close()
+            counts.append(site.switch.inflight.count())
+
+        site.behaviour = Behaviour(parts=[b"a", b"b"], between=close)
+        site.ask(Request("POST", "/", body=b"x"))
+        counts.append(site.switch.inflight.count())
+        assert counts == [1, 0]
+
+
 def test_a_write_that_fails_is_over(make: Callable[..., Site]) -> None:
     """Whatever the application raises, before or after it has answered."""
     for policy in (POLICY, PLAIN):

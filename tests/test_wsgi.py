@@ -99,6 +99,21 @@ def test_a_list_is_over_when_it_is_returned(body: Iterable[bytes]) -> None:
     assert result is body
 
 
+def test_a_list_is_over_for_whoever_drains() -> None:
+    """The site was switched while the application made it."""
+    switch = HandSwitch()
+    counts: list[int] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        switch.inflight.close()
+        counts.append(switch.inflight.count())
+        return answering([b"a"])(environ, start_response)
+
+    wrapped(app, switch)(wsgi_environ(Request("POST", "/")), Response())
+    counts.append(switch.inflight.count())
+    assert counts == [1, 0]
+
+
 @pytest.mark.parametrize("status", ["201 Created", "500 Internal Server Error"])
 def test_the_response_is_known_by_the_time_that_the_application_returns(status: str) -> None:
     """Some servers do not wait for the first part of its body, though they should."""

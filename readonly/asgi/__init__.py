@@ -87,7 +87,7 @@ def ReadOnlyMiddleware(
     gate, sessions = handling.gate, handling.sessions
     view = switch.view
     inflight = switch.inflight
-    begin, end = inflight.begin, inflight.end
+    count, uncount, end = inflight.add, inflight.discard, inflight.end
     clock = switch.monotonic  # what `view.admit_until` is measured by
     sockets = Sockets(switch)
     seen = Seen()
@@ -110,9 +110,7 @@ def ReadOnlyMiddleware(
 
     async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
         method = scope.get("method")
-        if view.announced is not None and method is not None:
-            send = announcing_send(send, handling)
-        if view.open:
+        if view.open and view.announced is None:
             if method in SAFE_METHODS:
                 if (any_read or place(scope) in plain) and (
                     not (cookies_matter and view.sessions_cut)
@@ -125,7 +123,8 @@ def ReadOnlyMiddleware(
                 and (any_write or place(scope) in counted)
                 and not (cookies_matter and view.sessions_cut)
             ):
-                key = begin()
+                key = object()
+                count(key)
                 # Count, then look: a change that came before the look is seen by it, one after it sees the count.
                 if clock() < view.admit_until:
                     try:
@@ -134,9 +133,14 @@ def ReadOnlyMiddleware(
                         else:
                             await app(scope, receive, late_send(scope, send, handling) if cookies_matter else send)
                     finally:
-                        end(key)
+                        uncount(key)
+                        if inflight.draining:
+                            end(key)
                     return
                 end(key)
+        elif view.announced is not None:
+            if method is not None:
+                send = announcing_send(send, handling)
         elif method in SAFE_METHODS:
             if seen.state is view.state and monotonic() < handling.next_look and not switch.guarded and not seen.edits:
                 query = scope.get("query_string")
@@ -150,11 +154,21 @@ def ReadOnlyMiddleware(
             if await quick(scope, receive, send):
                 return
         elif method is not None:
-            refusal = given_just_now(scope, receive)
-            if refusal is not None:
-                await send({"type": "http.response.start", "status": refusal[0], "headers": refusal[1]})
-                await send({"type": "http.response.body", "body": refusal[2]})
-                return
+            # Perhaps one just like this was refused just now, and nothing about it needs a closer look.
+            query = scope.get("query_string")
+            if not query or (b"%" not in query and b"_method" not in query.lower()):
+                place_and_headers, has_body = key_of(scope, deciding)
+                kept = known.get(place_and_headers)
+                if kept is not None and kept.state is view.state and monotonic() < kept.until:
+                    kept.count()
+                    status, headers, body = next(kept.ready)
+                    # Copied, since whoever is outside may edit what is sent.
+                    headers = headers.copy()
+                    if has_body and closes(scope, dict(scope["headers"]), receive):
+                        headers.append(CLOSE)
+                    await send({"type": "http.response.start", "status": status, "headers": headers})
+                    await send({"type": "http.response.body", "body": body})
+                    return
         kind = scope["type"]
         if kind == "http":
             await http(scope, receive, send)
@@ -164,23 +178,6 @@ def ReadOnlyMiddleware(
             await _lifespan(app, switch, scope, receive, send)
         else:
             await app(scope, receive, send)
-
-    def given_just_now(scope: Scope, receive: Receive) -> Refusal | None:
-        """Return a refusal that a request just like this one was given, if nothing about it needs a closer look."""
-        query = scope.get("query_string")
-        if query and (b"%" in query or b"_method" in query.lower()):
-            return None
-        key, has_body = key_of(scope, deciding)
-        kept = known.get(key)
-        if kept is None or kept.state is not view.state or monotonic() >= kept.until:
-            return None
-        kept.count()
-        status, headers, body = next(kept.ready)
-        # Copied, since whoever is outside may edit what is sent.
-        headers = headers.copy()
-        if has_body and closes(scope, dict(scope["headers"]), receive):
-            headers.append(CLOSE)
-        return status, headers, body
 
     async def quick(scope: Scope, receive: Receive, send: Send) -> bool:
         """Serve a read, of which a read-only site has much, if nothing about it needs a closer look."""
@@ -308,7 +305,7 @@ def ReadOnlyMiddleware(
 
     async def undeclared_socket(scope: Scope, receive: Receive, send: Send, facts: Facts, act: Act) -> None:
         # A socket that may write is a write in flight for as long as it is open.
-        key = begin()
+        key = inflight.begin()
         work = Work(switch, key=key, name=handling.route(act, facts))
         socket = sockets.add(scope, receive, send, handling, facts, act)
         token = noted = None

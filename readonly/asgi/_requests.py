@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from operator import itemgetter
 from typing import Final
 
 from ..handling import NEGOTIATED, Judged
@@ -13,9 +14,16 @@ NEGOTIATED_NAMES: Final = frozenset(name.encode() for name in NEGOTIATED)
 _BODY: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
+_where = itemgetter("method", "path", "raw_path", "root_path")
+
+
 def place(scope: Scope) -> Hashable:
     """Return what a rule sees of a request, headers and body aside."""
-    return scope["method"], scope["path"], scope.get("raw_path"), scope.get("root_path")
+    try:
+        found: Hashable = _where(scope)
+    except KeyError:  # from a server that leaves out what is optional
+        return scope["method"], scope["path"], scope.get("raw_path"), scope.get("root_path")
+    return found
 
 
 def key_of(scope: Scope, deciding: frozenset[bytes]) -> tuple[Hashable, bool]:
@@ -32,7 +40,10 @@ def key_of(scope: Scope, deciding: frozenset[bytes]) -> tuple[Hashable, bool]:
             told.append((name, value))
         elif name in _BODY:
             body = True
-    where = scope["method"], scope["path"], scope.get("raw_path"), scope.get("root_path")
+    try:
+        where: Hashable = _where(scope)
+    except KeyError:
+        where = place(scope)
     return (where, *told) if told else where, body
 
 

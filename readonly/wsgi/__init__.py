@@ -72,7 +72,8 @@ def ReadOnlyMiddleware(
     handling: Handling[Refusal] = Handling(switch, policy, page, endpoint, languages_of(words))
     sessions = handling.sessions
     view = switch.view
-    begin, end = switch.inflight.begin, switch.inflight.end
+    inflight = switch.inflight
+    count, uncount, end = inflight.add, inflight.discard, inflight.end
     clock = switch.monotonic  # what `view.admit_until` is measured by
     # Nothing below is looked up twice: a name of the closure costs less than an attribute.
     plain, counted, known = handling.plain, handling.counted, handling.ready
@@ -92,9 +93,7 @@ def ReadOnlyMiddleware(
 
     def middleware(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
-        if view.announced is not None:
-            start_response = announcing_start(start_response, handling)
-        if view.open:
+        if view.open and view.announced is None:
             if method in SAFE_METHODS:
                 if (any_read or place(environ) in plain) and (
                     not (cookies_matter and view.sessions_cut) or not (stamping or "HTTP_COOKIE" in environ)
@@ -105,7 +104,8 @@ def ReadOnlyMiddleware(
                 and not (cookies_matter and view.sessions_cut)
                 and not switch.guarded
             ):
-                key = begin()
+                key = object()
+                count(key)
                 # Count, then look: a change that came before the look is seen by it, one after it sees the count.
                 if clock() < view.admit_until:
                     if cookies_matter:
@@ -115,8 +115,16 @@ def ReadOnlyMiddleware(
                     except BaseException:
                         end(key)
                         raise
-                    return counted_body(body, end, key)
+                    if type(body) is not list:
+                        return counted_body(body, end, key)
+                    # It has no code that could still write, and nothing to be closed.
+                    uncount(key)
+                    if inflight.draining:
+                        end(key)
+                    return body
                 end(key)
+        elif view.announced is not None:
+            start_response = announcing_start(start_response, handling)
         else:
             query = environ.get("QUERY_STRING")
             if not environ.keys().isdisjoint(notable) or (query and ("%" in query or "_method" in query.lower())):
