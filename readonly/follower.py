@@ -600,13 +600,13 @@ class Follower:
             **self._describe(),
         )
 
-    @staticmethod
     def _guarded(self, guard: Guard, *, read_only: bool) -> Guarded:
         """Return what is reported of a guard: its proof stands until it finds a problem."""
         said = {**guard.describe()}
         problem = str(said.pop("problem", ""))
         return Guarded(guard.name, self._proofs.get(guard.name, "pending") or problem if read_only else "", said)
 
+    @staticmethod
     def _essence(report: Report) -> tuple[object, ...]:
         """What others wait for: if this changes, it is reported at once and announced."""
         return (
