@@ -42,10 +42,19 @@ class Raised:
     Attributes:
         fenced: Those that stand with no earlier writer left.
         problems: What keeps each of the others from it, one sentence each.
+        replicas: The names of the replicas that were looked for behind the fences.
+        behind: Which of them have not passed the fences, one sentence each that begins with the name.
     """
 
     fenced: tuple[Fenced, ...] = ()
     problems: tuple[str, ...] = ()
+    replicas: tuple[str, ...] = ()
+    behind: tuple[str, ...] = ()
+
+    @property
+    def there(self) -> int:
+        """How many of the replicas have passed the fences."""
+        return sum(not any(why.startswith(name) for why in self.behind) for name in self.replicas)
 
     @property
     def level(self) -> Level:

@@ -9,15 +9,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .databases.fence import Fence, FenceError, Position
 from .databases.freeze import Frozen, Pause, Seen, Standby, StandbyError, StandbyUnreachable
 from .databases.replicas import Schema
 from .errors import Error
+from .fencing import Raised
+from .members import Report
+from .record import Record
+from .replicating import missing, names
 
 # A replica has no event to wait for; a look costs it well under a millisecond.
 POLL_SECONDS = 0.05
+# What members say of their replicas is looked at so often, hint or no hint.
+REPORTS_SECONDS = 0.5
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -221,6 +227,48 @@ class Standbys:
         return tuple(problems)
 
 
+def wait_replicas(
+    raised: Raised,
+    standbys: Standbys,
+    reading: Callable[[], tuple[Record | None, list[Report]]],
+    *,
+    timeout: float,
+    waiting: Callable[[str], None] | None,
+    pause: Callable[[float], None],
+) -> Raised:
+    """Wait until the replicas have passed the fences: those that this machine knows, and those that members report.
+
+    What a member can't reach is none that it reads from, and is not waited for.
+
+    Args:
+        raised: The fences that were raised.
+        standbys: Those that this machine knows.
+        reading: Returns the record, and what members at work say.
+        timeout: Seconds for all of them.
+        waiting: Told who is waited for, when that changes.
+        pause: Waits until there may be something new, for so many seconds at most.
+
+    Returns:
+        The same, with the replicas, and which of them are behind.
+    """
+    deadline = time.monotonic() + timeout
+    behind = standbys.reach_fences(timeout=timeout, waiting=waiting)
+    known = [standby.name for group in standbys.groups for standby in group.standbys]
+    told = ""
+    while True:
+        record, reports = reading()
+        left = missing(record, reports) if record is not None else ()
+        if not left or time.monotonic() >= deadline:
+            break
+        if waiting is not None and left[0] != told:
+            told = left[0]
+            waiting(told)
+        pause(REPORTS_SECONDS)
+    # One that both know is said once.
+    said = [why for why in left if not any(why.startswith(name) for name in known)]
+    return replace(raised, replicas=tuple(dict.fromkeys([*known, *names(reports)])), behind=(*behind, *said))
+
+
 def fenced_at(fence: Fence) -> Position:
     """Return where a fence stands.
 
@@ -274,4 +322,4 @@ def size(count: int) -> str:
     return f"{value:.0f} {_UNITS[unit]}" if value >= 10 or unit == 0 else f"{value:.1f} {_UNITS[unit]}"
 
 
-__all__ = ["Followers", "Standbys", "fenced_at", "size"]
+__all__ = ["Followers", "Standbys", "fenced_at", "size", "wait_replicas"]

@@ -6,8 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .members import Report
+from .members import Condition, Confirmation, Report
 from .record import Record
+
+# Members that serve requests, so that what they say of replicas is true of what is read now.
+_AT_WORK = frozenset({Condition.OBEYS, Condition.DRAINS, Condition.LATE, Condition.UNPROVEN, Condition.INERT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,11 @@ class Reported:
         return self.members - sum(count for _, count in self.unfit)
 
 
+def at_work(found: Confirmation) -> list[Report]:
+    """Return the reports of members that read now."""
+    return [member.report for member in found.members if member.condition in _AT_WORK]
+
+
 def reported(reports: Iterable[Report]) -> tuple[Reported, ...]:
     """Return every replica that members report, in order of their names."""
     found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
@@ -50,6 +58,11 @@ def reported(reports: Iterable[Report]) -> tuple[Reported, ...]:
             for replica in _list(guarded.server.get("replicas")):
                 found.setdefault((guarded.name, str(replica.get("name", "?"))), []).append(replica)
     return tuple(_together(database, name, seen) for (database, name), seen in sorted(found.items()))
+
+
+def names(reports: Iterable[Report]) -> tuple[str, ...]:
+    """Return what members call the replicas that they report."""
+    return tuple(dict.fromkeys(one.name for one in reported(reports)))
 
 
 def missing(record: Record, reports: Iterable[Report]) -> tuple[str, ...]:
@@ -106,4 +119,4 @@ def _more(count: int) -> str:
     return f", and {count - 1} more" if count > 1 else ""
 
 
-__all__ = ["Reported", "missing", "reported"]
+__all__ = ["Reported", "at_work", "missing", "names", "reported"]

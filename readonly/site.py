@@ -29,7 +29,7 @@ from .errors import (
     UnreadableRecord,
 )
 from .fencing import Fences, Lowered, Raised, Waiting, standing_fences
-from .following import Followers, Standbys
+from .following import Followers, Standbys, wait_replicas
 from .forgetting import forget
 from .hostfile import HostFile, state_folder
 from .members import (
@@ -42,6 +42,7 @@ from .members import (
 )
 from .proving import LOOK_AGAIN_SECONDS, Progress, Proving, Trouble
 from .record import FENCE, TOMBSTONE_AGE, Bypass, Record, load
+from .replicating import at_work
 from .safety import APP_ONLY, LEASE, Safety, fence_problems, level_of
 from .state import State
 from .stores import Census, Store, redacted, store_from_url
@@ -50,7 +51,6 @@ from .switchover import Identity, MovedAway, Split, splits
 
 __all__ = [
     "APP_ONLY",
-    "AT_WORK",
     "LEASE",
     "Look",
     "Progress",
@@ -64,8 +64,6 @@ __all__ = [
 
 # What a fence gets at least, however long the members took.
 FENCE_SECONDS = 5.0
-# Members that serve requests, so that what they say of replicas is true of what is read now.
-AT_WORK = frozenset({Condition.OBEYS, Condition.DRAINS, Condition.LATE, Condition.UNPROVEN, Condition.INERT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +278,7 @@ class Site:
         )  # fmt: skip
         left = max(0.0, timeout - (time.monotonic() - began))
         raised = self.raise_fences(change.causes[0], timeout=left, end_after=end_after, waiting=waiting, fence=fence)
+        raised = self.wait_replicas(raised, timeout=max(0.0, timeout - (time.monotonic() - began)))
         return Safety(change, found, raised)
 
     def wait_open(self, change: Change, *, timeout: float, progress: Progress | None = None) -> Confirmation:
@@ -328,6 +327,37 @@ class Site:
             ),
         )
         return raised
+
+    def wait_replicas(
+        self, raised: Raised | None, *, timeout: float, waiting: Callable[[str], None] | None = None
+    ) -> Raised | None:
+        """Wait until the replicas have passed the fences: those that this machine knows, and those that members report.
+
+        What a member can't reach is none that it reads from, and is not waited for.
+
+        Args:
+            raised: What became of the fences; where one could not be raised nothing is waited for.
+            timeout: Seconds for all of them, a few at least.
+            waiting: Told who is waited for, when that changes.
+
+        Returns:
+            The same, with the replicas, and which of them are behind.
+        """
+        if raised is None or raised.problems:
+            return raised
+
+        def reading() -> tuple[Record | None, list[Report]]:
+            look = self.look()
+            return look.record, at_work(self.judge(look, expect=False))
+
+        return wait_replicas(
+            raised,
+            self.standbys,
+            reading,
+            timeout=max(timeout, FENCE_SECONDS),
+            waiting=waiting,
+            pause=self._proving.hint,
+        )
 
     def wait_closed(
         self,

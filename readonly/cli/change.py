@@ -174,20 +174,26 @@ def _raise(
     end_after: timedelta | None,
     output: Output,
 ) -> Raised | None:
-    """Raise the fences with the time that is left, and say whom they wait for."""
+    """Raise the fences with the time that is left, wait for the replicas, and say whom that takes."""
 
     def waiting(name: str, holdups: Sequence[Holdup]) -> None:
         output.note(f"  fence {printable(name)} waits for " + "; ".join(holdup_line(holdup) for holdup in holdups))
         output.event("fence_waiting", fence=name, holdups=[holdup_fields(holdup) for holdup in holdups])
 
-    left = max(0.0, timeout.total_seconds() - (time.monotonic() - started))
-    return site.raise_fences(
+    def behind(why: str) -> None:
+        output.note(f"  replica {printable(why)}")
+
+    def left() -> float:
+        return max(0.0, timeout.total_seconds() - (time.monotonic() - started))
+
+    raised = site.raise_fences(
         cause,
-        timeout=left,
+        timeout=left(),
         end_after=None if end_after is None else end_after.total_seconds(),
         waiting=waiting,
         fence=fence,
     )
+    return site.wait_replicas(raised, timeout=left(), waiting=behind)
 
 
 def _progress(output: Output, timeout: timedelta, options: common.Options) -> Progress:

@@ -55,6 +55,7 @@ def conclude_closed(
         **confirmation_fields(found),
         "seconds": round(seconds, 3),
         "fences": fence_fields(raised),
+        "replicas": _replicas(raised),
         **said,
     }
     fields["missing"] = [*found.missing, *problems]
@@ -116,7 +117,16 @@ def fence_lines(raised: Raised | None) -> list[str]:
         lines += [f"  left open: {printable(way.what)}" for way in fenced.ways if not way.insists]
         lines += [f"  ended: {printable(str(holdup))}" for holdup in fenced.ended]
         lines += [f"  covered since: {printable(what)}" for what in fenced.found]
+    if raised is not None and raised.replicas:
+        lines.append(f"replicas: {raised.there} of {len(raised.replicas)} there")
     return lines
+
+
+def _replicas(raised: Raised | None) -> dict[str, int] | None:
+    """Return as JSON how many replicas have passed the fences; None where there is none to ask after."""
+    if raised is None or not raised.replicas:
+        return None
+    return {"there": raised.there, "of": len(raised.replicas)}
 
 
 def fence_fields(raised: Raised | None) -> list[dict[str, Any]]:

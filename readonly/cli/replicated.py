@@ -5,20 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..members import Confirmation, Report
-from ..replicating import Reported, reported
-from ..site import AT_WORK
+from ..members import Confirmation
+from ..replicating import Reported, at_work, reported
 from .words import counted, printable
 
 
 def known_replicas(found: Confirmation) -> tuple[Reported, ...]:
     """Return the replicas that members at work report."""
     return reported(at_work(found))
-
-
-def at_work(found: Confirmation) -> list[Report]:
-    """Return the reports of members that read now."""
-    return [member.report for member in found.members if member.condition in AT_WORK]
 
 
 def replica_lines(replicas: Sequence[Reported]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -188,15 +189,44 @@ def test_a_standby_one_schema_version_behind_is_not_read(make_pair: Callable[...
 
 
 def test_where_this_codes_version_is_not_known(make_pair: Callable[..., Pair], switch: Switch) -> None:
-    """It is the one that was recorded at the fence; without that, the primary's at the switch."""
+    """A replica must have its primary's; a frozen one what was there at the fence, however far the migration is."""
     pair = make_pair(schema=VERSION)
     switch.on()
+    pair.fenced(schema="0041")
     pair.becomes(True)
+    pair.servers.standby.sql("SELECT pg_wal_replay_pause()")
     pair.sql("UPDATE version SET v = '0042'")
-    pair.becomes(False)
-    assert "this code was written for 0041" in pair.unfit()
-    pair.fenced(schema="0042")
+    _primary_is(pair, "0042")
+    _looked_again(pair)
+    assert pair.on_standby()
+    pair.servers.standby.sql("SELECT pg_wal_replay_resume()")
+    eventually(lambda: pair.servers.standby.sql(VERSION, database=pair.name) == "0042", 10.0, what="it has caught up")
     pair.becomes(True)
+
+
+def test_one_that_lags_behind_a_migration(make_pair: Callable[..., Pair], switch: Switch) -> None:
+    """One version behind its primary, and not frozen: it is not read from, until it has caught up."""
+    pair = make_pair(schema=VERSION, max_lag=3600.0)
+    switch.on()
+    pair.becomes(True)
+    with _held_up(pair) as reader:
+        pair.sql("UPDATE version SET v = '0042'")
+        _primary_is(pair, "0042")
+        pair.becomes(False)
+        assert "has schema version 0041, and this code was written for 0042" in pair.unfit()
+        reader.rollback()
+    pair.becomes(True)
+
+
+def test_a_frozen_one_with_another_schema_than_at_the_fence(make_pair: Callable[..., Pair], switch: Switch) -> None:
+    """Frozen too late: it holds half a migration."""
+    pair = make_pair(schema=VERSION)
+    switch.on()
+    pair.fenced(schema="0040")
+    pair.becomes(True)
+    pair.servers.standby.sql("SELECT pg_wal_replay_pause()")
+    pair.becomes(False)
+    assert "has schema version 0041, and this code was written for 0040" in pair.unfit()
 
 
 def test_a_probe_waits_for_no_lock(make_pair: Callable[..., Pair], switch: Switch) -> None:
@@ -273,6 +303,7 @@ def test_a_read_that_loses_its_replica_is_done_again(kind: str, make_pair: Calla
 
     pair.session(body)
     replica._out_until = 0.0
+    _looked_again(pair)  # whose connection was cut as well
     pair.becomes(True)
 
     def read_already(session: Session) -> None:
@@ -340,6 +371,27 @@ def test_a_look_leaves_nothing_open(servers: PostgresPair) -> None:
             assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
             row = connection.execute("SHOW statement_timeout").fetchone()
             assert row == ("0",)
+
+
+@contextmanager
+def _held_up(pair: Pair) -> Iterator[Any]:
+    """Keep the standby from replaying what comes, by a reader of a table that is locked next."""
+    import psycopg
+
+    pair.sql("CREATE TABLE busy (id int)")
+    pair.servers.wait_replayed()
+    with psycopg.connect(pair.servers.standby.url(pair.name)) as reader:
+        reader.execute("SELECT * FROM busy")
+        pair.sql("BEGIN; LOCK TABLE busy IN ACCESS EXCLUSIVE MODE; INSERT INTO busy VALUES (1); COMMIT")
+        yield reader
+
+
+def _primary_is(pair: Pair, version: str) -> None:
+    """Wait until this process has seen the primary's version."""
+    watch = pair.database._watched.watch
+    eventually(
+        lambda: watch._primary is not None and watch._primary.schema == (version,), 10.0, what="the primary is asked"
+    )
 
 
 def _looked_again(pair: Pair) -> None:

@@ -61,6 +61,7 @@ class Need:
         system: The system that it must be a replica of; "": not known.
         lag: Seconds that it may be behind; None: no matter.
         schema: The schema version that the reader's code was written for; None: no matter.
+        frozen: The one that a replica which is paused must have instead: it can't follow a migration, and is not to.
     """
 
     epochs: tuple[int, int] | None = None
@@ -69,6 +70,7 @@ class Need:
     system: str = ""
     lag: float | None = None
     schema: tuple[str, ...] | None = None
+    frozen: tuple[str, ...] | None = None
 
 
 def why_unfit(found: Standing | None, need: Need, *, declared: int | None = None) -> str:
@@ -136,11 +138,12 @@ def _why_behind(found: Standing, need: Need, declared: int | None) -> str:
 
 
 def _why_other_schema(found: Standing, need: Need) -> str:
-    if need.schema is None or found.schema == need.schema:
+    wanted = need.frozen if found.paused and need.frozen is not None else need.schema
+    if wanted is None or found.schema == wanted:
         return ""
     if found.schema is None:
         return f"does not tell its schema version: {found.no_schema or 'nobody asked'}"
-    return f"has schema version {spelled(found.schema)}, and this code was written for {spelled(need.schema)}"
+    return f"has schema version {spelled(found.schema)}, and this code was written for {spelled(wanted)}"
 
 
 def spelled(version: tuple[str, ...]) -> str:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 
 from readonly.record import Cause, FenceMark
 from readonly.state import State
@@ -35,6 +35,13 @@ IDENTITY_SECONDS = 5.0
 # After each failure in a row a server is looked at half as often, down to this.
 CAP_SECONDS = 15.0
 END_SECONDS = 1.0
+
+
+class _Wanted(TypedDict, total=False):
+    """What a reader needs of schema versions."""
+
+    schema: tuple[str, ...] | None
+    frozen: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,19 +142,19 @@ class Watch(Generic[T]):
         epochs = (min(cause.epoch for cause in stored), state.epoch) if stored else None
         if self._reach_primary is None:
             # Copies of files: a window, or a cause that only this process sees, does not say what must be there.
-            return None if epochs is None else Need(epochs=epochs, schema=self._wanted(None))
+            return None if epochs is None else Need(epochs=epochs, **self._wanted())
         fences = self.fences(state)
         mark = self._marked(state)
-        wanted = self._wanted(mark, fences)
+        wanted = self._wanted(mark=mark, fences=fences)
         if fences:
             positions = tuple(Position(fence.system, fence.position) for fence in fences)
-            return Need(epochs=epochs, positions=positions, schema=wanted)
+            return Need(epochs=epochs, positions=positions, **wanted)
         return Need(
             epochs=epochs,
             positions=() if mark is None or mark.position is None else (mark.position,),
             system=self._primary.system if self._primary is not None else "",
             lag=self._lag,
-            schema=wanted,
+            **wanted,
         )
 
     def fences(self, state: State) -> list[FenceMark]:
@@ -163,7 +170,7 @@ class Watch(Generic[T]):
         # After `off`, a replica must have reached the end of the read-only time.
         epochs = (state.epoch, state.epoch)
         if self._reach_primary is None:
-            return Need(epochs=epochs, schema=self._wanted(None))
+            return Need(epochs=epochs, **self._wanted())
         mark = self._marked(state)
         positions = [one for one in (None if mark is None else mark.position, recent) if one is not None]
         return Need(
@@ -172,23 +179,28 @@ class Watch(Generic[T]):
             positions=tuple(positions),
             system=mark.system if mark is not None else "",
             lag=self._lag,
-            schema=self._wanted(None),
+            **self._wanted(),
         )
 
-    def _wanted(self, mark: Standing | None, fences: Sequence[FenceMark] = ()) -> tuple[str, ...] | None:
-        """Return the schema version that this process's code was written for, as far as anybody knows."""
+    def _wanted(self, *, mark: Standing | None = None, fences: Sequence[FenceMark] = ()) -> _Wanted:
+        """Return the schema version that this process's code was written for, as far as anybody knows.
+
+        Where nobody does, a replica is as good as its primary when it has the same one; and a frozen one when it has
+        what the primary had before the migration.
+        """
         schema = self._schema()
         if schema is None:
-            return None
+            return {}
         if schema.wanted is not None:
-            return schema.wanted
+            return {"schema": schema.wanted, "frozen": schema.wanted}
+        before = None if mark is None else mark.schema
+        now = self._primary.schema if self._primary is not None else None
         recorded = next((fence.schema for fence in fences if fence.schema), "")
-        if recorded:
-            return tuple(recorded.split(","))
-        for found in (mark, self._primary):
-            if found is not None and found.schema is not None:
-                return found.schema
-        return None
+        return {
+            # A migration's lock may keep the primary's from being asked for.
+            "schema": now if now is not None else before,
+            "frozen": tuple(recorded.split(",")) if recorded else before,
+        }
 
     def _marked(self, state: State) -> Standing | None:
         """Return what the primary was when this process saw the change that is in force; None: not known yet."""
@@ -209,7 +221,7 @@ class Watch(Generic[T]):
             found["system"] = self._identity()
         if self.replicas:
             # Not `need`: that may read the store, and whoever reports is the one who reads it.
-            need = self._need(self._switch.view.state) or Need(lag=self._lag, schema=self._wanted(None))
+            need = self._need(self._switch.view.state) or Need(lag=self._lag, **self._wanted())
             found["replicas"] = [_described(replica, need) for replica in self.replicas.all]
         return found
 

@@ -71,7 +71,7 @@ class Database:
         schema: How to ask a database for its schema version, and which one this process's code was written for:
             `readonly.databases.replicas.alembic("alembic.ini")`, `query("SELECT …", expected="42")`, or just
             `"alembic"`, `"django"` or a SELECT. A replica with another version is not read from. Where the wanted one
-            is not known, it is the version recorded at the fence, else the one that the primary had at the switch.
+            is not known, it is the primary's, and for a frozen replica the one that was there at the fence.
         max_lag: Seconds that a replica may be behind where no position says what must be there.
         none_fit: With no fit replica read from the `"primary"`, or `"refuse"` with `NoFitReplica`.
         pooler: What stands before a PostgreSQL: `"transaction"` (PgBouncer's transaction mode: autocommit can't be
