@@ -208,6 +208,7 @@ def initialise(
     protected: bool = False,
     replace_existing: bool = False,
     end_sessions: bool = False,
+    floor: int = 0,
 ) -> Change:
     """Write the first record of a site.
 
@@ -217,6 +218,7 @@ def initialise(
         protected: Whether commands will want the site's name.
         replace_existing: Reset on purpose, lifting everything that stands; the one way out of a corrupt record.
         end_sessions: End every session issued before now.
+        floor: An epoch that was there before, as far as anybody remembers: the new one is above it.
 
     Raises:
         NotYours: There is a record, and it was not told to replace it.
@@ -239,6 +241,7 @@ def initialise(
             replacing=record,
             end_sessions=end_sessions,
         )
+        new = replace(new, epoch=max(new.epoch, floor + 1))
         if record is not None and record.partial and not replace_existing:
             # An `on` over the empty store stays: making the record whole opens nothing by itself.
             lifted = {key: lift for key, lift in new.lifted.items() if key not in causes}

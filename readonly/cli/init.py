@@ -8,7 +8,9 @@ from urllib.parse import parse_qs, quote, urlsplit
 import click
 
 from ..changes import initialise
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, UnreadableRecord
+from ..hostfile import HostFile, state_folder
+from ..record import load
 from ..site import Site
 from ..state import State
 from ..stores import Store, redacted, store_from_url
@@ -55,6 +57,7 @@ def init(
             protected=protected,
             replace_existing=replace_existing,
             end_sessions=end_sessions,
+            floor=_remembered(store),
         )
         state = State.at(change.reading.at, change.record)
         shown = redacted(store.url)
@@ -68,6 +71,15 @@ def init(
         output.result(OK, mode=str(state.mode), epoch=change.record.epoch, store=shown, protected=protected)
 
     run(body, output)
+
+
+def _remembered(store: Store) -> int:
+    """Return the last epoch that this host saw, for a store that was lost: epochs never fall."""
+    last = HostFile(store.url, store.site, state_folder()).recall()
+    try:
+        return load(last[0]).epoch if last is not None else 0
+    except UnreadableRecord as error:
+        return error.epoch or 0
 
 
 def _store(options: common.Options, name: str) -> Store:

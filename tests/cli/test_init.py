@@ -118,3 +118,17 @@ def test_a_partial_record_is_made_whole(tmp_path: Path) -> None:
     assert "Created: READ-ONLY" in done.stdout
     assert shop.standing() == ["anna"]
     assert shop.here("off").returncode == 0
+
+
+def test_epochs_go_on_where_this_host_remembers_them(shop: Shop) -> None:
+    """A store that was lost with all that knew it: the new record is above what stood in it."""
+    assert shop.here("on", "--no-wait").returncode == 0
+    epoch = shop.look().state.epoch
+    assert shop.here("status").returncode == 0
+    shop.store.close()
+    for path in shop.folder.glob("shop.db*"):
+        path.unlink()
+    done = shop.here("init", "shop")
+    assert done.returncode == 0
+    assert f"Created: WRITABLE, epoch {epoch + 1}." in done.stdout
+    assert shop.standing() == []
