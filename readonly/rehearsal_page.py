@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import unicodedata
 from collections.abc import Iterable, Sequence
-from html import escape
 
 from .rehearsal import Found
 from .rehearsal_advice import Advice, advice, lines, notes
@@ -20,6 +21,16 @@ code, pre { font: .9em ui-monospace, monospace; overflow-wrap: anywhere }
 pre { background: var(--line); border-radius: .4rem; padding: .8rem; white-space: pre-wrap }
 .verdict { border-left: .4rem solid #b45309; padding-left: .8rem } .clean { border-color: #15803d }
 """
+
+
+# What is not shown, or shows the rest in another order.
+_UNSEEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+
+
+def escape(text: str) -> str:
+    """Return text for an element or an attribute, with what nobody would see of it made visible."""
+    seen = (c.encode("unicode_escape").decode() if unicodedata.category(c) in _UNSEEN else c for c in text)
+    return html.escape("".join(seen))
 
 
 def page(site: str, found: Found) -> str:
@@ -48,7 +59,9 @@ def page(site: str, found: Found) -> str:
         _table(("What", ""), [(escape(name), escape(value)) for name, value in facts]),
     ]
     if what:
-        body += ["<h2>To add</h2>", f"<pre>{escape(chr(10).join(lines(what)))}</pre>"] if lines(what) else []
+        body += (
+            ["<h2>To add</h2>", f"<pre>{chr(10).join(escape(one) for one in lines(what))}</pre>"] if lines(what) else []
+        )
         body += [
             "<h2>Why</h2>",
             _table(

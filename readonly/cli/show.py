@@ -102,6 +102,9 @@ def show(look: Look, found: Confirmation, site: Site, options: common.Options, s
     elif state.mode is Mode.WRITABLE:
         since = clock_time(look.record.changed_at, at)
         say(f"WRITABLE, epoch {state.epoch}, changed last {since} by {printable(look.record.changed_by)}")
+        if state.rehearsal is not None:
+            until = clock_time(state.rehearsal.until, at)
+            say(f"rehearsing until {until}, by {printable(state.rehearsal.by)}: nothing is refused for it")
     else:
         lasting = f" for {spoken((at - state.since).total_seconds())}" if state.since is not None else ""
         say(f"READ-ONLY{lasting}{expected_end(state, at)}, epoch {state.epoch}")

@@ -19,7 +19,8 @@ FROM pg_catalog.pg_locks l
 JOIN pg_catalog.pg_class c ON c.oid = l.relation
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND l.granted
-  AND l.mode NOT IN ('AccessShareLock') AND c.relkind IN ('r', 'p', 'm', 'S', 'v') AND c.relpersistence <> 't'
+  AND l.mode <> 'AccessShareLock' AND c.relkind IN ('r', 'p', 'm', 'S', 'v') AND c.relpersistence <> 't'
+  AND n.nspname <> 'pg_catalog'
 ORDER BY 1, 2
 LIMIT 50
 """
@@ -63,11 +64,10 @@ def _postgresql(connection: Any, _before: object) -> tuple[str, ...] | None:
     if _rows(connection, "SELECT pg_catalog.txid_current_if_assigned()")[0][0] is None:
         return None
     found = [(str(schema), str(table), str(mode)) for schema, table, mode in _rows(connection, _TABLES)]
-    own = [row for row in found if row[0] != "pg_catalog"]
-    written = [row for row in own if row[2] != "RowShareLock"] or own
-    # Data definition writes the catalogue alone, where what it made is not a table.
-    written = written or [row for row in found if row[2] != "RowShareLock"]
-    return tuple(dict.fromkeys(table if schema == "public" else f"{schema}.{table}" for schema, table, _ in written))
+    written = [row for row in found if row[2] != "RowShareLock"] or found
+    tables = dict.fromkeys(table if schema == "public" else f"{schema}.{table}" for schema, table, _ in written)
+    # A temporary table may be written in a read-only transaction as well.
+    return tuple(tables) or None
 
 
 def _sqlite_before(connection: Any) -> object:

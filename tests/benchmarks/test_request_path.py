@@ -84,6 +84,9 @@ CASES = [
     Case("read-only GET of somebody signed in", SIGNED_IN, "read-only", None, POLICY),
     Case("read-only GET, guarded", READ, "read-only", None, guarded=True),
     Case("GET after off, anonymous", READ, "over", None, POLICY),
+    Case("rehearsing GET", READ, "rehearsing", None, POLICY),
+    Case("rehearsing GET of somebody signed in", SIGNED_IN, "rehearsing", None, POLICY),
+    Case("rehearsing POST", BROWSED, "rehearsing", None, POLICY),
     Case("refused POST", POST, "read-only", 1.25, refused=True),
     Case("refused POST, negotiated", BROWSED, "read-only", 2.0, refused=True),
     Case("refused POST, with a policy and sessions", BROWSED, "read-only", None, POLICY, refused=True),
@@ -98,6 +101,8 @@ def switched(case: Case) -> HandSwitch:
         switch.read_only(expected=timedelta(minutes=40))
     elif case.state == "over":
         switch.over()
+    elif case.state == "rehearsing":
+        switch.rehearsing()
     return switch
 
 

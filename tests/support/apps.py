@@ -18,7 +18,7 @@ from readonly.errors import ReadOnlyError
 from readonly.follower import View
 from readonly.inflight import InFlight
 from readonly.policy import Policy
-from readonly.record import Cause, Lift, Record
+from readonly.record import Cause, Lift, Record, Rehearsal
 from readonly.state import UNKNOWN, State
 from readonly.switch import Switch
 from readonly.rehearsal_counts import Counts
@@ -57,7 +57,7 @@ class HandSwitch:
     def set(self, state: State) -> None:
         """Take in a state, as the switch's thread does."""
         self.view.state = state
-        self.view.open = not state.read_only
+        self.view.open = not state.read_only and state.rehearsal is None
         self.view.admit_until = float("-inf") if state.read_only else float("inf")
         self.view.sessions_cut = state.sessions_ended_before("end") is not None
         for callback in self._callbacks:
@@ -86,6 +86,12 @@ class HandSwitch:
             id="c1", kind="operator", by="ann", since=now - for_, sessions=sessions, expected_end=end, message=message
         )
         self.set(State.at(now, replace(RECORD, epoch=2, causes=(cause,))))
+
+    def rehearsing(self) -> None:
+        """Writable, and every request is looked at."""
+        now = datetime.now(UTC)
+        going_on = Rehearsal("r1", "ann", now - timedelta(minutes=5), now + timedelta(hours=1))
+        self.set(State.at(now, replace(RECORD, rehearsal=going_on)))
 
     def over(self, *, ago: timedelta = timedelta(minutes=5), undone: bool = False) -> None:
         """Writable again; it turned read-only `ago`."""

@@ -160,7 +160,8 @@ class Rehearsed:
             if known.text and not known.kept and not set(written) - set(known.tables):
                 written = (*written, "?")
         tables = {
-            f"{self._name}.{table}": known.tables.get(table, "") or known.text
+            # Of what no statement names (a SELECT that calls a function), the place of the commit at least.
+            f"{self._name}.{table}": known.tables.get(table, "") or known.text or caller()
             for table in written or ()
             if table not in dropped
         }
@@ -170,7 +171,7 @@ class Rehearsed:
         elif tables:
             rehearsal = self._switch.view.state.rehearsal
             if rehearsal is not None:
-                where = next((place for place in tables.values() if place), "") or caller() or "?"
+                where = next((place for place in tables.values() if place), "?")
                 with self._switch.rehearsed.adding(rehearsal.id) as numbers:
                     keep(numbers.outside, cleaned(where), cleaned(", ".join(tables)), most=MAX_JOBS)
 

@@ -1,0 +1,125 @@
+"""What a transaction wrote, by the word of its own server: PostgreSQL by two drivers, and MariaDB."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from readonly.databases.rehearsed import asking
+from readonly.databases.sqlalchemy import Database
+from rehearsal.conftest import Stage
+
+Run = Callable[..., None]
+
+SCHEMA = (
+    "CREATE TABLE notes (id int primary key, body text)",
+    "CREATE TABLE comments (id int primary key, note int references notes)",
+    "CREATE TABLE log (line text)",
+    "CREATE SCHEMA other",
+    "CREATE TABLE other.notes (id int)",
+    "CREATE SEQUENCE counter",
+    "INSERT INTO notes VALUES (1, 'x')",
+    "CREATE FUNCTION logged() RETURNS trigger LANGUAGE plpgsql AS "
+    "$$ BEGIN INSERT INTO log VALUES ('updated'); RETURN NEW; END $$",
+    "CREATE TRIGGER logs AFTER UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION logged()",
+)
+# What a view does, and what of it a read-only transaction would have been refused.
+VIEWS = {
+    "GET /plain": (["SELECT * FROM notes"], None),
+    "GET /insert": (["INSERT INTO other.notes VALUES (1)"], ["main.other.notes"]),
+    "GET /child": (["INSERT INTO comments VALUES (1, 1)"], ["main.comments"]),
+    "GET /lock": (["SELECT * FROM notes FOR UPDATE"], ["main.notes"]),
+    "GET /trigger": (["UPDATE notes SET body = 'y'"], ["main.log", "main.notes"]),
+    "GET /nothing": (["UPDATE notes SET body = 'y' WHERE id = 99"], None),
+    "GET /function": (["SELECT nextval('counter')"], ["main.counter"]),
+    "GET /temporary": (["CREATE TEMPORARY TABLE mine (id int)", "INSERT INTO mine VALUES (1)"], None),
+    "GET /ddl": (["CREATE TABLE made (id int)"], ["main.made"]),
+    "GET /with": (["WITH gone AS (DELETE FROM comments RETURNING id) SELECT * FROM gone"], ["main.comments"]),
+}
+
+
+@pytest.fixture(params=["psycopg", "asyncpg"])
+def run(request: pytest.FixtureRequest, postgres_url: str, stage: Stage) -> Iterator[Run]:
+    """Runs statements in a transaction of a guarded database, by one driver or the other."""
+    url = make_url(postgres_url).set(drivername=f"postgresql+{request.param}")
+    if request.param == "psycopg":
+        engine = create_engine(url)
+        database = Database(engine, stage.switch)
+
+        def by_psycopg(*statements: str) -> None:
+            with engine.begin() as connection:
+                for one in statements:
+                    connection.execute(text(one))
+
+        yield by_psycopg
+        database.close()
+        engine.dispose()
+        return
+    loop = asyncio.new_event_loop()
+    aengine = create_async_engine(url)
+    database = Database(aengine, stage.switch)
+
+    async def arun(statements: tuple[str, ...]) -> None:
+        async with aengine.begin() as connection:
+            for one in statements:
+                await connection.execute(text(one))
+
+    yield lambda *statements: loop.run_until_complete(arun(statements))
+    database.close()
+    loop.run_until_complete(aengine.dispose())
+    loop.close()
+
+
+def test_postgresql_names_the_tables_that_a_get_wrote(stage: Stage, run: Run) -> None:
+    """Triggers, other schemas, locks for an update, sequences and data definition; no temporary table, no plain read.
+
+    SQL text is not looked at: a WITH that deletes is found like the rest.
+    """
+    run(*SCHEMA)
+    for request, (statements, _) in VIEWS.items():
+        assert stage.ask(request, view=lambda statements=statements: run(*statements))
+    found = stage.numbers
+    assert {request: sorted(route.tables) for request, route in found.routes.items() if route.wrote} == {
+        request: tables for request, (_, tables) in VIEWS.items() if tables is not None
+    }
+    wheres = {where for route in found.routes.values() for where in route.tables.values()}
+    assert all("test_by_the_servers_word.py:" in where for where in wheres), wheres
+    assert [t for t in found.outside.values() if "notes" in t], "the schema was made outside of any request"
+
+
+def test_mariadb_counts_what_was_written(mariadb_url: str) -> None:
+    """By its session's own counters: a read moves none, a temporary table counts, since it would be refused."""
+    pymysql = pytest.importorskip("pymysql")
+    url = make_url(mariadb_url)
+    connection: Any = pymysql.connect(
+        host=url.host, port=url.port, user=url.username, password=url.password or "", database=url.database
+    )
+    ask = asking("mysql")
+    assert ask is not None
+
+    def wrote(*statements: str) -> bool:
+        before = ask.before(connection)
+        cursor = connection.cursor()
+        for one in statements:
+            cursor.execute(one)
+        told = ask.wrote(connection, before)
+        connection.commit()
+        return told is not None
+
+    assert wrote("CREATE TABLE notes (id int primary key)")
+    assert not wrote("SELECT * FROM notes")
+    assert wrote("INSERT INTO notes VALUES (1)")
+    assert not wrote("SELECT count(*) FROM notes GROUP BY id ORDER BY id")
+    assert wrote("DELETE FROM notes")
+    connection.close()
+
+
+def test_a_server_that_can_t_be_asked_is_not() -> None:
+    """Then nothing is hooked in at all."""
+    assert asking("oracle") is None

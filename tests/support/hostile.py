@@ -1,0 +1,104 @@
+"""What hostile visitors and careless operators write, and what may not come of it.
+
+`HOSTILE` is a plain list of texts, for whoever shows a text anywhere: a page, a header, a terminal, a log, a label.
+"""
+
+from __future__ import annotations
+
+import html.parser
+import unicodedata
+from typing import Final
+
+# Each tries to become something else than text where it is shown.
+HOSTILE: Final = (
+    "<script>alert(1)</script>",
+    "</title><script>alert(1)</script>",
+    "</textarea><img src=x onerror=alert(1)>",
+    "</script><script>alert(1)</script>",
+    "<!--<script>-->alert(1)",
+    "]]><x/><![CDATA[",
+    '" onmouseover="alert(1)',
+    "' autofocus onfocus='alert(1)",
+    "` onclick=alert(1) `",
+    "javascript:alert(1)",
+    "&lt;script&gt;&#60;script&#62;&amp;",
+    "<svg/onload=alert(1)>",
+    '<a href="javascript:alert(1)">x</a>',
+    "<base href=//evil.example>",
+    "<meta http-equiv=refresh content=0;url=//evil.example>",
+    "<style>*{display:none}</style>",
+    "{{7*7}} {% debug %} ${7*7} #{7*7} %(x)s {0} {0.__class__} %s %n",
+    "a\r\nX-Injected: 1\r\n\r\n<script>alert(1)</script>",
+    "a\nSet-Cookie: session=stolen",
+    "line one\nline two\rline three\x0bfour\x0cfive\x85six\u2028seven\u2029eight",
+    "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x1b[2J\x1b[H \x1b]8;;http://evil.example\x07link\x1b]8;;\x07",
+    "\x9b31m \x90q\x9c \x9d0;title\x9c",
+    "\x00\x01\x02\x07\x08\x7f",
+    "over\b\b\b\bwritten",
+    "\u202egnp.exe \u2066inside\u2069 \u200f\u200e\u061c",
+    "zero\u200bwidth\u2060joined\ufeff",
+    "\ud800\udfff \udcff lone",
+    "\U0001d56c \U000e0041 \U0010ffff",
+    "%0d%0aX-Injected:%201 %00 %3Cscript%3E",
+    "+ADw-script+AD4-alert(1)+ADw-/script+AD4-",
+    "[red]markup[/red] [link=http://evil.example]x[/link] [bold",
+    'name="x",le="+Inf"} 1\nup{job="x"} 0',
+    "=cmd|'/c calc'!A0",
+    "$(reboot) `reboot` ; reboot # && reboot | reboot",
+    "../../../etc/passwd",
+    "x" * 10_000,
+    "🏴‍☠️ é é ﷽ 𓀀",
+    "",
+    " ",
+)
+
+_OBEYED = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+
+
+class _Elements(html.parser.HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, list[tuple[str, str | None]]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, attrs))
+
+
+def elements(page: str) -> list[tuple[str, list[tuple[str, str | None]]]]:
+    """Return the elements of a page, as a parser of HTML finds them."""
+    parser = _Elements()
+    parser.feed(page)
+    parser.close()
+    return parser.found
+
+
+def assert_harmless_html(page: str, *, scripts: int = 0) -> None:
+    """Fail if a page has become more than it was meant to be.
+
+    Args:
+        page: The page.
+        scripts: How many elements of a script it has of its own.
+    """
+    found = elements(page)
+    assert sum(tag == "script" for tag, _ in found) == scripts
+    for tag, attributes in found:
+        assert tag not in ("img", "svg", "base", "iframe", "object", "embed", "x", "debug"), tag
+        for name, value in attributes:
+            assert not name.startswith("on"), (tag, name)
+            assert not (value or "").strip().lower().startswith("javascript:"), (tag, name, value)
+    assert not any(tag == "meta" and ("http-equiv", "refresh") in attributes for tag, attributes in found)
+    # Written to a file or a socket, it is text.
+    page.encode("utf-8", "strict")
+
+
+def assert_harmless_line(line: str) -> None:
+    """Fail unless a text is one line, of which a terminal or a log obeys nothing."""
+    bad = [f"U+{ord(c):04X}" for c in line if unicodedata.category(c) in _OBEYED]
+    assert not bad, bad
+
+
+def assert_harmless_header(value: str) -> None:
+    """Fail unless a header's value may be sent: by RFC 9110, section 5.5."""
+    value.encode("latin-1")
+    bad = [f"U+{ord(c):04X}" for c in value if (ord(c) < 0x20 and c != "\t") or ord(c) == 0x7F]
+    assert not bad, bad
