@@ -22,7 +22,7 @@ from ..state import State
 from ..switch import Switch
 from ..words import Languages, languages_of
 from ._conversations import Conversation
-from ._requests import NEGOTIATED_NAMES, Headers, facts_of, key_of, peeked, place, stripped
+from ._requests import NEGOTIATED_NAMES, Headers, facts_of, key_of, peeked, place, shown, stripped
 from ._responses import (
     CLOSE,
     Refusal,
@@ -154,21 +154,11 @@ def ReadOnlyMiddleware(
             if await quick(scope, receive, send):
                 return
         elif method is not None:
-            # Perhaps one just like this was refused just now, and nothing about it needs a closer look.
-            query = scope.get("query_string")
-            if not query or (b"%" not in query and b"_method" not in query.lower()):
-                place_and_headers, has_body = key_of(scope, deciding)
-                kept = known.get(place_and_headers)
-                if kept is not None and kept.state is view.state and monotonic() < kept.until:
-                    kept.count()
-                    status, headers, body = next(kept.ready)
-                    # Copied, since whoever is outside may edit what is sent.
-                    headers = headers.copy()
-                    if has_body and closes(scope, dict(scope["headers"]), receive):
-                        headers.append(CLOSE)
-                    await send({"type": "http.response.start", "status": status, "headers": headers})
-                    await send({"type": "http.response.body", "body": body})
-                    return
+            refusal = given_just_now(scope, receive)
+            if refusal is not None:
+                await send({"type": "http.response.start", "status": refusal[0], "headers": refusal[1]})
+                await send({"type": "http.response.body", "body": refusal[2]})
+                return
         kind = scope["type"]
         if kind == "http":
             await http(scope, receive, send)
@@ -178,6 +168,24 @@ def ReadOnlyMiddleware(
             await _lifespan(app, switch, scope, receive, send)
         else:
             await app(scope, receive, send)
+
+    # A function of its own, though a call costs: what `middleware` names of the closure costs each request a little.
+    def given_just_now(scope: Scope, receive: Receive) -> Refusal | None:
+        """Return a refusal that a request just like this one was given, if nothing about it needs a closer look."""
+        query = scope.get("query_string")
+        if query and (b"%" in query or b"_method" in query.lower()):
+            return None
+        key, has_body = key_of(scope, deciding)
+        kept = known.get(key)
+        if kept is None or kept.state is not view.state or monotonic() >= kept.until:
+            return None
+        kept.count()
+        status, headers, body = next(kept.ready)
+        # Copied, since whoever is outside may edit what is sent.
+        headers = headers.copy()
+        if has_body and closes(scope, dict(scope["headers"]), receive):
+            headers.append(CLOSE)
+        return status, headers, body
 
     async def quick(scope: Scope, receive: Receive, send: Send) -> bool:
         """Serve a read, of which a read-only site has much, if nothing about it needs a closer look."""
@@ -245,11 +253,14 @@ def ReadOnlyMiddleware(
             cookies=cookies,
             secure=scope.get("scheme") in ("https", "wss"),
             client=client[0] if client else None,
+            mount=scope.get("root_path", ""),
         )
         try:
             answer = await exchange.abegin()
             handling.remember(exchange.act, place(scope))
             if answer is not None:
+                if exchange.wants_form and await shown(facts, receive):
+                    answer = exchange.given_back()
                 refusal = (answer.status, raw(answer.headers), answer.body)
                 found = dict(scope["headers"])
                 if len(found) == len(scope["headers"]) and found.keys().isdisjoint(notable):
