@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypedDict, TypeVar
 
+from readonly import recent
+from readonly.recent import Wrote
 from readonly.record import Cause, FenceMark
 from readonly.state import State
 from readonly.switch import Switch
@@ -35,6 +37,8 @@ IDENTITY_SECONDS = 5.0
 # After each failure in a row a server is looked at half as often, down to this.
 CAP_SECONDS = 15.0
 END_SECONDS = 1.0
+# What a replica says of its lag, and the clocks of the machines that a visitor's requests reach, are off by so much.
+CLOCK_SECONDS = 1.0
 
 
 class _Wanted(TypedDict, total=False):
@@ -126,18 +130,20 @@ class Watch(Generic[T]):
 
     # --- what a reader needs -----------------------------------------------------------------------------------------
 
-    def need(self, *, recent: Position | None = None) -> Need | None:
-        """Return what a reader that begins now needs of a replica; None: it is to stay on the primary.
+    @property
+    def system(self) -> str:
+        """Which system the primary is; "" while nobody knows."""
+        return self._primary.system if self._primary is not None else ""
 
-        Args:
-            recent: What the same visitor wrote lately.
-        """
+    def need(self) -> Need | None:
+        """Return what a reader that begins now needs of a replica; None: it is to stay on the primary."""
         self.ensure()
-        return self._need(self._switch.state, recent)
+        request = recent.current()
+        return self._need(self._switch.state, None if request is None else request.of(self.name))
 
-    def _need(self, state: State, recent: Position | None = None) -> Need | None:
+    def _need(self, state: State, wrote: Wrote | None = None) -> Need | None:
         if not state.read_only:
-            return self._need_writable(state, recent) if self._always else None
+            return self._need_writable(state, wrote) if self._always else None
         stored = _stored(state)
         epochs = (min(cause.epoch for cause in stored), state.epoch) if stored else None
         if self._reach_primary is None:
@@ -149,9 +155,13 @@ class Watch(Generic[T]):
         if fences:
             positions = tuple(Position(fence.system, fence.position) for fence in fences)
             return Need(epochs=epochs, positions=positions, **wanted)
+        positions = () if mark is None or mark.position is None else (mark.position,)
+        if wrote is not None and wrote.at and wrote.system == self.system:
+            # Admitted before the change, and committed after this process had seen it.
+            positions = (*positions, Position(wrote.system, wrote.at))
         return Need(
             epochs=epochs,
-            positions=() if mark is None or mark.position is None else (mark.position,),
+            positions=positions,
             system=self._primary.system if self._primary is not None else "",
             lag=self._lag,
             **wanted,
@@ -166,19 +176,29 @@ class Watch(Generic[T]):
             return named or marks
         return [mark for mark in marks if mark.system == system]
 
-    def _need_writable(self, state: State, recent: Position | None) -> Need:
+    def _need_writable(self, state: State, wrote: Wrote | None) -> Need | None:
         # After `off`, a replica must have reached the end of the read-only time.
         epochs = (state.epoch, state.epoch)
         if self._reach_primary is None:
-            return Need(epochs=epochs, **self._wanted())
+            # No copy is newer than the epoch that it was taken at.
+            return Need(epochs=epochs, **self._wanted()) if wrote is None else None
         mark = self._marked(state)
-        positions = [one for one in (None if mark is None else mark.position, recent) if one is not None]
+        positions = [] if mark is None or mark.position is None else [mark.position]
+        lag = self._lag
+        if wrote is not None and wrote.at:
+            if wrote.system != self.system:
+                return None  # of another server, or nobody knows yet: it means nothing on a replica of this one
+            positions.append(Position(wrote.system, wrote.at))
+        elif wrote is not None:
+            lag = min(lag, wrote.seconds_ago - CLOCK_SECONDS)
+            if lag <= 0:
+                return None
         return Need(
-            epochs=epochs if recent is None else None,
+            epochs=epochs if wrote is None else None,
             unknown="" if mark is not None and mark.at else "has to wait: the primary's position is not known yet",
             positions=tuple(positions),
             system=mark.system if mark is not None else "",
-            lag=self._lag,
+            lag=lag,
             **self._wanted(),
         )
 

@@ -32,6 +32,7 @@ from readonly.switch import Switch
 
 from ._discard import Discards, OnSession, on_connection
 from ._hooks import AUTOCOMMIT, Hooks
+from ._recent import Noting
 from ._rehearsal import Rehearsed
 from ._replicas import Watched, check_url
 from ._routing import Routing, S
@@ -107,7 +108,7 @@ class Database:
         self._switch = switch
         self._always = always
         self._async = isinstance(primary, AsyncEngine)
-        self._admission = Admission(switch, name, admit=self._ask)
+        self._admission = Admission(switch, name, admit=self._ask if self._async else None)
         self._engine = _checked_engine("primary", primary)
         self._server = server_behind(self._engine.dialect.name, pooler)
         targets = _checked_replicas(primary, replicas)
@@ -152,6 +153,7 @@ class Database:
             works=self._works,
             refuse=self._refused_on_replica,
         )
+        self._noting = Noting(self._engine, name, lambda: self._watched.watch.system) if always and targets else None
         self._rehearsed = Rehearsed(self._engine, switch, name=name, server=self._server.name, discards=self._discards)
         self._closed = False
         self._in_proof = threading.Lock()
@@ -212,6 +214,8 @@ class Database:
         self._detection.close()
         if self._in_proof.acquire(timeout=PROOF_SECONDS):
             self._in_proof.release()
+        if self._noting is not None:
+            self._noting.remove()
         for target, event_name, listener in self._session_hooks:
             event.remove(target, event_name, listener)
         for replica in self._replicas.all:
@@ -314,7 +318,7 @@ class Database:
 
     def _ask(self) -> State | None:
         switch = self._switch
-        if self._async and not switch.view.open and in_greenlet():
+        if not switch.view.open and in_greenlet():
             # A look at the store may take its time: not on the event loop.
             state: State | None = await_only(switch.aadmit())
             return state

@@ -1,0 +1,75 @@
+"""Has a transaction written, and where does the primary's log stand behind its commit? Asked on its own connection.
+
+Two short questions for each commit of a request that is followed, and none for any other. What they begin is rolled
+back: it holds nothing, and is nothing that anybody counts.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from .positions import behind_header
+
+
+class Mark(Protocol):
+    """How one kind of server is asked."""
+
+    def before(self, connection: Any) -> object:
+        """Ask inside the transaction, before it is committed; False: it has written nothing, anything else: see after.
+
+        Raises:
+            Exception: The driver's; the transaction is then as it would be after any statement that failed.
+        """
+        ...
+
+    def after(self, connection: Any, before: object) -> str | None:
+        """Return the position behind the commit, or None where it turns out that nothing was written."""
+        ...
+
+
+class _PostgreSQL:
+    def before(self, connection: Any) -> object:
+        # Assigned by the first write; a view, a function or a rule that writes is seen as well.
+        return (
+            _value(
+                connection,
+                "SELECT CASE WHEN pg_catalog.pg_current_xact_id_if_assigned() IS NULL THEN NULL"
+                " ELSE pg_catalog.current_setting('synchronous_commit') END",
+            )
+            or False
+        )
+
+    def after(self, connection: Any, before: object) -> str | None:
+        # One that waited for the disk is flushed; of another one only the whole log is sure to hold it, though that may
+        # be flushed late (and read by standbys late) on a server at rest.
+        where = "insert" if before in ("off", None) else "flush"
+        try:
+            return behind_header(str(_value(connection, f"SELECT pg_catalog.pg_current_wal_{where}_lsn()::text")))
+        finally:
+            connection.rollback()
+
+
+class _MariaDB:
+    def before(self, connection: Any) -> object:
+        return (str(_value(connection, "SELECT @@last_gtid") or ""),)
+
+    def after(self, connection: Any, before: object) -> str | None:
+        try:
+            gtid = str(_value(connection, "SELECT @@last_gtid") or "")
+        finally:
+            connection.rollback()
+        return None if (gtid,) == before else gtid
+
+
+# MySQL tells no such thing; there it goes by time, as with files.
+MARKS: dict[str, Mark] = {"postgresql": _PostgreSQL(), "mariadb": _MariaDB()}
+
+
+def _value(connection: Any, statement: str) -> Any:
+    cursor = connection.cursor()
+    try:
+        cursor.execute(statement)
+        row = cursor.fetchone()
+        return None if row is None else row[0]
+    finally:
+        cursor.close()
