@@ -33,7 +33,8 @@ help:
 	@echo "make faults      servers and processes are killed, stopped and cut off for ten minutes, and a checker reads"
 	@echo "make model       every reachable state of the protocol's model"
 	@echo "make conformance every framework under every server, asked the same; writes the table of docs/conformance.md"
-	@echo "make torture     writers of every kind against every kind of fence, fifty rounds each, judged by the server's log"
+	@echo "make torture     writers of every kind against every kind of fence, fifty rounds each, judged by the"
+	@echo "                 server's log; and a run that is killed at every step, gone on with and given up"
 	@echo "make clean       remove the environment, builds and caches"
 
 # A wish for another interpreter is looked at on every run; without one, only a changed pyproject.toml installs again.
@@ -101,7 +102,8 @@ conformance: install
 	$(PY) -m tests.conformance $(ARGS)
 
 torture: install
-	$(PY) -m tests.torture --rounds $(or $(ROUNDS),50)
+	$(PY) -m tests.torture --rounds $(or $(ROUNDS),50) $(ARGS)
+	READONLY_TEST_EACH_WAY=1 $(PY) -m pytest tests/run/test_killed.py
 
 # A part of `make test` as well: builds the wheel, installs it beside no framework at all, runs what can run there.
 wheel-test: install

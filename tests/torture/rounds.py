@@ -144,6 +144,10 @@ class Round(ABC):
     def refusals(self) -> int:
         """Return how many transactions were rolled back: what refused writers leave behind."""
 
+    @abstractmethod
+    def close(self) -> None:
+        """Remove the database."""
+
     def begin(self) -> None:  # noqa: B027 - most need nothing
         """Get ready for a round, before the fence goes up."""
 
