@@ -12,6 +12,7 @@ import math
 import os
 import platform
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
@@ -33,6 +34,8 @@ SLACK_SECONDS = 1.0
 LEASE_DRIFT = 0.05
 # A member that has been gone for longer than any transaction may last has nothing left that could commit.
 LONGEST_TRANSACTION_SECONDS = 600.0
+# Members of a role that is not there any more spoke last within so long of each other: who had left before is left out.
+CREW_SECONDS = 60.0
 # Members of lost registries that one process keeps asking after: a few of them for each loss that it lives through.
 KNEW_AT_MOST = 500
 
@@ -255,6 +258,7 @@ class Confirmation:
         members: Every registered member that counts.
         problems: What is missing apart from members, one sentence each.
         roster: Every role that reported lately, and how many seconds ago it did last.
+        crews: How many of each role there were then.
         settled: The store has been known for so long that whoever knows more than it holds has said so.
     """
 
@@ -265,6 +269,7 @@ class Confirmation:
     members: tuple[Member, ...]
     problems: tuple[str, ...] = ()
     roster: Mapping[str, float] = field(default_factory=dict)
+    crews: Mapping[str, int] = field(default_factory=dict)
     settled: bool = True
 
     def of(self, *conditions: Condition) -> tuple[Member, ...]:
@@ -400,10 +405,11 @@ def confirm(
         if not closing and cause in present:
             problems.append(f"the store holds {cause} again")
     loaded = [(Report.load(s.member, s.report), s) for s in reports]
+    heard = [(report.role, max(0.0, (at - s.at).total_seconds())) for report, s in loaded]
     roster: dict[str, float] = {}
-    for report, s in loaded:
-        ago = max(0.0, (at - s.at).total_seconds())
-        roster[report.role] = min(roster.get(report.role, ago), ago)
+    for role, ago in heard:
+        roster[role] = min(roster.get(role, ago), ago)
+    crews = Counter(role for role, ago in heard if ago <= roster[role] + CREW_SECONDS)
     found = [
         _judge(report, s, wanted, present, closing, at, here_since or {}, registry, longest_transaction)
         for report, s in loaded
@@ -452,6 +458,7 @@ def confirm(
         members=members,
         problems=tuple(problems),
         roster=roster,
+        crews=crews,
         settled=settled,
     )
 

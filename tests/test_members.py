@@ -17,6 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from readonly import members
+from readonly.cli.groups import role_lines
 from readonly.errors import ConfigurationError, NotConfirmed
 from readonly.members import (
     KNEW_AT_MOST,
@@ -535,3 +536,15 @@ def test_members_are_ordered_by_role_and_name() -> None:
     reports = [replace(OBEYING, id=str(n), role=role, pid=n) for n, role in enumerate(["web", "job", "web"])]
     assert [m.report.name for m in judged(*reports).members] == ["job web-1/1", "web web-1/0", "web web-1/2"]
     assert len(judged(*reports).of(Condition.OBEYS)) == 3
+
+
+def test_a_role_that_is_gone_was_there_with_so_many() -> None:
+    """Those that ended together count; who had left before, in an earlier deploy, does not."""
+    left = [
+        (replace(OBEYING, id=f"c{n}", role="celery", gone=True), ago) for n, ago in enumerate([7200.0, 7210.0, 9000.0])
+    ]
+    there = [seen(OBEYING), *(seen(report, silent=ago) for report, ago in left)]
+    found = confirm(CLOSED, there, causes=["c1"], closing=True, at=NOON)
+    assert (found.roster["celery"], dict(found.crews)) == (7200.0, {"web": 1, "celery": 2})
+    assert found.safe
+    assert role_lines(found, versions=False)[-1] == "celery    0 now, last seen 2 h ago, 2 then"

@@ -56,7 +56,9 @@ def role_lines(found: Confirmation, *, versions: bool = True) -> list[str]:
         if versions:
             lines[-1] += f"   readonly-mode {_versions(members)}"
     for role in sorted(set(found.roster) - {m.report.role for m in found.members}):
-        lines.append(f"{printable(role):<9} 0 now, last seen {spoken(found.roster[role])} ago")
+        crew = found.crews.get(role, 1)
+        then = f", {crew} then" if crew > 1 else ""
+        lines.append(f"{printable(role):<9} 0 now, last seen {spoken(found.roster[role])} ago{then}")
     return lines
 
 

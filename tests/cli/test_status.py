@@ -196,9 +196,10 @@ def test_a_role_that_is_gone_is_remembered(tmp_path: Path) -> None:
     """Nobody expected it by name, but it was there: `on` and `status` say that it is not now."""
     shop = made(tmp_path / "shop.db")
     with members(shop, ["web"]):
-        with members(shop, ["celery"]):
+        with members(shop, ["celery", "celery"]):
             pass
         eventually(lambda: "0 now, last seen" in shop.here("status").stdout, what="celery said goodbye")
         line = next(line for line in shop.here("on").stdout.splitlines() if "0 now" in line)
         assert line.split()[0] == "celery"
+        assert line.endswith(" ago, 2 then")
     shop.store.close()
