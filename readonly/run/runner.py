@@ -12,13 +12,13 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import NoReturn
 
-from .. import changes
+from .. import changes, scheduling
 from ..changes import Change
 from ..errors import ConfigurationError, Error, NotYours, StoreUnreachable
 from ..freezing import Watch
 from ..record import RUN
 from ..site import Site
-from ..stores import store_from_url
+from ..stores import Reading, Store, store_from_url
 from .command import end_here, environment, follow, lives, log_of, signals_to
 from .journal import (
     ALIVE_SECONDS,
@@ -39,6 +39,9 @@ from .journal import (
     standing_run,
 )
 from .steps import AFTER, BEFORE, TAKES_BACK, Action, Off, Thaw, Work
+
+# By so much at least what visitors were told is moved when it was not kept: an end that moves every minute is none.
+LONGER = timedelta(minutes=5)
 
 
 class Runner:
@@ -311,8 +314,9 @@ class Runner:
             while True:
                 # A store that is away is asked again; the run goes on without it.
                 with suppress(StoreUnreachable):
-                    told = json.dumps({"at": store.read().at.isoformat()})
-                    store.append(alive_of(run), told.encode(), keep=1)
+                    reading = store.read()
+                    store.append(alive_of(run), json.dumps({"at": reading.at.isoformat()}).encode(), keep=1)
+                    self._announce(store, run, reading)
                 if stop.wait(ALIVE_SECONDS):
                     break
 
@@ -327,6 +331,22 @@ class Runner:
             with suppress(StoreUnreachable):
                 store.append(alive_of(run), json.dumps({"at": LONG_AGO}).encode(), keep=1)
             store.close()
+
+    def _announce(self, store: Store, run: str, reading: Reading) -> None:
+        """Move the announced end where it is over: visitors are told another one, and nothing opens."""
+        # Lifted meanwhile, or a record that this version can't read: then there is nothing of ours to announce.
+        with suppress(Error):
+            record = changes.read_in(store, reading)
+            cause = record.cause(run) if record is not None else None
+            if cause is None or cause.expected_end is None or reading.at < cause.expected_end:
+                return
+            # Half as long again: whoever was wrong by an hour is not asked to believe in five minutes.
+            longer = max(LONGER, (cause.expected_end - cause.since) / 2)
+            change = scheduling.extend(store, self.site.operator, longer=longer, cause=run)
+            moved = change.record.cause(run)
+            if moved is not None and moved.expected_end is not None:
+                said = f"takes longer than was said; visitors are told {moved.expected_end:%Y-%m-%d %H:%M} UTC now"
+                self.voice.step(Step.COMMAND, "announced", said)
 
     def _taken_over(self, run: str) -> Progress:
         """Return a run that nobody is at work on.

@@ -243,10 +243,11 @@ class Freeze(Action):
     def do(self) -> str:
         """Pause each as soon as it has passed the fence; what is paused is left alone."""
         self.work.frozen = self.work.site.standbys.freeze(timeout=self.work.timeout)
-        # The time that a read may hold up replay counts from when the log arrived: after the thaw it is long over.
+        # The time that a read may hold up replay counts from when the log arrived: after the thaw it is over for all
+        # but the last of it.
         graces = sorted({frozen.grace for frozen in self.work.frozen if frozen.grace != "-1"})
         after = (
-            f". After the thaw a read there that is in the way of the migration is ended at once: "
+            f". After the thaw a read there that is in the way of the migration may be ended at once: "
             f"max_standby_streaming_delay={', '.join(graces)} counts from when the log arrived"
             if graces
             else ""

@@ -119,6 +119,8 @@ def migrating(site: Followed, *options: str) -> Iterator[psycopg.Connection[tupl
             finally:
                 latch.close()
                 assert running.ends(60) == 0, running.err
+                # Said before the command begins, for whoever plans what follows.
+                assert ("may be ended at once" in running.err) is ("--freeze" in options)
 
 
 def p99(seconds: list[float]) -> float:
