@@ -46,14 +46,14 @@ class Recent:
     """What the visitor of one request wrote lately: before it, by the cookie, and in it.
 
     Attributes:
-        written: Whether something was written in this request.
+        written_to: The databases that were written to in this request.
         doubtful: The cookie was not ours, so what it said is not known: reads stay on the primaries.
     """
 
     def __init__(self, known: Mapping[str, tuple[str, str, float]] | None = None, *, doubtful: bool = False) -> None:
         self._known = dict(known or {})
         self.doubtful = doubtful
-        self.written = False
+        self.written_to: set[str] = set()
 
     def of(self, database: str, *, now: Callable[[], float] = time.time) -> Wrote | None:
         """Return the visitor's last write to a database; None: there was none."""
@@ -65,8 +65,13 @@ class Recent:
 
     def wrote(self, database: str, *, system: str = "", at: str = "", now: Callable[[], float] = time.time) -> None:
         """Say that something was committed to a database just now."""
-        self.written = True
+        self.written_to.add(database)
         self._known[database] = (system, at, now())
+
+    @property
+    def written(self) -> bool:
+        """Whether something was written in this request."""
+        return bool(self.written_to)
 
     def dump(self) -> dict[str, tuple[str, str, float]]:
         """Return what the cookie is to hold."""

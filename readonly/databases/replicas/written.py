@@ -65,6 +65,17 @@ class _MariaDB:
 MARKS: dict[str, Mark] = {"postgresql": _PostgreSQL(), "mariadb": _MariaDB()}
 
 
+# The same for connections that commit each statement by itself, asked at any time after it.
+POSITION_AFTER = {
+    "postgresql": (
+        "SELECT CASE pg_catalog.current_setting('synchronous_commit')"
+        " WHEN 'off' THEN pg_catalog.pg_current_wal_insert_lsn()"
+        " ELSE pg_catalog.pg_current_wal_flush_lsn() END::text"
+    ),
+    "mariadb": "SELECT @@last_gtid",
+}
+
+
 def _value(connection: Any, statement: str) -> Any:
     cursor = connection.cursor()
     try:
