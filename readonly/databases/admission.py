@@ -71,6 +71,9 @@ class Admission:
             return None
         inflight = self.switch.inflight
         work = current(self.switch)
+        # Who is refused need not be counted before: that is for those who are admitted.
+        if work is None and self._refused_lately() and not self._bypasses(None):
+            return None
         # Part of work that was admitted: it may begin though the process is closed, and is drained as well.
         key = inflight.begin(part=work is not None and work.admitted)
         try:
@@ -108,16 +111,19 @@ class Admission:
             return False
         if work is not None and work.admitted:
             return True
-        view = self.switch.view
-        now = time.monotonic()
-        # By the state that was found then: where threads can't be trusted, `open` does not tell that it is over.
-        if not view.open and now < self._refused_until and view.state is self._refused_by:
+        if self._refused_lately():
             return False
+        now = time.monotonic()
         state = self._admit()
         if state is None:
             return True
         self._refused_until, self._refused_by = now + REFUSED_SECONDS, state
         return False
+
+    def _refused_lately(self) -> bool:
+        view = self.switch.view
+        # By the state that was found then: where threads can't be trusted, `open` does not tell that it is over.
+        return not view.open and view.state is self._refused_by and time.monotonic() < self._refused_until
 
     def refusal(self, reason: str, *, kind: type[R], table: str | None = None) -> R:
         """Return the error for a refused write, and mark the work that it was refused in.

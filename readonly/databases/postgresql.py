@@ -168,6 +168,9 @@ class PostgreSQL:
         return "a write was not refused: is there a pooler between, or a driver that ignores the guard?"
 
     def _guard_transaction(self, connection: Any, memory: dict[str, Any]) -> None:
+        # psycopg takes it only where no transaction is open, so one that is has begun with it.
+        if getattr(connection, "read_only", None) is True:
+            return
         found = _get_driver(connection)
         if found is None or _in_transaction(connection):
             # Somebody was faster (an event listener that ran SQL), or the driver can't say it in its BEGIN.

@@ -32,7 +32,7 @@ class SQLite:
     """The guard of SQLite, through sqlite3 and aiosqlite: `PRAGMA query_only`."""
 
     name = "sqlite"
-    lasting = False
+    lasting = True
     trial = "SELECT count(*) FROM sqlite_master"  # SELECT 1 does not touch the file
 
     def guard(self, connection: Any, memory: dict[str, Any]) -> None:

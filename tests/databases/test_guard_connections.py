@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 
 from readonly import ReadOnlyError, Switch
 from readonly.databases.sqlalchemy import Database
@@ -233,3 +233,20 @@ def test_a_listener_that_begins_for_us(kind: str, make_client: Callable[..., Cli
     switch.on()
     client.connect(body)
     assert client.count() == 3
+
+
+def test_a_database_in_memory_outlives_the_guard(switch: Switch) -> None:
+    """Its one connection can't be replaced when the guard goes in mid-mode: it is put back each time."""
+    engine = create_engine("sqlite://")
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE story (title TEXT)"))
+    database = Database(engine, switch)
+    switch.on()
+    insert = text("INSERT INTO story VALUES ('x')")
+    with engine.connect() as connection, pytest.raises(ReadOnlyError):
+        connection.execute(insert)
+    database.close()
+    with engine.begin() as connection:
+        connection.execute(insert)
+        assert connection.execute(text("SELECT count(*) FROM story")).scalar_one() == 1
+    engine.dispose()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, Final
 from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, event
 from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import DisconnectionError
-from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
+from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState, SingletonThreadPool, StaticPool
 
 from readonly.databases import Server
 from readonly.databases.admission import Admission
@@ -21,6 +22,8 @@ logger = logging.getLogger("readonly")
 AUTOCOMMIT: Final = "AUTOCOMMIT"
 # The four letters that nearly every statement begins with; none of them is transaction control.
 _HARMLESS = frozenset({"SELE", "INSE", "UPDA", "DELE", "WITH"})
+# A connection is taken for a `Connection`, in this thread or task.
+_taking: ContextVar[bool] = ContextVar("readonly_taking", default=False)
 
 
 class Held:
@@ -91,7 +94,11 @@ class Hooks:
             getattr(engine.dialect, "_on_connect_isolation_level", None),
             engine.get_execution_options().get("isolation_level"),
         )
-        self._key = ("readonly", id(self))
+        # Text, whose hash is kept: it is looked up several times for each transaction.
+        self._key = f"readonly-{id(self)}"
+        # A pool that holds one connection for good may hold the only one to a database in memory: it can't be replaced
+        # in `remove`, and so is put back each time.
+        self._lasting = server.lasting and not isinstance(engine.pool, (SingletonThreadPool, StaticPool))
         self._leaving: dict[int, Held] = {}
         self._counted: set[Held] = set()
         self._told: WeakSet[ConnectionPoolEntry] = WeakSet()
@@ -102,8 +109,6 @@ class Hooks:
             "detach": self._detach,
             "close": self._detach,
             "handle_error": self._handle_error,
-            "do_execute": self._do_execute,
-            "do_execute_no_params": self._do_execute_no_params,
         }
         for name, listener in self._listeners.items():
             event.listen(engine, name, listener)
@@ -116,6 +121,8 @@ class Hooks:
             self._replace(dialect, name, self._ending)
         for name in ("do_close", "do_terminate"):
             self._replace(dialect, name, self._closing)
+        for name in ("do_execute", "do_execute_no_params"):
+            self._replace(dialect, name, self._executing)
         self._replace(dialect, "set_isolation_level", self._isolating)
 
     def remove(self) -> None:
@@ -212,20 +219,22 @@ class Hooks:
         """Somebody takes a connection, and may use it raw: count the check-out, or guard all that comes."""
         if looking():
             return
+        known = entry.info.get(self._key)
         if self._detection is not None:
-            self._compare(connection, self._detection, entry)
-        held = self.held(proxied)
+            self._compare(connection, self._detection, known)
+        held = known if isinstance(known, Held) else self.held(proxied)
         if held is None:  # pragma: no cover - a check-out always has an info
             return
         self._end(held)
+        if _taking.get() and self._is_open() and not held.guarded:
+            return  # for a Connection, whose transactions are counted one by one
         key = self._count(held, "raw")
         if key is None:
             self._told.add(entry)
         self._tell(connection, held, read_only=key is None)
 
-    def _compare(self, connection: Any, detection: Detection, entry: ConnectionPoolEntry) -> None:
+    def _compare(self, connection: Any, detection: Detection, known: object) -> None:
         """Look where a connection leads: a new one may have been told, an old one may be left over from a failover."""
-        known = entry.info.get(self._key)
         if not isinstance(known, Held):
             if self.server.is_suspect(connection):
                 detection.suspect()
@@ -240,7 +249,7 @@ class Hooks:
             # A replica's connections stay guarded in their pool: there is no other way to use them.
             if self._admission.never or connection is None:
                 return
-            if not self.server.lasting or self._is_open():
+            if not self._lasting or self._is_open():
                 self._tell(connection, held, read_only=False)
         except Exception as error:
             logger.warning("readonly: a connection could not be put back as it was, and is closed: %s", error)
@@ -265,24 +274,28 @@ class Hooks:
         if isinstance(held, Held):
             self._leaving[id(connection)] = held
 
-    # --- events of the dialect ---------------------------------------------------------------------------------------
+    # --- statements --------------------------------------------------------------------------------------------------
 
-    def _do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
-        if statement[:4].upper() in _HARMLESS:
-            return False
-        held = self.held(context.root_connection.connection)
+    def _executing(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def execute(cursor: Any, statement: str, *args: Any, **kwargs: Any) -> Any:
+            # The context comes last. Without one SQLAlchemy looks at a new connection.
+            if statement[:4].upper() not in _HARMLESS and args:
+                statement = self._softened(statement, kwargs.get("context", args[-1]))
+            return original(cursor, statement, *args, **kwargs)
+
+        return execute
+
+    def _softened(self, statement: str, context: Any) -> str:
+        connection = getattr(context, "root_connection", None)
+        held = None if connection is None else self.held(connection.connection)
         if held is None or not held.guarded:
-            return False
+            return statement
         softened = self.server.softened(statement)
         if softened is None:
             raise self._lifts(statement)
-        if softened == statement:
-            return False
-        cursor.execute(softened)
-        return True
+        return softened
 
-    def _do_execute_no_params(self, cursor: Any, statement: str, context: Any) -> bool:
-        return self._do_execute(cursor, statement, None, context)
+    # --- errors ------------------------------------------------------------------------------------------------------
 
     def _handle_error(self, context: ExceptionContext) -> BaseException | None:
         guarded = False
@@ -302,9 +315,13 @@ class Hooks:
     def _connecting(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def connect() -> Connection:
             """Not raw: the transactions of a Connection are counted one by one."""
-            connection: Connection = original()
+            token = _taking.set(True)
+            try:
+                connection: Connection = original()
+            finally:
+                _taking.reset(token)
             held = self.held(connection.connection)
-            if held is not None:
+            if held is not None and held.raw is not None:
                 self._end_raw(held)
             return connection
 

@@ -70,6 +70,9 @@ class Routing:
     def routed(self, session_class: type[S]) -> type[S]:
         """Return a session class like that one, whose reads go where they are sent."""
         routing = self
+        if not self._by_engine:
+            # Nothing to choose from, and so nothing to be asked at each query.
+            return type(f"Routed{session_class.__name__}", (session_class,), {"__module__": session_class.__module__})
 
         class Routed(session_class):  # type: ignore[misc,valid-type]  # the base is only known when it runs
             def get_bind(self, *args: Any, **kwargs: Any) -> Engine | Connection:
