@@ -222,14 +222,14 @@ def test_a_server_that_cannot_be_guarded(make_app: MakeApp, monkeypatch: pytest.
     app = Flask("site")
     app.config.update(SQLALCHEMY_DATABASE_URI="sqlite://", SQLALCHEMY_BINDS={"other": "sqlite://"})
     SQLAlchemy(app)
-    original = guards.server_for
+    original = guards.server_behind
     asked: list[str] = []
 
-    def second_is_unknown(name: str) -> Any:
+    def second_is_unknown(name: str, pooler: Any) -> Any:
         asked.append(name)
-        return original(name if len(asked) == 1 else "oracle")
+        return original(name if len(asked) == 1 else "oracle", pooler)
 
-    monkeypatch.setattr(guards, "server_for", second_is_unknown)
+    monkeypatch.setattr(guards, "server_behind", second_is_unknown)
     switch = Switch.from_url("memory://")
     with pytest.raises(ConfigurationError, match=r"bind .* of Flask-SQLAlchemy: .*oracle.*READONLY_UNGUARDED"):
         ReadOnly(app, switch=switch)
