@@ -74,6 +74,7 @@ class Stage:
         app: str | None,
         seconds: float,
         patience: float,
+        share: float = 1.0,
         on_options: Sequence[str],
         console: Console,
         workers: int = WORKERS,
@@ -88,6 +89,7 @@ class Stage:
         self.served = ["--framework", framework, *(["--app", app] if app is not None else [])]
         self.seconds = seconds
         self.patience = patience
+        self.share = share
         self.on_options = on_options
         self.console = console
         # The visitor's own settings of the library are not this site's.
@@ -116,7 +118,7 @@ class Stage:
 
     def acts(self, load: subprocess.Popen[bytes], watched: Watched) -> Evidence:
         """Turn the switch both ways while the load goes on."""
-        self.let_happen(watched, load, BEFORE, lambda: enough_before(watched.seen))
+        self.let_happen(watched, load, BEFORE, lambda: enough_before(watched.seen, self.share))
         on_typed = time.monotonic_ns()
         self.readonlyctl(
             *("on", "--reason", "comments learn to count", "--for", "10m", "--expect", f"web={self.workers}"),
@@ -130,7 +132,7 @@ class Stage:
         self.say(f"  Copied the database to its replica, at epoch {epoch}.")
         rows = migration.migrate(self.settings.database)
         self.say(f"  Migrated the primary: one column more, filled in for {rows} rows.")
-        self.let_happen(watched, load, DURING, lambda: enough_during(watched.seen, on_returned))
+        self.let_happen(watched, load, DURING, lambda: enough_during(watched.seen, on_returned, self.share))
         if missed := migration.unfilled(self.settings.database):
             # Not yet a verdict, but it will be one: somebody wrote rows that the backfill could not know of.
             self.say(f"  {missed} rows appeared behind the migration's back.")
@@ -317,23 +319,25 @@ def stop(process: subprocess.Popen[Any]) -> None:
         process.stdout.close()
 
 
-def enough_before(seen: Sequence[Seen]) -> bool:
-    """Return whether the site was busy enough to be turned read-only."""
+def enough_before(seen: Sequence[Seen], share: float) -> bool:
+    """Return whether the site was busy enough to be turned read-only, if a share of the smallest load is."""
+    wanted = SPARE * share
     accepted = sum(found.accepted and found.action == "write" for found in seen)
     greeted = {found.client for found in seen if found.signed_in and found.session is not None}
-    return accepted >= SPARE * verdict.WRITES_ACCEPTED_BEFORE and len(greeted) >= SPARE * verdict.SESSIONS_ENDED
+    return accepted >= wanted * verdict.WRITES_ACCEPTED_BEFORE and len(greeted) >= wanted * verdict.SESSIONS_ENDED
 
 
-def enough_during(seen: Sequence[Seen], since: int) -> bool:
-    """Return whether the read-only site was tried hard enough; `since` is when `on` returned."""
+def enough_during(seen: Sequence[Seen], since: int, share: float) -> bool:
+    """Return whether the read-only site was tried hard enough, likewise; `since` is when `on` returned."""
+    wanted = SPARE * share
     during = [found for found in seen if found.start >= since]
     refused = sum(found.refused and found.action == "write" for found in during)
     reads = sum(found.action == "read" and not found.error for found in during)
     signed_out = {found.client for found in during if found.signed_in == "" and found.session is not None}
     return (
-        refused >= SPARE * verdict.WRITES_REFUSED_DURING
-        and reads >= SPARE * verdict.READS_DURING
-        and len(signed_out) >= SPARE * verdict.SESSIONS_ENDED
+        refused >= wanted * verdict.WRITES_REFUSED_DURING
+        and reads >= wanted * verdict.READS_DURING
+        and len(signed_out) >= wanted * verdict.SESSIONS_ENDED
     )
 
 
@@ -388,6 +392,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m demo_app.demo", description=__doc__)
     parser.add_argument("--seconds", type=float, default=20.0, help="how long the load lasts")
     parser.add_argument("--patience", type=float, default=PATIENCE_SECONDS, help="how much longer on a slow machine")
+    parser.add_argument("--share", type=float, default=1.0, help="of the smallest load that proves something: enough")
     parser.add_argument("--framework", choices=list(DRESSES), default=os.environ.get("FRAMEWORK") or "starlette")
     parser.add_argument("--app", metavar="MODULE:FACTORY", help="another factory than the framework's own")
     parser.add_argument("--on-option", action="append", default=[], metavar="OPTION", help="one more for `on`")
@@ -405,10 +410,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             app=options.app,
             seconds=options.seconds,
             patience=options.patience,
+            share=options.share,
             on_options=options.on_option,
             console=console,
         )
-        result = verdict.judge(stage.play())
+        result = verdict.judge(stage.play(), share=options.share)
         show(result, console)
         return result.exit_code
     except Failed as failed:

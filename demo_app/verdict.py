@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -140,14 +141,20 @@ class Verdict:
         return KEPT
 
 
-def judge(evidence: Evidence) -> Verdict:
-    """Judge a run."""
+def judge(evidence: Evidence, *, share: float = 1.0) -> Verdict:
+    """Judge a run.
+
+    Args:
+        evidence: What there is.
+        share: So much of the smallest loads is enough.
+    """
     moments = evidence.moments
     by_phase: dict[Phase, list[Seen]] = {phase: [] for phase in Phase}
     for seen in evidence.seen:
         by_phase[moments.phase(seen)].append(seen)
     figures = tuple(_figures(phase, found) for phase, found in by_phase.items())
     during = by_phase[Phase.READ_ONLY]
+    read_only = _of(figures, Phase.READ_ONLY)
     ended, survivors = sessions(evidence.seen, moments)
     committed = differences(evidence.closed, evidence.opening)
     return Verdict(
@@ -174,13 +181,14 @@ def judge(evidence: Evidence) -> Verdict:
                 (_told(seen) for seen in evidence.seen if _other_error(seen)),
             ),
         ),
-        minimums=(
-            Minimum("writes accepted before", _of(figures, Phase.BEFORE).writes_accepted, WRITES_ACCEPTED_BEFORE),
-            Minimum(
-                "writes refused while read-only", _of(figures, Phase.READ_ONLY).writes_refused, WRITES_REFUSED_DURING
-            ),
-            Minimum("reads served while read-only", _of(figures, Phase.READ_ONLY).reads_served, READS_DURING),
-            Minimum("logged-in clients whose session ended", len(ended), SESSIONS_ENDED),
+        minimums=tuple(
+            Minimum(name, found, math.ceil(share * wanted))
+            for name, found, wanted in (
+                ("writes accepted before", _of(figures, Phase.BEFORE).writes_accepted, WRITES_ACCEPTED_BEFORE),
+                ("writes refused while read-only", read_only.writes_refused, WRITES_REFUSED_DURING),
+                ("reads served while read-only", read_only.reads_served, READS_DURING),
+                ("logged-in clients whose session ended", len(ended), SESSIONS_ENDED),
+            )
         ),
         seconds_to_last_commit=max(
             (

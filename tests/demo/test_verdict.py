@@ -242,6 +242,16 @@ def test_too_little_load_is_no_success(missing: int) -> None:
     assert result.exit_code == verdict.TOO_SMALL
 
 
+def test_a_share_of_the_smallest_load() -> None:
+    """It is all that is wanted then, rounded up."""
+    whole = good_run()
+    few = replace(whole, seen=[seen for number, seen in enumerate(whole.seen) if number % 3])
+    assert verdict.judge(few).exit_code == verdict.TOO_SMALL
+    result = verdict.judge(few, share=0.2505)
+    assert [minimum.wanted for minimum in result.minimums] == [51, 51, 251, 6]
+    assert all(minimum.met for minimum in result.minimums)
+
+
 def test_a_broken_promise_outweighs_a_small_load() -> None:
     """Exit code 1 means broken, also where there was little load."""
     evidence = replace(good_run(), seen=[_seen(start=2500, status=500, error="status 500")])

@@ -20,7 +20,25 @@ if TYPE_CHECKING:
 TOGETHER = ("tests/demo/",)
 APART = ("tests/demo/test_demo_is_honest.py",)
 # What takes longest, the longest first, each the beginning of some tests' ids; all others follow as they were drawn.
-LONGEST: tuple[str, ...] = ()
+LONGEST = (
+    "tests/demo/test_demo_is_honest.py",
+    "tests/torture/",
+    "tests/run/test_killed.py",
+    "tests/conformance/test_cells.py",
+    "tests/demo/",
+    "tests/faults/test_short_round.py",
+    "tests/endtoend/test_two_hundred_switches.py",
+    "tests/model/",
+    "tests/endtoend/",
+    "tests/faults/",
+    "tests/stores/test_sentinel_store.py",
+    "tests/databases/fence/",
+    "tests/cli/test_fence.py",
+    "tests/run/",
+    "tests/docs/",
+    "tests/databases/",
+    "tests/cli/",
+)
 
 _MISSING = "readonly_missing"
 
