@@ -61,6 +61,8 @@ BACKOFF_FIRST_SECONDS, BACKOFF_CAP_SECONDS = 0.1, 2.0
 NEW_FIRST_SECONDS, NEW_CAP_SECONDS = 0.02, 0.5
 # Requests of such a process wait for that as long as they wait for its first look, in timeouts of the store.
 NEW_TIMEOUTS = 2
+# Of a writable site's requests, most of which nobody looks at, so often one is, for what there may be to doubt.
+SAMPLE_FIRST_SECONDS, SAMPLE_SECONDS = 20.0, 60.0
 # Clocks drift; a lease ends here earlier than others may believe (rule 10).
 LEASE_SLACK = 0.05
 
@@ -86,17 +88,19 @@ class View:
         open: True only while this process knows, here and now, that the site is writable.
         admit_until: Until when writes may be admitted without a second look, on the switch's monotonic clock;
             minus infinity while closed.
+        sample: The next request of a writable site is to be looked at closely.
         sessions_cut: A session cut-off is known: requests with a session cookie need a look, writable or not.
         state: The state behind it.
         announced: The window that visitors of a writable site are told of by now, or None.
     """
 
-    __slots__ = ("admit_until", "announced", "open", "sessions_cut", "state")
+    __slots__ = ("admit_until", "announced", "open", "sample", "sessions_cut", "state")
 
     def __init__(self) -> None:
         self.open = False
         self.admit_until = float("-inf")
         self.sessions_cut = False
+        self.sample = False
         self.state: State = UNKNOWN
         self.announced: Window | None = None
 
@@ -186,6 +190,7 @@ class Follower:
         # The first one is due when this process has been around for a while: its predecessors may just be ending.
         self._next_funeral = monotonic() + settings.interval
         self._buried_to: datetime | None = None
+        self._next_sample: float | None = None
         self._lock = threading.RLock()
         self._inline = threading.Lock()
         self._inline_store: Store | None = None
@@ -330,6 +335,12 @@ class Follower:
         """Take in a reading that somebody else made with this store, and obey it before returning."""
         with self._lock:
             self._take_in(reading, heartbeat=False)
+            self._publish()
+
+    def sampled(self) -> None:
+        """Have requests go the fast way again for a while, now that one was looked at closely."""
+        with self._lock:
+            self._next_sample = self._monotonic() + SAMPLE_SECONDS
             self._publish()
 
     def now(self) -> datetime:
@@ -708,7 +719,10 @@ class Follower:
             trusted = self._settings.trust_threads and not self._stopping
             view.admit_until = self._admit_until(state) if trusted else float("-inf")
             # Every request is looked at while a rehearsal goes on; writes are admitted as ever.
-            view.open = trusted and view.state.rehearsal is None
+            if self._next_sample is None:
+                self._next_sample = self._monotonic() + SAMPLE_FIRST_SECONDS
+            view.sample = self._monotonic() >= self._next_sample
+            view.open = trusted and view.state.rehearsal is None and not view.sample
             if self._stopping:
                 view.shut()  # `stop` shut it in between
         view.sessions_cut = state.sessions_ended_before("end") is not None

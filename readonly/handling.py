@@ -5,7 +5,7 @@ Text in, text out; no request is read and no response is sent here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -16,6 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 from .answers import Refusal
 from .bypass import HEADER, Bypasses
 from .context import Work
+from .doubts import EXEMPT, POSITION
 from .errors import ReadOnlyError
 from .gate import Act, ActKind, Gate, Outcome, Verdict
 from .notices import announcement_headers
@@ -40,6 +41,10 @@ SECONDS_BETWEEN_LOOKS: Final = 1.0
 _COUNTED: Final = frozenset({ActKind.WRITE, ActKind.LOGIN, ActKind.UNDECLARED})
 _UNDECLARED: Final = Act(ActKind.UNDECLARED, "", unsafe=True, may_write=True)
 _REFUSED: Final = Verdict(Outcome.READ_ONLY, _UNDECLARED)
+# What sessions and logins of frameworks leave on a request: in an ASGI scope, a WSGI environ, a Django request.
+_SET_BY_OTHERS: Final = frozenset({"session", "user", "auth", "beaker.session", "werkzeug.session"})
+# Where sites keep what nobody writes to by HTTP.
+_FILES: Final = frozenset({"static", "media", "assets", "_next", "favicon.ico", "healthz", ".well-known"})
 _FORWARDED: Final = ("x-forwarded-for", "forwarded", "x-real-ip", "via")
 
 
@@ -133,7 +138,10 @@ class Handling(Generic[T]):
         self.gate = Gate(policy)
         self.sessions = Sessions(policy)
         self.bypasses = Bypasses()
-        self.watch = Watch(self.gate, policy, switch.rehearsed)
+        self.watch = Watch(self.gate, policy, switch.rehearsed, switch.doubts)
+        for item in policy.rules("exempt"):
+            if is_wide(item):
+                switch.doubts.add(EXEMPT, str(item))
         self.rejection = Rejection(
             page=page, retry_after_seconds=policy.retry_after_seconds, languages=languages or Words()
         )
@@ -238,7 +246,15 @@ class Handling(Generic[T]):
         return Judged(verdict, taken, state, now, noted=self._noted(act, facts, cookies, state))
 
     def _noted(self, act: Act, facts: Facts, cookies: Sequence[str], state: State) -> Noted | None:
+        if state.rehearsal is None and self.view.sample and not state.read_only:
+            self.switch.sampled()
+            return self.watch.sample(act, facts, cookies)
         return None if state.rehearsal is None else self.watch.begin(act, facts, cookies, state.rehearsal)
+
+    def stands_behind(self, names: Iterable[str]) -> None:
+        """Doubt whether this is the outermost middleware, by what a request carries when it is handed on to it."""
+        for name in sorted(_SET_BY_OTHERS.intersection(names)):
+            self.switch.doubts.add(POSITION, f"what sets {name!r}")
 
     def route(self, act: Act, facts: Facts) -> str:
         """Return the name of a request's route, for counters and the log."""
@@ -358,6 +374,15 @@ class Handling(Generic[T]):
         """Return what a response carries by the state that its request was judged by."""
         marks = self.marks(judged.state)
         return [*marks, (HEADER, judged.holder)] if judged.holder else marks
+
+
+def is_wide(item: object) -> bool:
+    """Return whether an exempt rule lets writes through below a whole part of the site."""
+    if not isinstance(item, PathRule) or item.when is not None or item.route is not None:
+        return False
+    first, *rest = item.text.rpartition(" ")[2].strip("/").split("/")
+    below = not rest or rest == ["*"]
+    return "*" in (first, *rest) and below and item.method not in SAFE_METHODS and first.lower() not in _FILES
 
 
 _PASSED: Final = Verdict(Outcome.PASS, _UNDECLARED)

@@ -89,6 +89,7 @@ class Report:
         lacks: Features that the record needs to be known, and that this member does without.
         rehearsal: What it has counted in the rehearsal that goes on, or went on last; empty without one, or once that
             was kept in the store.
+        doubts: What it doubts about its own set-up: `cookie sid`.
     """
 
     id: str
@@ -120,6 +121,7 @@ class Report:
     tally: Mapping[str, Any] = field(default_factory=dict)
     lacks: tuple[str, ...] = ()
     rehearsal: Mapping[str, Any] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
 
     def dump(self) -> bytes:
         """Return the report as it is sent: JSON, UTF-8."""

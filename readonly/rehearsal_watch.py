@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
+from .doubts import COOKIE, Doubts
 from .gate import Act, ActKind, Gate
 from .policy import Policy
 from .record import OPERATOR, Cause, Mode, Rehearsal
@@ -89,7 +90,9 @@ class Noted:
 
     __slots__ = ("_cookies", "_watch", "act", "asked", "dropped", "facts", "rehearsal", "said", "tables")
 
-    def __init__(self, watch: Watch, rehearsal: Rehearsal, act: Act, facts: Facts, cookies: Sequence[str]) -> None:
+    def __init__(
+        self, watch: Watch, rehearsal: Rehearsal | None, act: Act, facts: Facts, cookies: Sequence[str]
+    ) -> None:
         self._watch = watch
         self.rehearsal = rehearsal
         self.act = act
@@ -131,7 +134,8 @@ class Noted:
 class Watch:
     """Notes the requests of one application. Shared by all threads and tasks."""
 
-    def __init__(self, gate: Gate, policy: Policy, counts: Counts) -> None:
+    def __init__(self, gate: Gate, policy: Policy, counts: Counts, doubts: Doubts) -> None:
+        self._doubts = doubts
         self._gate = gate
         # Of its own: what a state means for sessions is remembered for the last one that was asked for.
         self._sessions = Sessions(policy)
@@ -143,9 +147,18 @@ class Watch:
         """Note a request that begins."""
         return Noted(self, rehearsal, act, facts, cookies)
 
+    def sample(self, act: Act, facts: Facts, cookies: Sequence[str]) -> Noted:
+        """Note a request without a rehearsal, for what there may be to doubt about it."""
+        return Noted(self, None, act, facts, cookies)
+
     def count(self, noted: Noted, cookies: Sequence[str]) -> None:
         """Count a request that is over."""
         facts, rehearsal = noted.facts, noted.rehearsal
+        begun, ended, unnamed = self._set(noted.said, cookies)
+        for name in unnamed:
+            self._doubts.add(COOKIE, name)
+        if rehearsal is None:
+            return
         # The router may have had its say since: what it is now is what it is.
         act = noted.act
         state = self._pretend(rehearsal)
@@ -154,7 +167,6 @@ class Watch:
         taken = self._sessions.look(cookies, state, now)
         known = self._sessions.told(cookies)
         exempt = act.kind is ActKind.EXEMPT
-        begun, ended, unnamed = self._set(noted.said, cookies)
         agent = family(facts.headers.get("user-agent"))
         bearer = _bearer(facts)
         rule = rule_of(facts)

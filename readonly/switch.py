@@ -18,15 +18,16 @@ from typing import Any, Literal
 from . import history
 from .asking import Asking
 from .clock import Clock, SystemClock, boottime
+from .doubts import Doubts
 from .errors import ConfigurationError
 from .follower import ANNOUNCE_SECONDS, Follower, Guard, Settings, View
 from .hostfile import HostFile, state_folder
 from .inflight import InFlight, Writing
 from .members import Report, host_name, process_namespace, process_start
 from .record import RUN
+from .rehearsal_counts import MAX_JOBS, Counts, caller, cleaned, count
 from .state import State
 from .stores import Store, redacted, store_from_url
-from .rehearsal_counts import MAX_JOBS, Counts, caller, cleaned, count
 from .tally import Tally
 
 logger = logging.getLogger("readonly")
@@ -110,6 +111,7 @@ class Switch(Asking):
         self.tally = Tally()
         # What would have been refused, while a rehearsal goes on.
         self.rehearsed = Counts()
+        self.doubts = Doubts()
         # Somebody may refuse a write inside a request (a guard, or `writing`): requests carry what they mark.
         self.guarded = False
         self._counts_work = False
@@ -313,6 +315,12 @@ class Switch(Asking):
             with self.rehearsed.adding(rehearsal.id) as numbers:
                 count(numbers.jobs, cleaned(name or caller() or "switch.writing()"), most=MAX_JOBS)
 
+    def sampled(self) -> None:
+        """Say that a request was looked at closely: the next ones may go on as fast as before."""
+        follower = self._followers.get(os.getpid())
+        if follower is not None:
+            follower.sampled()
+
     def takes_role(self, role: str) -> None:
         """Say what this process is, unless it was told; a middleware says `web`."""
         self._role = self._role or role
@@ -488,6 +496,7 @@ class Switch(Asking):
         # Its lock may be held by a thread that is not here.
         self.tally = Tally()
         self.rehearsed.forget()
+        self.doubts.forget()
         self._tally_then, self._tally_epoch, self._tally_closed = {}, 0, False
         if hook:
             # Only right after the fork: later, a request of this very process may have been counted already.
@@ -512,6 +521,7 @@ class Switch(Asking):
                 "epoch": self._tally_epoch,
             },
             "rehearsal": self._rehearsing(),
+            "doubts": self.doubts.told(),
         }
 
     def _rehearsing(self) -> Mapping[str, Any]:

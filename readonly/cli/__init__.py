@@ -12,6 +12,7 @@ from ..site import Site
 from .bypass import bypass
 from .change import off, on, wait
 from .common import Options
+from .doctor import doctor
 from .extend import extend
 from .fence import fence
 from .history import history
@@ -28,7 +29,7 @@ from .watch import metrics, watch
 HELP = """Make a running site read-only while you do something irreversible, and know when it is safe.
 
 \b
-Before the night    init  rehearse [report|stop]
+Before the night    init  doctor  rehearse [report|stop]
                     schedule add|list|cancel|skip
 The night           on  wait  extend  off  run -- COMMAND  job -- COMMAND
                     status  members [forget]  watch  bypass [list|revoke]
@@ -111,7 +112,7 @@ def command_group(
         )
 
     night = (on, wait, bypass, extend, off, run, job, resume, abandon, attach_, fence, status, members, watch, history)
-    for command in (init, rehearse, schedule, *night, metrics):
+    for command in (init, doctor, rehearse, schedule, *night, metrics):
         group.add_command(command)
     return group
 

@@ -11,6 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from ..bypass import HEADER
+from ..doubts import WEBSOCKET
 from ..exchange import Exchange
 from ..handling import OVERRIDES, Handling
 from ..pages import Page
@@ -165,6 +166,10 @@ def ReadOnlyMiddleware(
         )
         answer = exchange.begin()
         try:
+            if exchange.judged.noted is not None:
+                handling.stands_behind(environ)
+                if environ.get("HTTP_UPGRADE", "").lower() == "websocket":
+                    switch.doubts.add(WEBSOCKET, "a WSGI server hands on websockets")
             handling.remember(exchange.act, place(environ))
             if answer is not None:
                 if environ.keys().isdisjoint(notable):

@@ -41,6 +41,7 @@ COMMANDS = (
     ["schedule", "cancel", "w0"],
     ["schedule", "skip", "w0"],
     ["extend", "30m"],
+    ["doctor"],
     ["rehearse", "--for", "1h"],
     ["rehearse", "report"],
     ["rehearse", "stop"],

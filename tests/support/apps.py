@@ -14,6 +14,7 @@ from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import WSGIWarning, validator
 
 from readonly import asgi, context, wsgi
+from readonly.doubts import Doubts
 from readonly.errors import ReadOnlyError
 from readonly.follower import View
 from readonly.inflight import InFlight
@@ -39,6 +40,7 @@ class HandSwitch:
         self.inflight = InFlight()
         self.tally = Tally()
         self.rehearsed = Counts()
+        self.doubts = Doubts()
         self.guarded = False
         self.looks = 0
         self.calls: list[str] = []

@@ -1,0 +1,275 @@
+"""Whether a site is ready for the night: each thing that may be wrong is looked for, and has a fix.
+
+Nothing is changed. What only the site's processes can see, they report; what only the database can tell is asked with
+the fencer's own rights.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from .databases.fence import Fence
+from .doubts import COOKIE, EXEMPT, POSITION, WEBSOCKET
+from .errors import Error, StoreUnreachable
+from .fencing import standing_fences
+from .members import Condition, Confirmation, Report
+from .replicating import reported
+from .site import Look, Site
+
+DISTRIBUTION: Final = "readonly-mode"
+# Windows close early by what a process can't know of the store's clock; past this it is no longer a second or two.
+CLOCK_SECONDS: Final = 2.0
+# Checks, in the order they are made and printed.
+CHECKS: Final = (
+    "package",
+    "store",
+    "record",
+    "clock",
+    "members",
+    "versions",
+    "middleware",
+    "cookies",
+    "exemptions",
+    "websockets",
+    "guards",
+    "replicas",
+    "fences",
+)
+_SILENT: Final = frozenset({Condition.LOST, Condition.EXPIRED, Condition.GONE})
+_FIXES: Final = {
+    POSITION: (
+        "middleware",
+        "{what} stands outside of ReadOnlyMiddleware: it reads and writes sessions that are over",
+        "make ReadOnlyMiddleware the outermost (the first of the list)",
+    ),
+    COOKIE: (
+        "cookies",
+        "the cookie {what} is set like a session's, and the policy does not name it: sessions in it go on",
+        "add it to Policy(session_cookies=[…]), or rename it if nobody is signed in by it",
+    ),
+    EXEMPT: (
+        "exemptions",
+        "exempt {what} lets every write below it through",
+        "name the few paths that must be reached, with their method",
+    ),
+    WEBSOCKET: (
+        "websockets",
+        "{what}: websockets are not closed at the switch, and what they write is not counted",
+        "serve them behind readonly.asgi.ReadOnlyMiddleware, as an ASGI application",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What came of one check.
+
+    Attributes:
+        check: Which one, of `CHECKS`.
+        ok: Whether all is well.
+        what: One sentence.
+        fix: What to do; "" where all is well.
+    """
+
+    check: str
+    ok: bool
+    what: str
+    fix: str = ""
+
+
+def check(site: Site, *, now: datetime | None = None) -> tuple[Finding, ...]:
+    """Make every check; at least one finding for each that could be made.
+
+    Args:
+        site: The site, as the operator's machine knows it.
+        now: This machine's clock; None: read it.
+    """
+    found = [*_package()]
+    try:
+        look = site.look()
+    except StoreUnreachable as error:
+        fix = "start it, or mend the URL (READONLY_STORE, readonly.toml); processes keep what they last knew"
+        found.append(Finding("store", False, str(error), fix))
+        look = None
+    if look is not None:
+        found += [*_store(site), *_record(site, look), *_clock(look, datetime.now(UTC) if now is None else now)]
+        members = site.judge(look)
+        reports = [m.report for m in members.members if m.condition not in _SILENT]
+        found += [*_members(members, look), *_versions(reports), *_doubts(reports), *_guards(site, reports)]
+        found += _replicas(reports)
+    found += _fences(site, look)
+    return tuple(sorted(found, key=lambda one: CHECKS.index(one.check)))
+
+
+def _package() -> Iterator[Finding]:
+    owners = other_owners()
+    if owners:
+        what = f"{', '.join(owners)} also install a top-level `readonly` package: which is imported is chance"
+        yield Finding("package", False, what, f"pip uninstall {' '.join(owners)}, then reinstall {DISTRIBUTION}")
+    else:
+        yield Finding("package", True, "`readonly` belongs to one distribution")
+
+
+def other_owners() -> list[str]:
+    """Return other distributions that install a top-level `readonly` package: pip overwrites without asking."""
+    return sorted({*importlib.metadata.packages_distributions().get("readonly", [])} - {DISTRIBUTION})
+
+
+def _store(site: Site) -> Iterator[Finding]:
+    warnings = site.warnings()
+    for warning in warnings:
+        yield Finding("store", False, warning, "set it as it says, before the night")
+    if not warnings:
+        yield Finding("store", True, f"{site.shown_store} answers, and nothing in its settings can lose the record")
+
+
+def _record(site: Site, look: Look) -> Iterator[Finding]:
+    init = f"readonlyctl init {site.name}"
+    if look.unreadable is not None:
+        yield Finding(
+            "record", False, look.unreadable.why, f"upgrade readonly-mode here; if it is corrupt: {init} --replace"
+        )
+    elif look.record is None:
+        yield Finding("record", False, f"the store holds no record for {site.name}: writes are refused", init)
+    elif look.record.partial:
+        yield Finding("record", False, "the store was emptied, and nobody has written the whole record back", init)
+    else:
+        yield Finding("record", True, f"whole, epoch {look.record.epoch}")
+
+
+def _clock(look: Look, now: datetime) -> Iterator[Finding]:
+    apart = abs((now - look.census.reading.at).total_seconds())
+    if apart > CLOCK_SECONDS:
+        what = f"this machine's clock and the store's are {apart:.1f} s apart: times that are typed here mean others"
+        yield Finding("clock", False, what, "set both by NTP (chronyc tracking, timedatectl)")
+    else:
+        yield Finding("clock", True, "this machine's clock is the store's")
+
+
+def _members(found: Confirmation, look: Look) -> Iterator[Finding]:
+    there = [m for m in found.members if m.condition not in _SILENT]
+    if not there:
+        yield Finding(
+            "members",
+            False,
+            "no process of the site reports",
+            "install the middleware, with this very store; start the switch with the server (docs/checklist.md)",
+        )
+    for member in found.members:
+        name = member.report.name
+        if member.condition is Condition.LOST:
+            what = f"{name} is silent for {member.silent_seconds:.0f} s, and nobody knows whether it is over"
+            yield Finding(
+                "members", False, what, f"end it; or, if it is: readonlyctl members forget {member.report.id[:8]}"
+            )
+        elif member.report.inert:
+            yield Finding("members", False, f"{name} obeys nothing: READONLY_DISABLED is set there", "take that out")
+        elif member.report.role == "unreadable":
+            yield Finding("members", False, f"the report of {name} can't be read", "upgrade readonly-mode here")
+    if there and not any(f.condition is Condition.LOST or f.report.inert for f in found.members):
+        yield Finding("members", True, f"{len(there)} report: " + _counted(m.report.role for m in there))
+
+
+def _versions(reports: list[Report]) -> Iterator[Finding]:
+    libraries = {report.library for report in reports}
+    lacking = sorted({feature for report in reports for feature in report.lacks})
+    if len(libraries) > 1:
+        what = f"members run different versions of {DISTRIBUTION}: {_counted(r.library or '?' for r in reports)}"
+        yield Finding("versions", False, what, "finish the roll-out before the night")
+    elif lacking:
+        what = f"members do not know what the record needs: {', '.join(lacking)}"
+        yield Finding("versions", False, what, f"upgrade {DISTRIBUTION} there")
+    elif reports:
+        yield Finding("versions", True, f"all run {libraries.pop() or '?'}")
+
+
+def _doubts(reports: list[Report]) -> Iterator[Finding]:
+    seen: dict[tuple[str, str], int] = Counter()
+    for report in reports:
+        for doubt in dict.fromkeys(report.doubts):
+            about, _, what = doubt.partition(" ")
+            seen[about, what] += 1
+    wrong = set()
+    for (about, what), number in sorted(seen.items()):
+        if about in _FIXES:
+            name, sentence, fix = _FIXES[about]
+            wrong.add(name)
+            by = f" ({number} of {len(reports)} members say so)"
+            yield Finding(name, False, sentence.format(what=what) + by, fix)
+    for name, _, _ in _FIXES.values():
+        if reports and name not in wrong:
+            yield Finding(name, True, "no member has seen anything wrong so far")
+
+
+def _guards(site: Site, reports: list[Report]) -> Iterator[Finding]:
+    wrong = False
+    for report in reports:
+        for guard in report.guards:
+            if guard.proof not in ("", "pending"):
+                wrong = True
+                what = f"the guard of {guard.name} in {report.name}: {guard.proof}"
+                yield Finding("guards", False, what, "a rehearsal shows what gets past it; a fence stops it")
+    guarded = [report for report in reports if report.guards]
+    if reports and not guarded and not site.fences:
+        what = "no member guards a database: a write that no rule names is not stopped"
+        yield Finding(
+            "guards", False, what, "give the application's engine to Database(engine, switch), or raise a fence"
+        )
+    elif guarded and not wrong:
+        yield Finding("guards", True, f"{len(guarded)} of {len(reports)} members guard their databases")
+
+
+def _replicas(reports: list[Report]) -> Iterator[Finding]:
+    found = reported(reports)
+    for one in found:
+        for why, number in one.unfit:
+            what = f"{one.name} is not fit for {number} of {one.members} members: {why}"
+            yield Finding(
+                "replicas", False, what, "mend that replica, or take it out: reads go to the primary until then"
+            )
+        if one.paused:
+            what = f"{one.name} does not replay: what it shows grows old"
+            yield Finding("replicas", False, what, "readonlyctl fence thaw, or SELECT pg_wal_replay_resume() there")
+    if found and not any(one.unfit or one.paused for one in found):
+        yield Finding("replicas", True, f"{len(found)} fit")
+
+
+def _fences(site: Site, look: Look | None) -> list[Finding]:
+    found: list[Finding] = []
+    known = {c.fence.name for c in standing_fences(look.record) if c.fence is not None} if look is not None else None
+    for fence in site.fences.fences:
+        try:
+            found += _fence(site, fence, known)
+        except Error as error:
+            fix = "start the database, or mend url in readonly.toml"
+            found.append(Finding("fences", False, f"{fence.name}: {error}", fix))
+    return found
+
+
+def _fence(site: Site, fence: Fence, known: set[str] | None) -> Iterable[Finding]:
+    standing = fence.status()
+    orphan = f"readonlyctl fence lift {fence.name} --orphan"
+    if standing is not None and standing.site != site.name:
+        run = f", run {standing.run}" if standing.run else ""
+        what = (
+            f"{fence.name} carries a fence of {standing.site}{run}, raised {standing.raised_at:%Y-%m-%d %H:%M}: "
+            "restored from a copy of its database?"
+        )
+        return [Finding("fences", False, what, orphan)]
+    if standing is not None and known is not None and fence.name not in known:
+        what = f"{fence.name} carries a fence that this site's record does not know: its writers are refused"
+        return [Finding("fences", False, what, f"readonlyctl fence lift {fence.name}")]
+    plan = fence.preflight()
+    if not plan.possible:
+        what = f"{fence.name}: the fencer lacks rights, so that no fence can be raised"
+        return [Finding("fences", False, what, f"run there, as somebody who may: {'; '.join(plan.missing)}")]
+    return [Finding("fences", True, f"{fence.name}: {plan.strategy} reaches {plan.level}, {plan.why}")]
+
+
+def _counted(words: Iterable[str]) -> str:
+    return ", ".join(f"{word} {number}" for word, number in sorted(Counter(words).items()))

@@ -1,0 +1,348 @@
+"""Each fault that `doctor` knows is planted, and found; on a healthy site it finds nothing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from readonly import Policy, Switch, asgi, wsgi
+from readonly.databases.fence import Fence
+from readonly.databases.fence.values import Fenced, Level, Preflight, Strategy
+from readonly.doctor import CHECKS, Finding, check
+from readonly.doubts import MAX_EACH, Doubts
+from readonly.errors import StoreUnreachable
+from readonly.follower import SAMPLE_FIRST_SECONDS
+from readonly.members import Guarded, Report
+from readonly.site import Site
+from readonly.stores.sqlite import SQLiteStore
+from support.apps import Request, asgi_scope, run, wsgi_environ
+from support.operating import Shop, json_lines, made
+from support.waiting import eventually
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    """A healthy site: initialised, with two members that guard their databases."""
+    found = made(tmp_path / "shop.db")
+    healthy(found)
+    yield found
+    found.store.close()
+
+
+def healthy(shop: Shop) -> None:
+    """Have two processes report that all is well."""
+    shop.reported(report_of(host="web-1"), report_of(host="web-2"))
+
+
+def report_of(**said: Any) -> Report:
+    """Return the report of a process on another machine."""
+    told: dict[str, Any] = {
+        "id": secrets.token_hex(16), "host": "web-3", "pid": 7, "role": "web", "interval": 300.0, "library": "1.0",
+        "synced": True, "closed": False, "guards": (Guarded("main", "", {"server": "sqlite"}),),
+    }  # fmt: skip
+    return Report(**(told | said))
+
+
+def faults(shop: Shop, *fences: Fence, now: datetime | None = None) -> dict[str, Finding]:
+    """Return what is wrong, by check."""
+    found = check(Site(Switch(shop.store), fences=fences), now=now)
+    assert [CHECKS.index(one.check) for one in found] == sorted(CHECKS.index(one.check) for one in found)
+    assert all(bool(one.fix) is not one.ok for one in found), "a fault has a fix, and nothing else has"
+    return {one.check: one for one in found if not one.ok}
+
+
+class Planted(Fence):
+    """A fence whose server says what a test wants."""
+
+    name = "main"
+
+    def __init__(self, *, standing: Fenced | None = None, missing: tuple[str, ...] = (), away: bool = False) -> None:
+        self.standing, self.missing, self.away = standing, missing, away
+
+    def status(self) -> Fenced | None:
+        """Say what stands."""
+        if self.away:
+            raise StoreUnreachable("db1:5432 does not answer")
+        return self.standing
+
+    def preflight(self, *, strategy: Strategy | None = None) -> Preflight:
+        """Say what could be done."""
+        return Preflight(Strategy.REVOKE, Level.HARD, "the fencer owns the tables", missing=self.missing)
+
+    open_tables = put_up = look_again = lift = sessions_of = mock.Mock()  # type: ignore[assignment]
+
+
+def fence_of(site: str) -> Fenced:
+    """Return a fence that stands."""
+    raised = datetime(2026, 11, 21, tzinfo=UTC)
+    return Fenced("main", "db1", site, Strategy.REVOKE, Level.HARD, None, raised, run="run-7f3c")
+
+
+# --- healthy ---------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_found_on_a_healthy_site(shop: Shop) -> None:
+    """Every check says so, the command ends with 0, and its JSON is by the schema."""
+    assert faults(shop, Planted()) == {}
+    found = check(Site(Switch(shop.store), fences=[Planted()]))
+    assert {one.check for one in found} == {*CHECKS} - {"replicas"}
+    done = shop.here("doctor")
+    assert (done.returncode, "All is well." in done.stdout) == (0, True)
+    assert "FAIL" not in done.stdout
+    result = json_lines(shop.here("doctor", "--json").stdout)[-1]
+    assert (result["exit"], result["healthy"]) == (0, True)
+
+
+def test_a_fault_is_printed_with_its_fix_and_ends_with_1(shop: Shop) -> None:
+    """For a person and for a pipeline."""
+    shop.reported(report_of(inert=True))
+    done = shop.here("doctor")
+    assert done.returncode == 1
+    assert "FAIL  members" in done.stdout
+    assert "fix: take that out" in done.stdout
+    assert "1 fault." in done.stdout
+    result = json_lines(shop.here("doctor", "--json").stdout)[-1]
+    assert (result["exit"], result["healthy"]) == (1, False)
+
+
+# --- one fault each --------------------------------------------------------------------------------------------------
+
+
+def test_a_store_that_is_away(shop: Shop, tmp_path: Path) -> None:
+    """What needs no store is checked all the same."""
+    with mock.patch.object(SQLiteStore, "census", side_effect=StoreUnreachable("the disk is gone")):
+        found = faults(shop, Planted(missing=("GRANT x",)))
+    assert {*found} == {"store", "fences"}
+    assert "the disk is gone" in found["store"].what
+    away = f"sqlite:///{tmp_path}/none/away.db?site=shop"
+    assert shop.here("--store", away, "doctor").returncode == 1
+
+
+def test_a_store_that_may_lose_the_record(shop: Shop) -> None:
+    """Its own warnings: an evicting policy, no persistence."""
+    with mock.patch.object(SQLiteStore, "warnings", return_value=("maxmemory-policy is allkeys-lru: …",)):
+        assert "allkeys-lru" in faults(shop)["store"].what
+
+
+def test_a_store_without_a_record(tmp_path: Path) -> None:
+    """Or with half of one, or with one that can't be read."""
+    empty = made(tmp_path / "empty.db", initialised=False)
+    healthy(empty)
+    assert faults(empty)["record"].fix == "readonlyctl init shop"
+    empty.on(_anna(), reason="over nothing")
+    assert "emptied" in faults(empty)["record"].what
+    empty.store.replace(b'{"v": 9}', was=empty.store.read().record)
+    assert "version 9" in faults(empty)["record"].what
+    empty.store.close()
+
+
+def _anna() -> Any:
+    from support.operating import ANNA
+
+    return ANNA
+
+
+def test_clocks_that_are_apart(shop: Shop) -> None:
+    """By more than windows can bear."""
+    now = datetime.now(UTC)
+    assert "clock" not in faults(shop, now=now)
+    for apart in (timedelta(minutes=3), -timedelta(minutes=3)):
+        found = faults(shop, now=now + apart)["clock"]
+        seconds = re.search(r"are ([\d.]+) s apart", found.what)
+        assert seconds is not None
+        assert 150 < float(seconds[1]) < 210
+        assert "NTP" in found.fix
+
+
+@pytest.mark.parametrize(
+    ("plant", "named", "where"),
+    [
+        (lambda shop: shop.reported(report_of(inert=True)), "READONLY_DISABLED", "members"),
+        (lambda shop: shop.silent_member(75), "is silent", "members"),
+        (lambda shop: shop.reported(report_of(library="0.9")), "0.9 1, 1.0 2", "versions"),
+        (lambda shop: shop.reported(report_of(lacks=("rehearsal",))), "rehearsal", "versions"),
+        (lambda shop: shop.reported(report_of(doubts=("position what sets 'user'",))), "outside of", "middleware"),
+        (lambda shop: shop.reported(report_of(doubts=("cookie sid",))), "the cookie sid", "cookies"),
+        (lambda shop: shop.reported(report_of(doubts=("exempt /api/*",))), "exempt /api/*", "exemptions"),
+        (lambda shop: shop.reported(report_of(doubts=("websocket a WSGI server",))), "not closed", "websockets"),
+        (lambda shop: shop.reported(report_of(guards=(Guarded("main", "it wrote"),))), "it wrote", "guards"),
+    ],
+)  # fmt: skip
+def test_what_members_report(shop: Shop, plant: Callable[[Shop], object], named: str, where: str) -> None:
+    """One fault each, with who says so, and nothing else is found."""
+    plant(shop)
+    found = faults(shop)
+    assert {*found} == {where}
+    assert named in found[where].what
+
+
+def test_nobody_reports(tmp_path: Path) -> None:
+    """The middleware is not installed, or uses another store."""
+    alone = made(tmp_path / "alone.db")
+    assert {*faults(alone)} == {"members"}
+    alone.store.close()
+
+
+def test_no_guard_and_no_fence(tmp_path: Path) -> None:
+    """Then a write that no rule names is stopped by nothing; one of the two is enough."""
+    bare = made(tmp_path / "bare.db")
+    bare.reported(report_of(guards=()))
+    assert {*faults(bare)} == {"guards"}
+    assert faults(bare, Planted()) == {}
+    bare.store.close()
+
+
+def test_a_replica_that_is_not_fit(shop: Shop) -> None:
+    """And one that does not replay."""
+    replica = {"name": "db2", "unfit": "is 40 s behind", "paused": True}
+    shop.reported(report_of(guards=(Guarded("main", "", {"replicas": [replica]}),)))
+    assert "replicas" in faults(shop)
+    fit = {"name": "db3"}
+    shop.reported(report_of(guards=(Guarded("main", "", {"replicas": [fit]}),)))
+    assert any(one.ok is False and "40 s behind" in one.what for one in check(Site(Switch(shop.store))))
+
+
+def test_rights_that_the_fencer_lacks(shop: Shop) -> None:
+    """With the statements to be run."""
+    assert "GRANT x" in faults(shop, Planted(missing=("GRANT x",)))["fences"].fix
+
+
+def test_a_fence_that_came_with_a_copy_of_another_database(shop: Shop) -> None:
+    """Its writers are refused, and nobody here knows why; the way out is named."""
+    found = faults(shop, Planted(standing=fence_of("shop-production")))["fences"]
+    assert "shop-production" in found.what
+    assert "run-7f3c" in found.what
+    assert found.fix == "readonlyctl fence lift main --orphan"
+    unknown = faults(shop, Planted(standing=fence_of("shop")))["fences"]
+    assert "does not know" in unknown.what
+    assert unknown.fix == "readonlyctl fence lift main"
+
+
+def test_a_database_that_can_t_be_asked(shop: Shop) -> None:
+    """It is one finding, and the others are made."""
+    assert "does not answer" in faults(shop, Planted(away=True))["fences"].what
+
+
+def test_another_distribution_that_installs_readonly(shop: Shop) -> None:
+    """Pip overwrites without asking."""
+    both = {"readonly": ["readonly-mode", "django-readonly"]}
+    with mock.patch.object(importlib.metadata, "packages_distributions", return_value=both):
+        found = faults(shop)["package"]
+    assert "django-readonly" in found.what
+    assert "pip uninstall django-readonly" in found.fix
+
+
+# --- what members see ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rule", "wide"),
+    [
+        ("/api/*", True), ("POST /admin/*", True), ("GET /api/*", False), ("/api/v1/*", False),
+        ("/static/*", False), ("/-/readonly/*", False), ("/hooks/stripe", False),
+    ],
+)  # fmt: skip
+def test_wide_exemptions_are_doubted(rule: str, wide: bool) -> None:
+    """One that lets every write below a part of the site through; not files, not a single hook."""
+    switch = Switch.from_url("memory://")
+    asgi.ReadOnlyMiddleware(_hello, switch, policy=Policy(exempt=[rule]))
+    assert switch.doubts.told() == ((f"exempt {rule}",) if wide else ())
+    switch.close()
+
+
+async def _hello(scope: Any, receive: Any, send: Any) -> None:
+    headers = [(b"set-cookie", b"app_session=0123456789; HttpOnly"), (b"set-cookie", b"named=0123456789; HttpOnly")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+def _sampled(switch: Switch) -> None:
+    """Have the next request be looked at closely."""
+    switch.start()
+    eventually(lambda: switch.state.synced, what="the switch being started")
+    follower = switch._follower()
+    follower._next_sample = float("-inf")
+    follower.republish()
+    assert not switch.view.open
+    assert switch.admit() is None
+
+
+def test_a_request_now_and_then_is_looked_at_closely_and_no_more() -> None:
+    """Session cookies that nobody named, and middleware outside of ours: found without a rehearsal."""
+    switch = Switch.from_url("memory://")
+    policy = Policy(session_cookies=["named"], secret="k")
+    app = asgi.ReadOnlyMiddleware(_hello, switch, policy=policy)
+    scope = {**asgi_scope(Request("GET", "/")), "session": {}, "user": None}
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        raise AssertionError("nothing is read")
+
+    _sampled(switch)
+    run(app(scope, receive, send))
+    assert sent[0]["status"] == 200
+    assert sorted(switch.doubts.told()) == [
+        "cookie app_session", "position what sets 'session'", "position what sets 'user'"
+    ]  # fmt: skip
+    assert switch.view.open, "the next one goes the fast way"
+    (mine,) = (report for report in _reports(switch) if report.doubts)
+    assert mine.doubts == switch.doubts.told()
+    switch.close()
+
+
+def _reports(switch: Switch) -> tuple[Report, ...]:
+    eventually(lambda: any(r.doubts for r in switch.members()), what="its doubts being reported")
+    return switch.members()
+
+
+def test_websockets_behind_wsgi_are_doubted() -> None:
+    """They are never closed, and what they write is not counted."""
+    switch = Switch.from_url("memory://")
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b"hello"]
+
+    wrapped = wsgi.ReadOnlyMiddleware(app, switch)
+    _sampled(switch)
+    environ = {**wsgi_environ(Request("GET", "/live")), "HTTP_UPGRADE": "websocket"}
+    body = wrapped(environ, lambda *args: lambda data: None)
+    assert b"".join(body) == b"hello"
+    getattr(body, "close", lambda: None)()
+    assert switch.doubts.told() == ("websocket a WSGI server hands on websockets",)
+    switch.close()
+
+
+def test_doubts_stay_few_whatever_is_seen() -> None:
+    """Names of cookies may be a visitor's."""
+    doubts = Doubts()
+    for number in range(100):
+        doubts.add("cookie", f"sid{number}\x1b[31m" + "x" * 1000)
+    assert len(doubts.told()) == MAX_EACH
+    assert all(len(one) < 200 and one.isprintable() for one in doubts.told())
+
+
+def test_nothing_is_sampled_in_a_process_that_has_just_begun() -> None:
+    """Its first requests are not to pay for it."""
+    switch = Switch.from_url("memory://")
+    switch.start()
+    eventually(lambda: switch.view.open, what="the fast way")
+    assert SAMPLE_FIRST_SECONDS >= 10
+    switch.close()
+
+
+def test_a_report_without_doubts_is_as_long_as_before() -> None:
+    """What is empty costs a few bytes."""
+    assert replace(report_of(), doubts=()).dump().count(b"doubts") == 1
