@@ -86,7 +86,8 @@ endif
 # applications to it.)
 test-newest:
 	@sh .ci/newest "$(NEWEST)"
-	.venv-newest/bin/python -m pytest tests/adapters -p no:cacheprovider -W "ignore:unclosed database:ResourceWarning"
+	.venv-newest/bin/python -m pytest tests/adapters --numprocesses $(WORKERS) --dist loadfile -p no:cacheprovider \
+		-W "ignore:unclosed database:ResourceWarning"
 
 # The long suites, by hand: SECONDS=600 SEED=1 make faults. Both end with 1 if anything broke. A minute or more of it is
 # with clocks that are set for real; where libfaketime is missing that is said.
