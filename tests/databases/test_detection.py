@@ -11,11 +11,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from readonly import ReadOnlyError, Switch
+from readonly.asgi import ReadOnlyMiddleware
 from readonly.context import Work, working
 from readonly.databases import detection
 from readonly.databases.detection import Course, Detection
@@ -145,6 +148,27 @@ def test_it_is_this_processs_alone(switch: Switch) -> None:
     over(switch)
     assert watched.renewed == 1
     eventually(lambda: switch.members()[0].local == ())
+
+
+def test_a_flapping_probe_does_not_flap_the_site(switch: Switch) -> None:
+    """Looks that disagree for a while: the site closes once, and opens once, when they have agreed."""
+
+    class Flapping(Primary):
+        def ask(self) -> str:
+            self.says = "a standby" if self.looks % 2 == 0 and self.looks < 20 else ""
+            return super().ask()
+
+    primary = Flapping()
+    seen: list[bool] = []
+    stop = switch.on_change(lambda state: seen.append(state.read_only))
+    watched = Detection(switch, "main", primary.ask)
+    watched.suspect()
+    primary.wait_for(20)
+    assert switch.state.read_only
+    over(switch)
+    eventually(lambda: seen == [True, False], what="the site was told of both changes")
+    assert watched.renewed == 1
+    stop()
 
 
 def test_it_overrides_no_operator(switch: Switch) -> None:
@@ -291,6 +315,42 @@ def test_a_standby_that_is_promoted(own_postgres_pair: PostgresPair, switch: Swi
     for client, guard in zip(clients, guards, strict=True):
         guard.close()
         client.close()
+
+
+def test_a_site_answers_as_while_read_only(
+    make_client: Callable[..., Client], switch: Switch, postgres: PostgresServer, shared_database: str
+) -> None:
+    """From what the first write has met: the next one is refused by the gate, pages are read; and then it is over."""
+    client = make_client("asyncpg")
+    assert isinstance(client.engine, AsyncEngine)
+    engine = client.engine
+    database = Database(engine, switch)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        writes = scope["method"] == "POST"
+        async with engine.begin() as connection:
+            await connection.execute(text(INSERT if writes else "SELECT count(*) FROM story"))
+        await send({"type": "http.response.start", "status": 201 if writes else 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    transport = httpx.ASGITransport(app=ReadOnlyMiddleware(app, switch), raise_app_exceptions=False)
+
+    async def ask(method: str) -> httpx.Response:
+        async with httpx.AsyncClient(transport=transport, base_url="http://site") as visitor:
+            return await visitor.request(method, "/", headers={"Accept": "application/json"})
+
+    with read_only_by_default(postgres, shared_database):
+        client.dispose()
+        assert client.runner.run(ask("POST")).status_code == 500
+        assert "default_transaction_read_only" in found(switch)
+        refused = client.runner.run(ask("POST"))
+        assert (refused.status_code, refused.json()["code"]) == (503, "READ_ONLY")
+        read = client.runner.run(ask("GET"))
+        assert (read.status_code, read.headers["X-Read-Only"]) == (200, "true")
+    over(switch)
+    assert client.runner.run(ask("POST")).status_code == 201
+    assert client.count() == 2
+    database.close()
 
 
 @pytest.mark.parametrize("kind", POSTGRES)
