@@ -33,7 +33,7 @@ def migrate(site: Fenced) -> list[str]:
 
 
 def quick(site: Fenced, *words: str) -> subprocess.CompletedProcess[str]:
-    """Type a command in this process, where a runner is taken for gone soon."""
+    """Type a command in this process: no signal and no death is the point."""
     with mock.patch.dict(os.environ, environment(site)):
         return site.ctl(*words)
 
@@ -69,21 +69,21 @@ def test_all_of_it_in_one(site: Fenced) -> None:
 
 def test_a_command_that_fails_leaves_the_site_closed_and_says_how_to_go_on(site: Fenced) -> None:
     """Its own code; both ways on, typed as they are printed."""
-    done = typed(site, "run", "--", *shell("exit 7"))
+    done = quick(site, "run", "--", *shell("exit 7"))
     assert done.returncode == 7, done.stderr
     assert "  the command ended with 7" in done.stdout
     assert site.writes() in {"42501", "25006"}
-    assert typed(site, "off").returncode == 6
-    assert typed(site, "run", "--", "true").returncode == 6
+    assert quick(site, "off").returncode == 6
+    assert quick(site, "run", "--", "true").returncode == 6
     status = site.ctl("status")
     assert "open the site as is:   readonlyctl" in status.stdout
     follow(site, status.stdout, "open the site as is")
     assert site.writes() == ""
-    done = typed(site, "run", "--", *shell("exit 8"))
+    done = quick(site, "run", "--", *shell("exit 8"))
     again = shlex.join(migrate(site))
     run = standing(site)
-    assert typed(site, "resume", run).returncode == 6  # it had not succeeded
-    done = typed(site, "resume", run, "--", *migrate(site))
+    assert quick(site, "resume", run).returncode == 6  # it had not succeeded
+    done = quick(site, "resume", run, "--", *migrate(site))
     assert done.returncode == 0, done.stdout + done.stderr + again
     assert site.writes() == ""
 
@@ -130,30 +130,30 @@ def test_ctrl_c_reaches_the_command_once(solo: Fenced) -> None:
 
 def test_what_can_not_start_changes_nothing(solo: Fenced) -> None:
     """No such command: 127; no right to fence: 125; both leave the site as it was."""
-    done = typed(solo, "run", "--", "no-such-command-here")
+    done = quick(solo, "run", "--", "no-such-command-here")
     assert done.returncode == 127
     assert "what this run had set is lifted again" in done.stderr
     assert solo.writes() == ""
     solo.configure(fencer="bare")
-    done = typed(solo, "run", "--", "true")
+    done = quick(solo, "run", "--", "true")
     assert done.returncode == 125
     assert "GRANT solo TO bare" in done.stderr
     assert solo.writes() == ""
     assert not solo.shop.look().state.read_only
-    assert typed(solo, "run").returncode == 2
-    assert "write -- before the command" in typed(solo, "run", "alembic", "--for", "x").stderr
+    assert quick(solo, "run").returncode == 2
+    assert "write -- before the command" in quick(solo, "run", "alembic", "--for", "x").stderr
 
 
 def test_a_dry_run_changes_nothing(site: Fenced) -> None:
     """Every privilege is looked at; the positions of database and store are the same afterwards."""
     horizon = "SELECT pg_snapshot_xmax(pg_current_snapshot())"
     before = site.database.sql(horizon), site.shop.store.read().record
-    done = typed(site, "run", "--dry-run", "--", "alembic", "upgrade", "head")
+    done = quick(site, "run", "--dry-run", "--", "alembic", "upgrade", "head")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "A run could start." in done.stdout
     assert (site.database.sql(horizon), site.shop.store.read().record) == before
     site.configure(fencer="bare")
-    done = typed(site, "run", "--dry-run")
+    done = quick(site, "run", "--dry-run")
     assert done.returncode == 3
     assert "not ready: main lacks: GRANT" in done.stdout
 
@@ -168,20 +168,20 @@ def test_as_json(solo: Fenced) -> None:
             seen.update(output_schema.fields_in(line))
         return lines
 
-    done = typed(solo, "run", "--json", "--", "echo", "hello")
+    done = quick(solo, "run", "--json", "--", "echo", "hello")
     assert done.returncode == 0, done.stdout
     lines = told(done)
     assert [line["text"] for line in lines if line["event"] == "output"] == ["hello\n"]
     assert (lines[-1]["event"], lines[-1]["mode"], lines[-1]["exit"]) == ("result", "writable", 0)
-    told(typed(solo, "run", "--json", "--dry-run"))
-    assert told(typed(solo, "run", "--json", "--", "false"))[-1]["exit"] == 1
+    told(quick(solo, "run", "--json", "--dry-run"))
+    assert told(quick(solo, "run", "--json", "--", "false"))[-1]["exit"] == 1
     run = standing(solo)
-    told(typed(solo, "--json", "attach", run))
-    told(typed(solo, "resume", "--json", run, "--", "false"))
+    told(quick(solo, "--json", "attach", run))
+    told(quick(solo, "resume", "--json", run, "--", "false"))
     with silent_at_once():
         assert told(quick(solo, "abandon", "--json", run))[-1]["exit"] == 0
     for words in (["run", "--", "true"], ["resume", run], ["abandon", run], ["attach", run]):
-        told(typed(solo, "--json", "--site", "blog", *words))
+        told(quick(solo, "--json", "--site", "blog", *words))
     defined = {
         (name, field) for name in output_schema.OF_RUNS for field in output_schema.schema()["$defs"][name]["properties"]
     }
