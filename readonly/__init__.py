@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+from . import logs
 from .errors import ReadOnlyError
 from .policy import Policy, SessionCookie
 from .rules import reads, rule, writes
 from .state import State
 from .switch import Switch
+
+logs.install()
 
 __version__ = "0.1.0"
 

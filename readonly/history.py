@@ -66,7 +66,9 @@ class Entry:
     def dump(self) -> bytes:
         """Return the entry as one line of JSON, without the line end."""
         document = {key: value for key, value in asdict(self).items() if value not in ("", (), {}, None)}
-        return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(
+            errors="backslashreplace"  # what a terminal sent and is no text becomes \\udcxx, which is JSON for itself
+        )
 
     @classmethod
     def load(cls, raw: bytes) -> Entry | None:

@@ -19,6 +19,7 @@ from .pages import ENGLISH, Catalog, direction, moment
 from .rejection import HeaderList, rfc3339
 from .rules import Facts
 from .script import SCRIPT_PATH
+from .state import sendable
 from .switch import Switch
 
 # On responses of a writable site that will not stay so: when it begins. When it is to be over says X-Read-Only-Until.
@@ -74,7 +75,8 @@ class Notices:
             window = self._switch.view.announced
             if window is None:
                 return None
-            return Notice(Kind.ANNOUNCED, window.message, window.start, window.end or window.expected_end)
+            message = sendable(window.message)
+            return Notice(Kind.ANNOUNCED, message, window.start, window.end or window.expected_end)
         if facts is not None:
             holder = self._bypasses.holder(facts, cookies, state, datetime.now(UTC), anywhere=True)
             if holder is not None:
@@ -146,7 +148,8 @@ def banner(
         if at is not None
     }
     lines = "\n".join(
-        f'<p dir="auto">{html.escape(line).format(**times)}</p>' for line in sentences(notice, catalog, now=now)
+        f'<p dir="auto">{html.escape(sendable(line)).format(**times)}</p>'
+        for line in sentences(notice, catalog, now=now)
     )
     return (
         f'<div class="readonly-banner" role="status" data-readonly-banner="{notice.kind}" '

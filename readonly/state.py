@@ -92,7 +92,7 @@ class State:
     @property
     def message(self) -> str:
         """What visitors are told: the first message that somebody wrote for them, else ""."""
-        return next((c.message for c in self.causes if c.message), "")
+        return sendable(next((c.message for c in self.causes if c.message), ""))
 
     @property
     def reason(self) -> str:
@@ -131,6 +131,11 @@ class State:
 def _rehearsal(record: Record | None, at: datetime) -> Rehearsal | None:
     found = None if record is None else record.rehearsal
     return found if found is not None and found.in_force(at) else None
+
+
+def sendable(text: str) -> str:
+    """Return text that can be sent: half a surrogate pair, as JSON may hold it, fails in whatever page it is in."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def as_cause(window: Window) -> Cause:

@@ -22,7 +22,7 @@ from ..site import Look, Site
 from ..stores import redacted
 from .groups import SILENT
 from .terminal import REFUSED, USAGE, Output, Refusal
-from .words import cause_lines, clock_time, counted, state_fields
+from .words import cause_lines, clock_time, counted, printable, state_fields
 
 NOBODY = "no process of the site reports: is the middleware installed, and does it use this very store?"
 
@@ -89,7 +89,7 @@ class Options:
             words += ["--site", shlex.quote(self.expected_site)]
         if self.operator_name is not None:
             words += ["--as", shlex.quote(self.operator_name)]
-        return " ".join([*words, command])
+        return printable(" ".join([*words, command]))
 
 
 def refuse_memory(url: str) -> None:

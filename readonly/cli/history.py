@@ -93,7 +93,8 @@ def _time_of(entries: Sequence[Entry], epoch: int) -> list[Entry]:
 
 
 def _line(entry: Entry) -> str:
-    text = f"{entry.at[:19].replace('T', ' ')} UTC  epoch {entry.epoch}  {entry.what:<13}  {printable(entry.by)}"
+    when = entry.at[:19].replace("T", " ")
+    text = f"{when} UTC  epoch {entry.epoch}  {printable(entry.what):<13}  {printable(entry.by)}"
     if entry.host and not entry.by.endswith("@" + entry.host):
         text += f" @ {printable(entry.host)}"
     if entry.what in ("off", "undo") and entry.seconds is not None:

@@ -104,14 +104,14 @@ class Output:
         self.standing: Callable[[BaseException], dict[str, Any]] = self._nothing_changed
 
     def line(self, text: str = "") -> None:
-        """Print a line of the result."""
+        """Print a line of the result; nothing in it is obeyed by a terminal, whoever wrote it."""
         if not self.as_json:
-            _print(text, sys.stdout)
+            _print(_unobeyed(text), sys.stdout)
 
     def note(self, text: str) -> None:
         """Print a line of progress."""
         if not self.as_json:
-            _print(text, sys.stderr)
+            _print(_unobeyed(text), sys.stderr)
 
     def hints(self, *pairs: tuple[str, str]) -> None:
         """Print what may be typed next: what for, and what, one a line."""
@@ -143,6 +143,11 @@ def _typed(context: click.Context | None) -> str | None:
         names.insert(0, context.command.name or "")
         context = context.parent
     return " ".join(names) if names and context is not None else None
+
+
+def _unobeyed(text: str) -> str:
+    # Line breaks are a command's own here: what others wrote has passed `printable` before it became part of a line.
+    return "\n".join(printable(line) for line in text.split("\n"))
 
 
 def _print(text: str, stream: IO[str]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from ..logs import visible
 from ..record import Mode
 from ..switch import Switch
 
@@ -38,6 +39,11 @@ class Sample:
     kind: Kind
     value: float
     labels: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Make visible what would end a line of what is scraped, or can't be sent at all."""
+        if self.labels:
+            object.__setattr__(self, "labels", {name: visible(str(value)) for name, value in self.labels.items()})
 
 
 HELP: Mapping[str, str] = {

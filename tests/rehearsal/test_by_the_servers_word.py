@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -83,7 +84,7 @@ def test_postgresql_names_the_tables_that_a_get_wrote(stage: Stage, run: Run) ->
     """
     run(*SCHEMA)
     for request, (statements, _) in VIEWS.items():
-        assert stage.ask(request, view=lambda statements=statements: run(*statements))
+        assert stage.ask(request, view=partial(run, *statements))
     found = stage.numbers
     assert {request: sorted(route.tables) for request, route in found.routes.items() if route.wrote} == {
         request: tables for request, (_, tables) in VIEWS.items() if tables is not None
