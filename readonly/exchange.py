@@ -23,6 +23,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from .context import Work, enter, leave
+from .drafts import Offer
 from .gate import Act
 from .handling import Handling, Judged
 from .rejection import Answer, HeaderList
@@ -65,6 +66,7 @@ class Exchange:
         "_cookies",
         "_handling",
         "_looks_again",
+        "_mount",
         "_refused_again",
         "_secure",
         "act",
@@ -84,6 +86,7 @@ class Exchange:
         client: str | None = None,
         bypass: bool = False,
         looks_again: bool = False,
+        mount: str = "",
     ) -> None:
         """Take in a request.
 
@@ -96,6 +99,7 @@ class Exchange:
             bypass: An adapter's own pass lets it through; what the record lets through is found without it.
             looks_again: `look_again` will be asked, inside `working`: the guard's view of it has to be there by then,
                 for a read of a writable site, too.
+            mount: Path of the application that the library's own routes are mounted in, such as SCRIPT_NAME.
         """
         self.facts = facts
         self.act: Act
@@ -108,6 +112,7 @@ class Exchange:
         self._client = client
         self._bypass = bypass
         self._looks_again = looks_again
+        self._mount = mount
         self._refused_again = False
 
     # --- the request -------------------------------------------------------------------------------------------------
@@ -133,6 +138,17 @@ class Exchange:
         except BaseException:
             self._uncount()
             raise
+
+    @property
+    def wants_form(self) -> bool:
+        """True if what was typed is given back, now that it is refused: show `facts` the body first."""
+        return self._handling.offer(self.judged, self.facts, secure=self._secure) is Offer.FORM
+
+    def given_back(self) -> Answer:
+        """Return the answer with what was typed. `facts.body` is the whole body, or says that it is not."""
+        return self._handling.given_back(
+            self.judged, self.facts, secure=self._secure, client=self._client, mount=self._mount
+        )
 
     def look_again(self, endpoint: Endpoint | None) -> Answer | None:
         """Judge the request once more, now that the router is known that has the last word.

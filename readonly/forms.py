@@ -86,6 +86,18 @@ class _With(_Without):
         return self._holds(facts)
 
 
+def fields_of(facts: Facts) -> list[Field] | None:
+    """Return the fields of a form as they were sent, in their order; None for what is no such form, or not whole.
+
+    Args:
+        facts: The request, with its body. Of a multipart form nothing is returned: it is for files.
+    """
+    if (facts.headers.get("content-type") or "").strip().lower().startswith("multipart/"):
+        return None
+    sent = _sent(facts)
+    return None if sent is None else [field for field in sent if field[0]]
+
+
 def _sent(facts: Facts) -> list[Field] | None:
     """Return the fields of a form, or None if that can't be told."""
     if facts.kind != "http" or facts.body is None or not facts.body_complete:

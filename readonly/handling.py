@@ -17,9 +17,10 @@ from .answers import Refusal
 from .bypass import HEADER, Bypasses
 from .context import Work
 from .doubts import EXEMPT, POSITION
+from .drafts import Drafts, Offer
 from .errors import ReadOnlyError
 from .gate import Act, ActKind, Gate, Outcome, Verdict
-from .notices import announcement_headers
+from .notices import announcement_headers, script_tag
 from .pages import Page
 from .policy import ROLES, Policy
 from .rehearsal_watch import Noted, Watch
@@ -138,6 +139,8 @@ class Handling(Generic[T]):
         self.gate = Gate(policy)
         self.sessions = Sessions(policy)
         self.bypasses = Bypasses()
+        self.drafts = Drafts(policy)
+        self._sessions = policy.sessions
         self.watch = Watch(self.gate, policy, switch.rehearsed, switch.doubts)
         for item in policy.rules("exempt"):
             if is_wide(item):
@@ -268,9 +271,46 @@ class Handling(Generic[T]):
         """Return the answer to a request that did not pass, and count it."""
         verdict = judged.verdict
         self.switch.tally.refused(self.route(verdict.act, facts), verdict.act.kind if _is_refused(verdict) else "ended")
+        offer = self.offer(judged, facts, secure=secure)
+        # What is about to be read is said when it was.
+        form = Offer.NO if offer is Offer.FORM else offer
+        return self._answer(judged, facts, secure=secure, client=client, form=form)
+
+    def offer(self, judged: Judged, facts: Facts, *, secure: bool) -> Offer:
+        """Return whether a request that did not pass is given back what was typed; nothing is read for that."""
+        verdict = judged.verdict
+        if verdict.act.kind is ActKind.LOGIN or self.gate.answering(facts) is not None:
+            return Offer.NO
+        return self.drafts.offer(facts, secure=secure)
+
+    def given_back(self, judged: Judged, facts: Facts, *, secure: bool, client: str | None, mount: str) -> Answer:
+        """Return the answer with what was typed, to a form whose body was read.
+
+        Args:
+            judged: What became of it.
+            facts: The request, with its body.
+            secure: It came by https.
+            client: The address at the other end.
+            mount: Where the library's own routes are mounted in.
+        """
+        state = judged.state
+        ended = not _is_refused(judged.verdict) or (judged.taken.lost > 0 and state.sessions(self._sessions) == "end")
+        draft = self.drafts.draft(facts, since=str(state.since), ended=ended)
+        if draft is None:
+            return self._answer(judged, facts, secure=secure, client=client, form=Offer.LARGE)
+        return self._answer(
+            judged, facts, secure=secure, client=client, form=Offer.KEPT, draft=draft, script=script_tag(mount)
+        )
+
+    def _answer(
+        self, judged: Judged, facts: Facts, *, secure: bool, client: str | None, form: Offer, **typed: Any
+    ) -> Answer:
+        verdict = judged.verdict
         operator = bool(judged.state.unknown_because) and is_local(client, facts)
         answering = self.gate.answering(facts)
-        answer = self.rejection(verdict, facts, judged.state, now=judged.now, operator=operator, answering=answering)
+        answer = self.rejection(
+            verdict, facts, judged.state, now=judged.now, operator=operator, answering=answering, form=form, **typed
+        )
         if judged.taken.expire:
             headers = self.sessions.answer(answer.headers, judged.taken, judged.now, secure=secure)
             return Answer(answer.status, headers, answer.body)
@@ -347,6 +387,8 @@ class Handling(Generic[T]):
         """Remember a refusal, if it depends on nothing but its key."""
         state, verdict = judged.state, judged.verdict
         if not self._unread or judged.taken.lost or state.unknown_because or not _is_refused(verdict):
+            return
+        if self.drafts.concerns(facts):
             return
         told = (facts.headers.get(name) for name in NEGOTIATED)
         if len(facts.path) + sum(len(value) for value in told if value is not None) > KEPT_CHARACTERS:

@@ -92,6 +92,7 @@ class Policy:
         bearer: `end` treats a bearer token like a session; `keep` lets it go on reading.
         secret: Key for the stamps of opaque session ids; several for rotation, the first one signs.
         retry_after_seconds: What refused clients are told when no end was announced.
+        undrafted: Forms that are not given back to whoever sent them, when they are refused. Without a method: all.
     """
 
     exempt: Sequence[str | Rule] = ()
@@ -104,10 +105,12 @@ class Policy:
     bearer: Bearer = "keep"
     secret: str | Sequence[str] = field(default=(), repr=False)
     retry_after_seconds: float = RETRY_AFTER_SECONDS
+    undrafted: Sequence[str | Rule] = ()
 
     def __post_init__(self) -> None:
         for role in ROLES:
             self._set(role, tuple(_rule(role, item) for item in _items(role, getattr(self, role))))
+        self._set("undrafted", tuple(_undrafted(item) for item in _items("undrafted", self.undrafted)))
         cookies = tuple(_cookie(item) for item in _items("session_cookies", self.session_cookies))
         names = [cookie.name for cookie in cookies]
         twice = next((name for name in names if names.count(name) > 1), None)
@@ -132,7 +135,7 @@ class Policy:
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)  # the one moment at which a frozen value may still be completed
 
-    def rules(self, role: Role) -> tuple[Rule, ...]:
+    def rules(self, role: Role | Literal["undrafted"]) -> tuple[Rule, ...]:
         """Return the rules of one kind, parsed."""
         found: tuple[Rule, ...] = getattr(self, role)
         return found
@@ -172,6 +175,15 @@ def _rule(role: Role, item: object) -> Rule:
     if isinstance(item, PathRule) and role in _LETTING_THROUGH:
         _refuse_everything(role, item)
     return item
+
+
+def _undrafted(item: object) -> Rule:
+    parsed = PathRule(item) if isinstance(item, str) else item
+    if not isinstance(parsed, PathRule) or parsed.when is not None:
+        raise ConfigurationError(
+            f"undrafted: {item!r} will not do, since the body is not read before: write 'METHOD /path' or '/path'."
+        )
+    return parsed
 
 
 def _refuse_everything(role: Role, item: PathRule) -> None:

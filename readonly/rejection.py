@@ -12,9 +12,19 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from .answers import Answering, Refusal, Worded
+from .drafts import Draft, Offer
 from .gate import ActKind, Outcome, Verdict
 from .negotiation import Format, negotiate
-from .pages import CONTENT_SECURITY_POLICY, ENGLISH, Catalog, Page, Refused, render
+from .pages import (
+    CONTENT_SECURITY_POLICY,
+    DRAFT_SECURITY_POLICY,
+    ENGLISH,
+    Catalog,
+    Page,
+    Refused,
+    draft_html,
+    render,
+)
 from .policy import RETRY_AFTER_SECONDS
 from .rules import Facts
 from .state import State
@@ -176,6 +186,9 @@ class Rejection:
         now: datetime,
         operator: bool = False,
         answering: Answering | None = None,
+        form: Offer = Offer.NO,
+        draft: Draft | None = None,
+        script: str = "",
     ) -> Answer:
         """Return the answer to a request that did not pass.
 
@@ -186,6 +199,9 @@ class Rejection:
             now: Current time by the store's clock, timezone-aware.
             operator: Whoever asks may see why the state is unknown, and what to type (a local address, say).
             answering: Words it, if the endpoint has clients of its own.
+            form: What becomes of the form that was sent.
+            draft: What was typed into it; the page with it is kept for nobody.
+            script: The element that loads the script, for a page with a draft.
         """
         ended = verdict.outcome is Outcome.SESSION_ENDED
         status = 403 if ended else 503
@@ -199,7 +215,7 @@ class Rejection:
                     headers.append(("Retry-After", str(retry_after)))
                 headers += cors_headers(facts.headers.get("origin"))
                 return Answer(worded.status, headers, b"" if facts.method == "HEAD" else worded.body)
-        form = negotiate(facts)
+        kind = negotiate(facts)
         login = verdict.act.kind is ActKind.LOGIN
         kept_for, kept = self._kept
         if kept_for is not state:
@@ -207,25 +223,28 @@ class Rejection:
             self._kept = (state, kept)
         operator = operator and bool(state.unknown_because)
         key: tuple[object, ...]
-        if form is Format.PAGE:
-            key = (language, ended, login, operator, now.timestamp() // 60)
+        if kind is Format.PAGE:
+            key = (language, ended, login, operator, form, now.timestamp() // 60)
         else:
-            key = (language, form, ended, login, retry_after)
-        made = kept.get(key)
+            key = (language, kind, ended, login, retry_after)
+        typed = draft_html(draft, catalog, script=script) if draft is not None else ""
+        made = kept.get(key) if draft is None else None
         if made is None:
-            if len(kept) >= _KEPT_LIMIT:
-                kept.clear()
-            made = kept[key] = self._make(form, verdict, state, retry_after, now, operator, language, catalog)
+            made = self._make(kind, verdict, state, retry_after, now, operator, language, catalog, form, typed)
+            if draft is None:
+                if len(kept) >= _KEPT_LIMIT:
+                    kept.clear()
+                kept[key] = made
         body, prepared = made
         headers = prepared.copy()
         if retry_after is not None:
             headers.append(("Retry-After", str(retry_after)))
-        if form is Format.GRPC:
+        if kind is Format.GRPC:
             # Trailers-only: the status travels in the headers, and the type is the one that was asked for.
             headers.append(("Content-Type", _grpc_type(facts)))
         origin = facts.headers.get("origin")
         if origin is not None:
-            exposed = _EXPOSED + ", grpc-status, grpc-message" if form is Format.GRPC else _EXPOSED
+            exposed = _EXPOSED + ", grpc-status, grpc-message" if kind is Format.GRPC else _EXPOSED
             headers += cors_headers(origin, exposed=exposed)
         return Answer(status, headers, b"" if facts.method == "HEAD" else body)
 
@@ -250,7 +269,7 @@ class Rejection:
 
     def _make(
         self,
-        form: Format,
+        kind: Format,
         verdict: Verdict,
         state: State,
         retry_after: int | None,
@@ -258,19 +277,21 @@ class Rejection:
         operator: bool,
         language: str,
         catalog: Catalog,
+        form: Offer,
+        typed: str,
     ) -> tuple[bytes, HeaderList]:
         headers: HeaderList
-        if form is Format.GRPC:
+        if kind is Format.GRPC:
             body = b""
             ended = verdict.outcome is Outcome.SESSION_ENDED
             # 14 UNAVAILABLE, which clients try again; 16 UNAUTHENTICATED.
             headers = [("grpc-status", "16" if ended else "14"), ("grpc-message", str(verdict.outcome))]
-        elif form is Format.PROBLEM:
+        elif kind is Format.PROBLEM:
             body = problem(verdict, state, retry_after=retry_after, catalog=catalog)
             headers = [("Content-Type", "application/problem+json")]
         else:
             minute = now.replace(second=0, microsecond=0)
-            body, headers = self._render(verdict, state, minute, operator, language, catalog)
+            body, headers = self._render(verdict, state, minute, operator, language, catalog, form, typed)
         return body, headers + self._common(body, state, language)
 
     def _common(self, body: bytes, state: State, language: str) -> HeaderList:
@@ -282,7 +303,15 @@ class Rejection:
         return headers + state_headers(state)
 
     def _render(
-        self, verdict: Verdict, state: State, minute: datetime, operator: bool, language: str, catalog: Catalog
+        self,
+        verdict: Verdict,
+        state: State,
+        minute: datetime,
+        operator: bool,
+        language: str,
+        catalog: Catalog,
+        form: Offer,
+        typed: str,
     ) -> tuple[bytes, HeaderList]:
         ended = verdict.outcome is Outcome.SESSION_ENDED
         refused = Refused(
@@ -295,6 +324,8 @@ class Rejection:
             now=minute,
             operator=state.unknown_because if operator else "",
             language=language,
+            form=form,
+            draft=typed,
         )
         headers = [("Content-Type", "text/html; charset=utf-8")]
         if self._page is not None:
@@ -305,7 +336,7 @@ class Rejection:
                 # A page that fails would turn each refusal into a 500, on the worst night for it.
                 logger.exception("the site's own page failed; the built-in one is shown instead")
         headers += [
-            ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
+            ("Content-Security-Policy", DRAFT_SECURITY_POLICY if typed else CONTENT_SECURITY_POLICY),
             ("X-Content-Type-Options", "nosniff"),
             ("Referrer-Policy", "same-origin"),
         ]

@@ -297,6 +297,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "the site's own page for refusals: a template, which is given `refused`, or a function of it (or its path)",
         _page,
     ),
+    Setting(
+        "UNDRAFTED",
+        "`[]`",
+        "rules for forms that are not given back to whoever sent them, when they are refused",
+        _policy,
+        of_policy=True,
+    ),
     Setting("GUARD", "`True`", "guard the databases", _flag),
     Setting("UNGUARDED", "`[]`", "aliases of `DATABASES` that are left alone", _names),
     Setting(

@@ -82,7 +82,7 @@ class ReadOnlyMiddleware:
             if answer is not None and self._knew_too_little(visit):
                 answer = self._exchange(request, visit).begin()
             if answer is not None:
-                return respond(answer)
+                return self._given_back(request, visit, answer)
         try:
             visit.enter(request, self._handling)
             response: HttpResponseBase = self.get_response(request)
@@ -119,7 +119,7 @@ class ReadOnlyMiddleware:
             if answer is not None and self._knew_too_little(visit):
                 answer = await self._exchange(request, visit).abegin()
             if answer is not None:
-                return respond(answer)
+                return self._given_back(request, visit, answer)
         try:
             visit.enter(request, self._handling)
             response: HttpResponseBase = await self.get_response(request)
@@ -186,12 +186,22 @@ class ReadOnlyMiddleware:
             secure=request.is_secure(),
             client=request.META.get("REMOTE_ADDR"),
             looks_again=True,
+            mount=request.META.get("SCRIPT_NAME", ""),
         )
         return visit.exchange
 
     def _knew_too_little(self, visit: _Visit) -> bool:
         # It was refused in the moment of the switch, before anybody asked for its view, which may only read.
         return visit.match is None and visit.exchange is not None and visit.exchange.facts.endpoint is None
+
+    def _given_back(self, request: HttpRequest, visit: _Visit, answer: Answer) -> HttpResponse:
+        """Answer a request that was refused; with what was typed, if it was a form that may be read."""
+        exchange = visit.exchange
+        if exchange is not None and exchange.wants_form:
+            if exchange.facts.body is None:
+                show_body(exchange.facts, request)
+            answer = exchange.given_back()
+        return respond(answer)
 
     def _endpoint(self, match: ResolverMatch | None, request: HttpRequest, *, runs: bool = False) -> Endpoint | None:
         if match is None:

@@ -355,6 +355,14 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         of="policy",
     ),
     Setting(
+        "READONLY_UNDRAFTED",
+        "undrafted",
+        "`[]`",
+        "rules for forms that are not given back to whoever sent them, when they are refused",
+        _policy("undrafted"),
+        of="policy",
+    ),
+    Setting(
         "READONLY_FIND_LOGINS",
         "find_logins",
         "`True`",

@@ -22,7 +22,7 @@ from ..state import State
 from ..switch import Switch
 from ..words import Languages, languages_of
 from ._conversations import Conversation
-from ._requests import NEGOTIATED_NAMES, Headers, facts_of, key_of, peeked, place, stripped
+from ._requests import NEGOTIATED_NAMES, Headers, facts_of, key_of, peeked, place, shown, stripped
 from ._responses import (
     CLOSE,
     Refusal,
@@ -253,6 +253,7 @@ def ReadOnlyMiddleware(
             cookies=cookies,
             secure=scope.get("scheme") in ("https", "wss"),
             client=client[0] if client else None,
+            mount=scope.get("root_path", ""),
         )
         try:
             answer = await exchange.abegin()
@@ -260,6 +261,8 @@ def ReadOnlyMiddleware(
                 handling.stands_behind(scope)
             handling.remember(exchange.act, place(scope))
             if answer is not None:
+                if exchange.wants_form and await shown(facts, receive):
+                    answer = exchange.given_back()
                 refusal = (answer.status, raw(answer.headers), answer.body)
                 found = dict(scope["headers"])
                 if len(found) == len(scope["headers"]) and found.keys().isdisjoint(notable):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from operator import itemgetter
 from typing import Final
 
+from ..drafts import SECONDS
 from ..handling import NEGOTIATED, Judged
 from ..rules import BODY_LIMIT_BYTES, Endpoint, Facts
 from ._types import Message, RawHeaders, Receive, Scope
@@ -128,6 +130,21 @@ async def peeked(facts: Facts, receive: Receive) -> Receive:
         return messages.pop() if messages else await receive()
 
     return replayed
+
+
+async def shown(facts: Facts, receive: Receive) -> bool:
+    """Read the body of a request that is answered by us, and show it to the facts; return False if it does not come.
+
+    It is small, as its headers say.
+    """
+    if facts.body is not None:
+        return True
+    try:
+        async with asyncio.timeout(SECONDS):
+            await peeked(facts, receive)
+    except TimeoutError:
+        return False
+    return True
 
 
 def stripped(scope: Scope, judged: Judged) -> Scope:

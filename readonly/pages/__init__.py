@@ -9,12 +9,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from gettext import NullTranslations
 from importlib.resources import files
 from string import Template
 from typing import Final, Protocol
+
+from ..drafts import Draft, is_token
 
 
 class Catalog(Protocol):
@@ -46,6 +49,10 @@ class Refused:
         now: The current minute, timezone-aware.
         operator: What to tell whoever runs the site, else "". Plain text: escape it.
         language: Which language the visitor reads, as HTML spells it.
+        form: What becomes of the form that was sent: `kept` (it is in `draft`), `large` or `files` (it was not read,
+            and the browser has it), or "".
+        draft: What was typed, as HTML that is escaped: put it into the page as it is. With it, the page is one
+            visitor's own, and is not kept.
     """
 
     status: int
@@ -57,6 +64,8 @@ class Refused:
     now: datetime
     operator: str = ""
     language: str = "en"
+    form: str = ""
+    draft: str = ""
 
 
 def direction(language: str) -> str:
@@ -87,6 +96,11 @@ CONTENT_SECURITY_POLICY = (
     f"default-src 'none'; style-src 'sha256-{_hash(_STYLE)}'; script-src 'sha256-{_hash(_SCRIPT)}';"
     " base-uri 'none'; form-action 'none'"
 )
+# Of a page that gives back a form: it can be sent again, and the script of the library's own routes may do that.
+DRAFT_SECURITY_POLICY = (
+    f"default-src 'none'; style-src 'sha256-{_hash(_STYLE)}'; script-src 'self' 'sha256-{_hash(_SCRIPT)}';"
+    " connect-src 'self'; base-uri 'none'; form-action 'self'"
+)
 
 
 def render(refused: Refused, catalog: Catalog = ENGLISH) -> bytes:
@@ -103,6 +117,8 @@ def render(refused: Refused, catalog: Catalog = ENGLISH) -> bytes:
         hint=hint,
         when=_when(refused, catalog),
         operator=_operator(refused.operator),
+        draft=refused.draft,
+        plain=' class="plain"' if refused.draft else "",
         back=html.escape(catalog.gettext("Back to where you were")),
         style=_STYLE,
         script=_SCRIPT,
@@ -117,8 +133,10 @@ def _words(refused: Refused, catalog: Catalog) -> tuple[str, str, str, str]:
             _("The site was made read-only for some work on it, and everybody’s session ended with that."),  # noqa: RUF001
             _("What you just sent was not saved."),
             _("Go back and keep a copy of what you typed; sign in when it can be changed again, and send it once more.")
-            if refused.read_only
-            else _("Go back and keep a copy of what you typed; sign in now, and send it once more."),
+            if refused.read_only and not refused.draft
+            else _("Go back and keep a copy of what you typed; sign in now, and send it once more.")
+            if not refused.draft
+            else _("Here is what you typed; it can be sent again when you have signed in."),
         )
     if refused.login:
         return (
@@ -131,8 +149,60 @@ def _words(refused: Refused, catalog: Catalog) -> tuple[str, str, str, str]:
         _("No changes right now"),
         _("The site is read-only while we work on it. You can go on reading everything."),
         _("What you just did was not saved."),
-        _("If you filled in a form, go back and keep a copy of what you typed; then send it again later."),
+        _HINTS[refused.form](_),
     )
+
+
+_HINTS: Final[Mapping[str, Callable[[Callable[[str], str]], str]]] = {
+    "": lambda _: _("If you filled in a form, go back and keep a copy of what you typed; then send it again later."),
+    "kept": lambda _: _("Here is what you typed; it can be sent again later."),
+    "large": lambda _: _("It is too long to be shown here. Your browser still has it: go back, and send it later."),
+    "files": lambda _: _("Forms with files are not read now. Your browser still has it: go back, and send it later."),
+}
+
+
+def draft_html(draft: Draft, catalog: Catalog = ENGLISH, *, script: str = "") -> str:
+    """Return a form that holds what was typed, to be read, copied and sent again, as HTML.
+
+    Args:
+        draft: What was typed.
+        catalog: In which language the rest of it is.
+        script: The element that loads the script, or "".
+    """
+    _ = catalog.gettext
+    hidden, shown = [], []
+    for number, (name, value) in enumerate(draft.fields):
+        token = is_token(name)
+        mark = " data-readonly-token" if token else ""
+        hidden.append(f'<input type="hidden" name="{_attribute(name)}" value="{_attribute(value)}"{mark}>')
+        if value.strip() and not token:
+            rows = min(12, max(1, value.count("\n") + 1, len(value) // 50))
+            # A line end right after the tag is not part of the value.
+            shown.append(
+                f'<p><label for="f{number}">{html.escape(name)}</label>'
+                f'<textarea id="f{number}" rows="{rows}" readonly dir="auto">\n{html.escape(value)}</textarea></p>'
+            )
+    left_out = ""
+    if draft.left_out:
+        said = _("Not kept: {names}.").format(names=", ".join(draft.left_out))
+        left_out = f'<p class="out">{html.escape(said)}</p>'
+    ended = " data-readonly-ended" if draft.ended else ""
+    # (Not inside of what follows: there no tool finds them.)
+    title, again, discard = (html.escape(text) for text in (_("What you typed"), _("Try again"), _("Discard")))
+    return (
+        f'<form class="draft" method="post" accept-charset="utf-8" data-readonly-draft="{draft.id}" '
+        f'data-readonly-key="{draft.key}"{ended}>\n{"".join(hidden)}\n<h2>{title}</h2>\n'
+        f"{''.join(shown)}\n{left_out}\n"
+        '<p data-readonly-told role="status" aria-live="polite"></p>\n'
+        f"<p><button>{again}</button>\n"
+        f'<button type="button" class="plain" data-readonly-discard hidden>{discard}</button></p>\n'
+        f"</form>\n{script}\n"
+    )
+
+
+def _attribute(text: str) -> str:
+    # As a character a line end of one kind would become one of another.
+    return html.escape(text).replace("\r", "&#13;").replace("\n", "&#10;")
 
 
 def _when(refused: Refused, catalog: Catalog) -> str:

@@ -13,7 +13,7 @@ from typing import Final
 
 from ..pages import ENGLISH, Catalog
 
-_PARTS: Final = ("timing.js", "banner.js", "main.js")
+_PARTS: Final = ("timing.js", "banner.js", "drafts.js", "main.js")
 
 
 def _joined() -> bytes:
@@ -36,4 +36,15 @@ def script_words(catalog: Catalog = ENGLISH) -> Mapping[str, str]:
     _ = catalog.gettext
     return {
         "over": _("The site takes changes again."),
+        "kept": _("It is kept in this tab, and sent by itself as soon as changes are possible."),
+        "sending": _("It is being sent."),
+        "elsewhere": _("It was sent from another tab."),
+        "unsure": _("No answer came back: it may have arrived. Look before you send it again; it is kept in this tab."),
+        "refused": _("The site did not take it. It is kept in this tab: look at it in the form."),
+        "ended": _("It is kept in this tab. Your session has ended: log in again, then send it."),
+        "login": _("Log in again"),
+        "filled": _("This is what you typed before. Look at it, and send it."),
+        "unsent": _("Something that you typed was not sent."),
+        "form": _("To the form"),
+        "manual": _("It is kept in this tab. Send it when changes are possible again."),
     }

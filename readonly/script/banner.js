@@ -208,10 +208,10 @@ function tick() {
   if (!document.hidden && (known.begins !== null || known.ends !== null)) { apply(); }
 }
 
-function begin() {
+function begin(some) {
   banner();
   setInterval(tick, SECOND);
   // Most visitors leave soon: nobody is asked for their sake. A page that says something already wants its words.
-  var soon = known.eager || place.getAttribute("data-readonly-banner");
+  var soon = some || place.getAttribute("data-readonly-banner");
   if (!document.hidden) { timer = setTimeout(ask, soon ? 0 : (2 + 8 * Math.random()) * SECOND); }
 }

@@ -1,3 +1,8 @@
-window.readOnlyMode = { delay: delay };
+window.readOnlyMode = { delay: delay, fetch: sendRequest, keep: keepRequest };
 
-if (document.readyState === "loading") { document.addEventListener("DOMContentLoaded", begin); } else { begin(); }
+function start() {
+  var some = beginDrafts();
+  begin(some);
+}
+
+if (document.readyState === "loading") { document.addEventListener("DOMContentLoaded", start); } else { start(); }

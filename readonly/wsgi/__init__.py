@@ -163,6 +163,7 @@ def ReadOnlyMiddleware(
             cookies=cookies,
             secure=environ.get("wsgi.url_scheme") == "https",
             client=environ.get("REMOTE_ADDR"),
+            mount=environ.get("SCRIPT_NAME", ""),
         )
         answer = exchange.begin()
         try:
@@ -172,6 +173,10 @@ def ReadOnlyMiddleware(
                     switch.doubts.add(WEBSOCKET, "a WSGI server hands on websockets")
             handling.remember(exchange.act, place(environ))
             if answer is not None:
+                if exchange.wants_form:
+                    if facts.body is None:
+                        peeked_environ(facts, environ)
+                    answer = exchange.given_back()
                 if environ.keys().isdisjoint(notable):
                     refusal = (status_line(answer.status), answer.headers, answer.body)
                     handling.keep(key_of(environ), exchange.judged, facts, refusal)

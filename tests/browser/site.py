@@ -95,16 +95,18 @@ class Shop:
         async def home(request: Request) -> Response:
             if self.login and "user" not in request.session:
                 return RedirectResponse("/login", 303)
-            token = request.session.setdefault("csrf", secrets.token_hex(8))
-            return page(
-                request, FORM.format(token=token, list="".join(f"<li>{html.escape(t)}</li>" for t in self.texts()))
-            )
+            # As Django does: the form's token has to be the cookie's.
+            token = secrets.token_hex(8)
+            listed = "".join(f"<li>{html.escape(text)}</li>" for text in self.texts())
+            response = page(request, FORM.format(token=token, list=listed))
+            response.set_cookie("csrf", token, httponly=True)
+            return response
 
         async def comment(request: Request) -> Response:
             form = await request.form()
             if self.login and "user" not in request.session:
                 return RedirectResponse("/login", 303)
-            if form.get("csrf_token") != request.session.get("csrf"):
+            if form.get("csrf_token") != request.cookies.get("csrf"):
                 return page(request, "<p>The form is too old.</p>", 403)
             self.comments.append([(name, str(value)) for name, value in form.multi_items() if name != "csrf_token"])
             self.keys.append(request.headers.get("idempotency-key"))

@@ -38,6 +38,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "READONLY_RETRY_AFTER_SECONDS": (0, "at least 1"),
     "READONLY_FIND_LOGINS": (2, "True or False"),
     "READONLY_PAGE": (3, "template"),
+    "READONLY_UNDRAFTED": ("/vote", "['/vote']"),
     "READONLY_WORDS": ("/nowhere", "holds no catalogue"),
     "READONLY_GUARD": ("maybe", "True or False"),
     "READONLY_UNGUARDED": ([3], "SQLALCHEMY_BINDS"),
