@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from support.starlette_settings import with_table
 from support.typed_page import Page
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "starlette.md"
@@ -25,6 +26,12 @@ VARIABLE = [
     (r"(^  \d of 1 member there.*\n)+", "  ... members there\n"),
 ]
 SHOWN = [(r"\b[\w.-]+@[\w.-]+(?=   since)", "ada@web-1")]
+
+
+def test_the_settings_are_those_of_the_code() -> None:
+    """Every argument with its default, and what its docstring says of it."""
+    text = PAGE.read_text(encoding="utf-8")
+    assert text == with_table(text), "write it anew: python -m tests.support.starlette_settings"
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
