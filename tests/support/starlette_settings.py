@@ -9,8 +9,9 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -20,7 +21,7 @@ from readonly_starlette import ReadOnlyMiddleware
 PAGE = Path(__file__).parents[2] / "docs" / "starlette.md"
 BEGIN, END = "<!-- settings -->\n", "<!-- /settings -->"
 # Of whom: what holds the docstring, and the variables of the environment that `from_env` reads.
-_OF = {
+_OF: dict[str, tuple[Callable[..., Any], object, frozenset[str]]] = {
     "Switch.from_url": (Switch.from_url, Switch, frozenset(re.findall(r"_([A-Z_]+)", Switch.from_env.__doc__ or ""))),
     "Policy": (Policy, Policy, frozenset[str]()),
     "ReadOnlyMiddleware": (ReadOnlyMiddleware, ReadOnlyMiddleware, frozenset[str]()),
