@@ -56,5 +56,5 @@ def test_what_it_calls_settings_are_settings() -> None:
 def test_the_pages_it_points_to_are_there() -> None:
     """Every link leads to a page of these docs."""
     linked = set(re.findall(r"\]\((\w+\.md)\)", TEXT))
-    assert linked == {"testing.md", "users.md"}
+    assert linked == {"doctor.md", "rehearsal.md", "testing.md", "users.md"}
     assert all((DOCS / name).is_file() for name in linked)
