@@ -289,7 +289,7 @@ def test_another_method_keeps_the_rest() -> None:
         assert getattr(other, name) == getattr(facts, name)
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     "path", ["/%" + "25" * 30_000 + "41", "/" + "%25" * 20_000, "/a" * 15_000 + "/.." * 15_000, "/;" * 30_000]
 )

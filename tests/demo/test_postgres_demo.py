@@ -19,7 +19,7 @@ from support.postgres_server import find_postgres
 from support.redis_server import find_redis
 
 PROJECT = Path(__file__).parents[2]
-DEADLINE_SECONDS = 120
+DEADLINE_SECONDS = 300
 SECOND = 10**9
 HOLD = 10
 

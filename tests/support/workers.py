@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 
 # Folders whose files share what is dear to start, and files of theirs that do not.
 TOGETHER = ("tests/demo/",)
-APART = ("tests/demo/test_demo_is_honest.py",)
-# What takes longest, the longest first, each the beginning of some tests' ids; all others follow as they were drawn.
+APART = ("tests/demo/test_demo_is_honest.py", "tests/demo/test_postgres_demo.py")
+# What takes longest, the longest first, each the beginning of some tests' ids (a file before
+# its folder); all others follow as they were drawn.
 LONGEST = (
     "tests/demo/test_demo_is_honest.py",
     "tests/torture/",
     "tests/run/test_killed.py",
     "tests/conformance/test_cells.py",
+    "tests/demo/test_postgres_demo.py",
     "tests/demo/",
     "tests/faults/test_short_round.py",
     "tests/endtoend/test_two_hundred_switches.py",
