@@ -166,6 +166,8 @@ def measure(fleet: Fleet, floor: RedisServer, pinger: Pinger, idle: float, size:
 
     eventually(settled, 60 + 3 * interval, what="all know how many they are", poll_seconds=max(0.5, interval / 10))
     store.close()
+    # Until those that were there when there were fewer have sent the ping that was due by then.
+    threading.Event().wait(size / PINGS_PER_SECOND if FULL else 0.0)
     pinger.rate = min(MESSAGES_PER_SECOND, 2.0 * size)
     pause = threading.Event()
     looks = []
