@@ -16,7 +16,7 @@ from readonly.members import Guarded, Report
 from readonly.record import FenceMark
 from support.fence_layouts import Shop as Database
 from support.fence_layouts import two_roles
-from support.operating import Shop, json_lines, made
+from support.operating import Shop, json_lines, made, members
 from support.postgres_server import PostgresPair, PostgresServer
 
 WRITE = "INSERT INTO story (title) VALUES ('x')"
@@ -269,6 +269,30 @@ def test_on_again_raises_it_too(site: Site) -> None:
     assert site.new.tried(site.new.app, WRITE) == [REFUSED]
     assert site.mark is not None
     assert site.mark.timeline == "2"
+
+
+def test_a_run_goes_on_at_the_promoted_server(site: Site) -> None:
+    """Its command failed, and the primary was replaced: `resume` finds no fence there, raises it, and ends open."""
+    site.leads_to(site.old)
+    with members(site.shop):
+        assert site.ctl("run", "--timeout", "10s", "--", "false").returncode == 1
+        run = next(c.id for c in site.shop.look().state.causes if c.kind == "run")
+        assert site.writes()[0] == REFUSED
+        site.leads_to(site.new)
+        assert site.new.fence().status() is None
+        refused = [
+            site.new.server.programs / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1",
+            "-d", site.new.server.url(site.new.name, user=site.new.app), "-c", WRITE,
+        ]  # fmt: skip
+        # The command is the application's own write, which must fail while the run lasts, at the new server.
+        failed = site.ctl("resume", run, "--", *map(str, refused))
+        assert failed.returncode not in (0, 123, 125), failed.stdout + failed.stderr
+        assert site.mark is not None
+        assert site.mark.timeline == "2"
+        done = site.ctl("resume", run, "--", "true")
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert not site.read_only
+    assert site.writes() == (REFUSED, PASSES)
 
 
 def test_off_says_of_a_fence_that_it_did_not_survive(site: Site) -> None:

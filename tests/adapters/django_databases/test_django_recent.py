@@ -76,10 +76,10 @@ def pair(
         primary.drop_database(name)
 
 
-def ask(method: str = "GET", cookie: str = "", *, by: Any = None, **meta: str) -> tuple[str, str]:
+def ask(method: str = "GET", cookie: str = "", **meta: str) -> tuple[str, str]:
     """Return the answer's body, and the cookie that it sets."""
     request = getattr(RequestFactory(), method.lower())("/", HTTP_COOKIE=cookie, **meta)
-    response = (by or RecentWritesMiddleware(view))(request)
+    response: Any = RecentWritesMiddleware(view)(request)
     fresh_request()
     morsel = response.cookies.get(COOKIE)
     return response.content.decode(), "" if morsel is None else f"{COOKIE}={morsel.value}"
