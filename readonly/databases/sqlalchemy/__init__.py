@@ -62,8 +62,9 @@ class Database:
         primary: The engine that writes go to.
         switch: The process's switch.
         replicas: Engines that reads may go to while read-only, in sessions of classes made by `routing`. A replica is
-            read only once it has reached the epoch at which the read-only time began: an SQLite file says so itself
-            (`readonly.databases.sqlite.copy_to_replica`), for others see `reached`.
+            read only once it has everything that was written before. PostgreSQL and MariaDB are asked, in the
+            background; an SQLite file says so itself (`readonly.databases.sqlite.copy_to_replica`); of any other, and
+            over what a server says, see `reached`.
         discard: Incidental writes that are dropped while read-only: `"page_view"` drops every INSERT, UPDATE and
             DELETE on that table, `"user.last_seen"` an UPDATE that changes nothing else. Only what the ORM and Core
             know is judged; SQL text is refused like any other write. A dropped INSERT returns no key: the object
