@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from ..logs import visible
+from ..members import Guarded, Report
 from ..record import Mode
+from ..replicating import at_work, reported
 from ..switch import Switch
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ HELP: Mapping[str, str] = {
     "readonly_drains": "How often this process turned read-only and finished the writes it had begun",
     "readonly_drain_seconds": "Seconds that those drains took, all together",
     "readonly_last_drain_seconds": "Seconds that the last drain took",
+    "readonly_replica_fit": "1 while this process may read from a replica",
+    "readonly_replica_lag_seconds": "Seconds that a replica is behind, as this process saw it last, where it tells",
     "readonly_site_mode": "1 for what the record says now",
     "readonly_site_epoch": "Epoch of the record",
     "readonly_site_store_reachable": "1 while the store answers whoever asks",
@@ -68,6 +72,10 @@ HELP: Mapping[str, str] = {
     "readonly_site_read_only_seconds": "For how long the site has been read-only",
     "readonly_site_overdue_seconds": "For how long the announced end has passed",
     "readonly_site_bypasses": "Bypasses that let somebody through now",
+    "readonly_site_replica_fit": "Members that may read from a replica",
+    "readonly_site_replica_unfit": "Members that may not read from a replica that they know",
+    "readonly_site_replica_lag_seconds": "Seconds that a replica is behind, the most that any member found",
+    "readonly_site_rehearsing": "1 while a rehearsal goes on",
 }
 
 _LABELS: Mapping[str, tuple[str, str]] = {
@@ -138,6 +146,12 @@ def of_process(switch: Switch, drains: Drains) -> Iterator[Sample]:
             labels = {first: route, second: detail} if second else {first: route}
             yield Sample(f"readonly_{what}", "counter", number, labels)
     yield Sample("readonly_sessions_ended", "counter", sum(counts["ended"].values()))
+    seen = tuple(Guarded(guard.name, "", guard.describe()) for guard in switch.guards)
+    for one in reported([Report(id="", host="", pid=0, role="", guards=seen)]):
+        labels = {"database": one.database, "replica": one.name}
+        yield Sample("readonly_replica_fit", "gauge", one.fit, labels)
+        if one.lag is not None:
+            yield Sample("readonly_replica_lag_seconds", "gauge", one.lag, labels)
 
 
 def of_site(site: Site) -> Iterator[Sample]:
@@ -166,6 +180,7 @@ def of_site(site: Site) -> Iterator[Sample]:
     bypasses = look.record.bypasses if look.record is not None else ()
     live = [b for b in bypasses if not b.revoked and at < b.until and not causes.isdisjoint(b.causes)]
     yield Sample("readonly_site_bypasses", "gauge", len(live))
+    yield Sample("readonly_site_rehearsing", "gauge", float(look.state.rehearsal is not None))
     try:
         found = site.judge(look)
     except Error:  # a record that can't be read: who obeys it can't be said
@@ -174,6 +189,12 @@ def of_site(site: Site) -> Iterator[Sample]:
     yield Sample("readonly_site_writes_in_flight", "gauge", sum(m.report.in_flight for m in found.members))
     for (role, condition), number in sorted(Counter((m.report.role, str(m.condition)) for m in found.members).items()):
         yield Sample("readonly_site_members", "gauge", number, {"role": role, "condition": condition})
+    for one in reported(at_work(found)):
+        labels = {"database": one.database, "replica": one.name}
+        yield Sample("readonly_site_replica_fit", "gauge", one.fit, labels)
+        yield Sample("readonly_site_replica_unfit", "gauge", one.members - one.fit, labels)
+        if one.lag is not None:
+            yield Sample("readonly_site_replica_lag_seconds", "gauge", one.lag, labels)
 
 
 def _modes(name: str, mode: Mode) -> Iterator[Sample]:

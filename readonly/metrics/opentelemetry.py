@@ -33,6 +33,8 @@ _GAUGES = (
     "readonly_store_reachable",
     "readonly_writes_in_flight",
     "readonly_last_drain_seconds",
+    "readonly_replica_fit",
+    "readonly_replica_lag_seconds",
 )
 
 

@@ -33,6 +33,8 @@ _COMBINED = {
     "readonly_store_reachable": "livemin",
     "readonly_writes_in_flight": "livesum",
     "readonly_last_drain_seconds": "livemax",
+    "readonly_replica_fit": "livemin",
+    "readonly_replica_lag_seconds": "livemax",
 }
 
 

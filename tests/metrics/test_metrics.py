@@ -10,16 +10,19 @@ import sys
 import textwrap
 import urllib.request
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from unittest import mock
 
 import prometheus_client
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from readonly import Policy, Switch
+from readonly import Policy, Switch, rehearsal
 from readonly.changes import Operator, initialise, turn_off, turn_on
 from readonly.handling import Handling
+from readonly.members import Guarded, Report
 from readonly.metrics import HELP, Drains, of_process, of_site
 from readonly.metrics.opentelemetry import instrument
 from readonly.metrics.prometheus import SiteCollector, expose, withdraw
@@ -102,7 +105,8 @@ def test_every_number_is_explained(switch: Switch) -> None:
     drains = Drains(switch)
     told = {s.name for s in of_process(switch, drains)} | {s.name for s in of_site(Site(switch))}
     drains.stop()
-    assert told | {"readonly_escaped"} == set(HELP)
+    of_replicas = {name for name in HELP if "_replica_" in name}  # which this site has none of
+    assert told | {"readonly_escaped"} | of_replicas == set(HELP)
 
 
 def test_processes_that_share_a_scrape(tmp_path: Path) -> None:
@@ -240,3 +244,45 @@ def test_watch_says_each_change_once(served: tuple[Shop, Member]) -> None:
     assert (shown["mode"], shown["counts"], result["exit"]) == ("writable", {"obeys": 1}, 143)
     lines = [line.split("   ", 1)[1] for line in told.splitlines()]
     assert all(one != other for one, other in itertools.pairwise(lines))
+
+
+# --- replicas, and a rehearsal ---------------------------------------------------------------------------------------
+
+
+def test_replicas_of_a_process(switch: Switch) -> None:
+    """Fit or not, and how far behind; one that does not tell has no number for that."""
+    replicas = [{"name": "db2", "lag": 1.5}, {"name": "db3", "unfit": "is paused"}]
+    guard = mock.Mock(**{"describe.return_value": {"replicas": replicas}})
+    guard.name = "main"
+    switch.add_guard(guard)
+    registry = prometheus_client.CollectorRegistry()
+    expose(switch, registry)
+    for name, fit, lag in (("db2", 1.0, 1.5), ("db3", 0.0, None)):
+        assert value(registry, "readonly_replica_fit", database="main", replica=name) == fit
+        assert value(registry, "readonly_replica_lag_seconds", database="main", replica=name) == lag
+    withdraw(switch)
+    switch.remove_guard(guard)
+
+
+def test_replicas_and_a_rehearsal_of_a_site(tmp_path: Path) -> None:
+    """For how many members each is fit, the most that any of them is behind, and that one rehearses."""
+    shop = made(tmp_path / "shop.db")
+    for number, replica in enumerate(
+        ({"name": "db2", "lag": 1.0}, {"name": "db2", "lag": 3.0, "unfit": "is 3 s behind"})
+    ):
+        shop.reported(
+            Report(
+                id=f"{number:032}", host="web", pid=number, role="web", interval=300.0, synced=True, closed=False,
+                guards=(Guarded("main", "", {"replicas": [replica]}),),
+            )
+        )  # fmt: skip
+    rehearsal.begin(shop.store, ANN, lasting=timedelta(hours=1))
+    found = {(s.name, s.labels.get("replica")): s.value for s in of_site(Site(Switch(shop.store)))}
+    assert found["readonly_site_replica_fit", "db2"] == 1
+    assert found["readonly_site_replica_unfit", "db2"] == 1
+    assert found["readonly_site_replica_lag_seconds", "db2"] == 3.0
+    assert found["readonly_site_rehearsing", None] == 1
+    rehearsal.stop(shop.store, ANN)
+    again = {s.name: s.value for s in of_site(Site(Switch(shop.store)))}
+    assert again["readonly_site_rehearsing"] == 0
+    shop.store.close()
