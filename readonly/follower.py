@@ -104,6 +104,11 @@ class View:
         self.state: State = UNKNOWN
         self.announced: Window | None = None
 
+    @property
+    def writable(self) -> bool:
+        """Whether the site is known to be writable, though requests may be looked at more closely than that needs."""
+        return self.open or ((self.sample or self.state.rehearsal is not None) and not self.state.read_only)
+
     def shut(self) -> None:
         """Send every request to the slow path, which looks for itself."""
         self.open = False

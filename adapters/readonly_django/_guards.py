@@ -181,7 +181,7 @@ class Guard:
     def _is_refusal(self, connection: Any, error: BaseException, held: Held | None) -> bool:
         if not self.server.is_refusal(error):
             return False
-        if self.detection is None or (held is not None and held.guarded) or not self.admission.switch.view.open:
+        if self.detection is None or (held is not None and held.guarded) or not self.admission.switch.view.writable:
             return True
         # Of a writable site, it is the application's own read-only transaction, or the database's own doing.
         self.detection.suspect()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table, create_engine, insert, select, text, update
+from sqlalchemy.exc import InternalError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from readonly import Policy, ReadOnlyError, SessionCookie, rehearsal, rule
@@ -396,3 +397,18 @@ def test_a_view_that_fails_is_counted_all_the_same(stage: Stage) -> None:
     with pytest.raises(ReadOnlyError):
         stage.ask("POST /broken", view=view)
     assert stage.numbers.routes["POST /broken"].refused == 1
+
+
+def test_the_application_s_own_read_only_transaction_stays_its_own(stage: Stage, postgres_url: str) -> None:
+    """Its error is no refusal of ours: nothing turns it into a 503 while a rehearsal goes on."""
+    engine = create_engine(postgres_url.replace("postgresql://", "postgresql+psycopg://"))
+    database = Database(engine, stage.switch)
+
+    def view() -> None:
+        with engine.connect().execution_options(postgresql_readonly=True) as connection:
+            connection.execute(text("CREATE TABLE t (id int)"))
+
+    with pytest.raises(InternalError, match="read-only transaction"):
+        stage.ask("GET /own", view=view)
+    database.close()
+    engine.dispose()

@@ -329,7 +329,7 @@ class Database:
         error = context.original_exception
         if not self._server.is_refusal(error):
             return None
-        if not guarded and (self._switch.view.open or self._switch.view.state.rehearsal is not None):
+        if not guarded and self._switch.view.writable:
             # The application's own read-only transaction, or the database's own doing.
             self._detection.suspect()
             connection = _dbapi_connection(context)
