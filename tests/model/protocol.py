@@ -498,6 +498,8 @@ class Model:
     def _alone_steps(self, slot: int, p: int, budget: int) -> Iterator[tuple[Event, int, int, str]]:
         """Return what a process may do, or suffer, without a store: the process after it, faults left, effect."""
         for kind, after, effect in self._by_itself(slot, self.processes[p]):
+            if slot not in self.config.only.get(kind, (slot,)):
+                continue
             left = self._spent[budget, kind] if kind in ("boot", "stop", "cut", "kill") else budget
             if left >= 0:
                 yield Event(kind, slot), self.processes.number(after), left, effect
@@ -551,6 +553,8 @@ class Model:
         row = self.desks[desks]
         for who, desk in enumerate(row):
             for kind in ("on", "confirm", "off"):
+                if kind == "on" and self.config.first not in (-1, who) and row[self.config.first].phase == IDLE:
+                    continue
                 self._typing, self._over = who, over
                 try:
                     found = self._typed(kind, who, desk, s, r)

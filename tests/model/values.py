@@ -141,6 +141,8 @@ class Config:
         counts: Counting and looking are two steps.
         packs: Building a report and sending it are two steps.
         races: Others may come between a heartbeat and its write-back.
+        only: Whom a fault may befall, where not everybody: another one is another configuration.
+        first: Which of two operators begins, -1 for either.
         limit: States after which the search is cut off.
     """
 
@@ -162,6 +164,8 @@ class Config:
     counts: bool = False
     packs: bool = False
     races: bool = False
+    only: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    first: int = -1
     limit: int = 2_000_000
 
 
