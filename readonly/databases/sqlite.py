@@ -129,7 +129,8 @@ def copy_to_replica(
     Readers, in this process and in others, see the old copy until the new one is whole, and then the new one: the
     copy is one transaction in a file that is in WAL mode, and each reader's transaction keeps the snapshot it began
     with. (Replacing the file instead would leave pooled connections on the old one for ever.) A copy that was
-    interrupted carries no epoch, and nobody is sent to it.
+    interrupted carries no epoch, and nobody is sent to it. Nor is anybody who writes to another file than it was taken
+    of: a copy of a file that was restored meanwhile, or of another database, is none of theirs.
 
     Args:
         primary_path: The database to copy; it may be in use.
@@ -145,6 +146,8 @@ def copy_to_replica(
         raise Error(f"primary_path={str(primary)!r} is no file: give the path of the database to copy")
     if replica.exists() and replica.samefile(primary):
         raise Error(f"replica_path={str(replica)!r} is the primary itself: give the copy a path of its own")
+    # Before the first page is read: a primary that is replaced meanwhile is another one.
+    taken_of = identity_of(primary)
     deadline = time.monotonic() + timeout
 
     def waiting(status: int, remaining: int, total: int) -> None:
@@ -164,15 +167,28 @@ def copy_to_replica(
             # All pages in one step: one transaction there, one snapshot here.
             source.backup(copy, pages=-1, progress=waiting, sleep=0.02)
             with copy:
-                _run(copy, f"CREATE TABLE IF NOT EXISTS {MARKER} (epoch INTEGER NOT NULL, taken_at TEXT NOT NULL)")
-                _run(copy, f"DELETE FROM {MARKER}")  # noqa: S608  # our own constant
+                # Anew: a primary that was a copy once brings its own along.
+                _run(copy, f"DROP TABLE IF EXISTS {MARKER}")
+                _run(copy, f"CREATE TABLE {MARKER} (epoch INTEGER NOT NULL, taken_at TEXT NOT NULL, taken_of TEXT)")
                 copy.execute(
-                    f"INSERT INTO {MARKER} VALUES (?, ?)",  # noqa: S608  # our own constant
-                    (epoch, datetime.now(UTC).isoformat(timespec="milliseconds")),
+                    f"INSERT INTO {MARKER} VALUES (?, ?, ?)",  # noqa: S608  # our own constant
+                    (epoch, datetime.now(UTC).isoformat(timespec="milliseconds"), taken_of),
                 )
             _run(copy, "PRAGMA wal_checkpoint(PASSIVE)")
     except (sqlite3.Error, OSError) as error:
         raise Error(f"{primary} could not be copied to {replica}: {error}") from error
+
+
+def identity_of(path: str | os.PathLike[str]) -> str:
+    """Return which file a path leads to here and now, as this machine numbers files; "" where there is none.
+
+    Processes of one site that write to files of two identities write to two databases, whatever their paths are.
+    """
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return ""
+    return f"{found.st_dev}:{found.st_ino}"
 
 
 def copied_at(replica_path: str | os.PathLike[str]) -> int | None:

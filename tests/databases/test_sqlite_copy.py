@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine
 
+from readonly import Switch
+from readonly.databases.sqlalchemy import Database
 from readonly.databases.sqlite import copied_at, copy_to_replica
 from readonly.errors import Error
 
@@ -164,3 +167,29 @@ def test_the_copy_belongs_to_whom_the_primary_belongs(primary: Path, tmp_path: P
     copy_to_replica(primary, replica, epoch=1)
     assert replica.stat().st_mode & 0o777 == 0o640
     assert replica.stat().st_uid == primary.stat().st_uid
+
+
+def test_a_copy_of_another_file_is_not_read(primary: Path, tmp_path: Path, switch: Switch) -> None:
+    """However late it was taken: of another database, or of this one before a backup was put in its place."""
+    replica, other = tmp_path / "replica.db", tmp_path / "other.db"
+    engine, copy = create_engine(f"sqlite:///{primary}"), create_engine(f"sqlite:///{replica}")
+    copy_to_replica(primary, replica, epoch=0)
+    database = Database(engine, switch, replicas=[copy])
+
+    def unfit(of: Path) -> str:
+        copy_to_replica(of, replica, epoch=switch.state.epoch)
+        return str(database.describe()["replicas"][0]["unfit"])
+
+    try:
+        switch.on()
+        assert unfit(primary) == ""
+        copy_to_replica(primary, other, epoch=0)
+        assert "not a replica of this primary" in unfit(other)
+        assert unfit(primary) == ""
+        other.replace(primary)
+        assert "not a replica of this primary" in str(database.describe()["replicas"][0]["unfit"])
+        assert unfit(primary) == ""
+    finally:
+        database.close()
+        engine.dispose()
+        copy.dispose()

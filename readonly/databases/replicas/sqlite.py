@@ -8,24 +8,14 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
-from ..sqlite import MARKER
+from ..sqlite import MARKER, identity_of
 from .schema import Schema
 from .values import Standing
 
+__all__ = ["identity_of", "look"]
+
 # Whoever closes a file last tidies up behind itself, and locks others out for a moment.
 LOCK_SECONDS = 0.05
-
-
-def identity_of(path: str | os.PathLike[str]) -> str:
-    """Return which file a path leads to here and now, as this machine numbers files; "" where there is none.
-
-    Processes of one site that write to files of two identities write to two databases, whatever their paths are.
-    """
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return ""
-    return f"{found.st_dev}:{found.st_ino}"
 
 
 def look(path: str | os.PathLike[str], schema: Schema | None = None) -> Standing:
@@ -40,7 +30,8 @@ def look(path: str | os.PathLike[str], schema: Schema | None = None) -> Standing
     try:
         with closing(sqlite3.connect(uri, uri=True, timeout=LOCK_SECONDS)) as connection:
             connection.execute("PRAGMA query_only = 1")
-            (epoch,) = connection.execute(f"SELECT max(epoch) FROM {MARKER}").fetchone()  # noqa: S608  # our own constant
+            marked = f"SELECT max(epoch), taken_of FROM {MARKER}"  # noqa: S608  # our own constant
+            epoch, taken_of = connection.execute(marked).fetchone()
             version: tuple[str, ...] | None = None
             no_schema = ""
             if schema is not None:
@@ -52,4 +43,4 @@ def look(path: str | os.PathLike[str], schema: Schema | None = None) -> Standing
         return Standing(problem=f"holds no whole copy, or can't be read now: {error}")
     if not isinstance(epoch, int):
         return Standing(problem="holds no whole copy: it carries no epoch")
-    return Standing(epoch=epoch, schema=version, no_schema=no_schema)
+    return Standing(system=taken_of, epoch=epoch, schema=version, no_schema=no_schema)

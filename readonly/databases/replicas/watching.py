@@ -148,7 +148,7 @@ class Watch(Generic[T]):
         epochs = (min(cause.epoch for cause in stored), state.epoch) if stored else None
         if self._reach_primary is None:
             # Copies of files: a window, or a cause that only this process sees, does not say what must be there.
-            return None if epochs is None else Need(epochs=epochs, **self._wanted())
+            return None if epochs is None else Need(epochs=epochs, system=self._file, **self._wanted())
         fences = self.fences(state)
         mark = self._marked(state)
         wanted = self._wanted(mark=mark, fences=fences)
@@ -176,12 +176,17 @@ class Watch(Generic[T]):
             return named or marks
         return [mark for mark in marks if mark.system == system]
 
+    @property
+    def _file(self) -> str:
+        """Which file the primary is, where it is one: a copy of another one is none of this."""
+        return self._identity() if self._identity is not None else ""
+
     def _need_writable(self, state: State, wrote: Wrote | None) -> Need | None:
         # After `off`, a replica must have reached the end of the read-only time.
         epochs = (state.epoch, state.epoch)
         if self._reach_primary is None:
             # No copy is newer than the epoch that it was taken at.
-            return Need(epochs=epochs, **self._wanted()) if wrote is None else None
+            return Need(epochs=epochs, system=self._file, **self._wanted()) if wrote is None else None
         mark = self._marked(state)
         positions = [] if mark is None or mark.position is None else [mark.position]
         lag = self._lag
@@ -238,7 +243,7 @@ class Watch(Generic[T]):
             if self._primary.timeline:
                 found["timeline"] = self._primary.timeline
         elif self._identity is not None:
-            found["system"] = self._identity()
+            found["system"] = self._file
         if self.replicas:
             # Not `need`: that may read the store, and whoever reports is the one who reads it.
             need = self._need(self._switch.view.state) or Need(lag=self._lag, **self._wanted())
