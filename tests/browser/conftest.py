@@ -41,9 +41,9 @@ def serve() -> Iterator[Callable[..., Shop]]:
     """Return what serves a site until the end of the test."""
     left = []
 
-    def start(*, login: bool = False, **policy: Any) -> Shop:
+    def start(*, login: bool = False, words: Path | None = None, **policy: Any) -> Shop:
         switch = Switch.from_url(f"memory://?site=browser{next(_numbers)}", interval=0.1)
-        manager = served(Shop(switch, login=login), Policy(login=["/login"], **policy))
+        manager = served(Shop(switch, login=login, words=words), Policy(login=["/login"], **policy))
         shop = manager.__enter__()
         left.append(manager)
         return shop

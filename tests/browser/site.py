@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -59,6 +60,7 @@ class Shop:
     Attributes:
         switch: Its switch.
         login: Comments need an account.
+        words: Its own catalogues.
         comments: What arrived, each a list of fields.
         keys: The Idempotency-Key of each.
         answer: Called when a comment was taken, before it is answered.
@@ -68,6 +70,7 @@ class Shop:
 
     switch: Switch
     login: bool = False
+    words: Path | None = None
     comments: list[list[tuple[str, str]]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
     answer: Callable[[Request], Response | None] = lambda _request: None
@@ -140,7 +143,7 @@ class Shop:
                 Mount("/-/readonly", app=counted),
             ],
             middleware=[
-                Middleware(ReadOnlyMiddleware, switch=self.switch, policy=policy),
+                Middleware(ReadOnlyMiddleware, switch=self.switch, policy=policy, words=self.words),
                 Middleware(SessionMiddleware, secret_key="a key"),
             ],
         )

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from playwright.sync_api import Dialog, Page, expect
+from playwright.sync_api import Dialog, Error, Page, expect
 from starlette.requests import Request
 
 from readonly import SessionCookie
@@ -107,6 +107,7 @@ def test_a_suspended_session(serve: Serve, visit: Visit) -> None:
     refused(shop, page)
     shop.switch.off()
     arrived(shop, page)
+    page.wait_for_url(f"{shop.url}/")
 
 
 def test_an_ended_session_wants_one_click(serve: Serve, visit: Visit, shot: Shot) -> None:
@@ -154,12 +155,17 @@ def test_two_tabs_send_it_once(serve: Serve, visit: Visit) -> None:
         for tab in (page, other):
             later(tab, 30)
     arrived(shop, page)
-    # One of them has sent it; the other one says so.
-    eventually(lambda: [tab for tab in (page, other) if tab.url == f"{shop.url}/"])
-    left = [tab for tab in (page, other) if tab.url != f"{shop.url}/"]
-    for tab in left:
-        expect(told(tab)).to_contain_text("sent from another tab")
+    # One of them has sent it, and shows what came of it; the other one says so.
+    home = f"{shop.url}/"
+
+    def at_home() -> list[Page]:
+        return [tab for tab in (page, other) if tab.evaluate("location.href") == home]
+
+    eventually(at_home, ignoring=Error)
     for tab in (page, other):
+        tab.wait_for_load_state()
+        if tab not in at_home():
+            expect(told(tab)).to_contain_text("sent from another tab")
         later(tab, 600)
     assert len(shop.comments) == 1
 
@@ -245,6 +251,7 @@ def test_it_is_sent_from_another_page_of_the_tab(serve: Serve, visit: Visit) -> 
     expect(told(page)).to_contain_text("sent by itself")
     shop.switch.off()
     arrived(shop, page)
+    page.wait_for_url(f"{shop.url}/")
 
 
 def test_what_the_site_does_not_take(serve: Serve, visit: Visit) -> None:
