@@ -37,10 +37,10 @@ _random = random.SystemRandom()  # which forked processes draw from apart
 T = TypeVar("T")
 logger = logging.getLogger("readonly")
 
-# At such rates a server's caches are cold, and a report costs about three bare pings: fifty a second are about 1% of a
+# At such rates a server's caches are cold, and a report costs two to three bare pings: forty a second are about 1% of a
 # core that is busy with much else (docs/measurements.md). So the interval grows with the number of members, and
 # together they stay at this.
-REPORTS_PER_SECOND = 30.0
+REPORTS_PER_SECOND = 25.0
 # How long before a window visitors are told: time to finish a long form, and not so long that nobody looks any more.
 ANNOUNCE_SECONDS = 1800.0
 # The roster of a week, so that `on` can say who was there yesterday.

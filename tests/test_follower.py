@@ -812,13 +812,13 @@ def test_a_lease_is_reported_three_times_as_often_as_it_runs_out(store: Watched,
 
 
 def test_reports_grow_rarer_with_the_number_of_members(store: Watched, clock: SetClock) -> None:
-    """Thirty a second together; of those who are there, not of all that were there this week."""
+    """Twenty-five a second together; of those who are there, not of all that were there this week."""
     process = Process(store, clock)
     assert process.beat().follower.interval == 1.0
     for n in range(999):
         store.report(f"m{n}", b"{}", keep_seconds=KEEP_SECONDS)
-    assert process.beat().follower.interval == pytest.approx(1000 / 30)
-    assert process.beat().last.interval == pytest.approx(1000 / 30)
+    assert process.beat().follower.interval == pytest.approx(1000 / 25)
+    assert process.beat().last.interval == pytest.approx(1000 / 25)
     clock.seconds += 3600.0
     assert process.beat().follower.interval == 1.0
     assert len(store.census().reports) == 1000

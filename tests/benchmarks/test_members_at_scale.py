@@ -171,8 +171,9 @@ def measure(fleet: Fleet, floor: RedisServer, pinger: Pinger, idle: float, size:
     pinger.rate = min(MESSAGES_PER_SECOND, 2.0 * size)
     pause = threading.Event()
     looks = []
-    # Whole intervals: members that were started together still report together.
-    for _ in range(max(LOOKS, round(interval / LOOK_SECONDS) if FULL else 0)):
+    # Whole intervals, and as long as pings take to come round: members that were started together do both together.
+    whole = max(interval, size / PINGS_PER_SECOND)
+    for _ in range(max(LOOKS, round(whole / LOOK_SECONDS) if FULL else 0)):
         begun, ours, theirs = time.monotonic(), used(fleet.server), used(floor)
         pause.wait(LOOK_SECONDS)
         seconds = time.monotonic() - begun
