@@ -25,6 +25,7 @@ from ._held import Held
 from ._wrapper import Hooks, hooks_of
 from .discard import Discards
 from .errors import RefusedWrite, kind_of
+from .rehearsing import Rehearsing
 from .routing import Routing
 
 
@@ -247,6 +248,7 @@ class Guards:
             refuses=self.refuses,
         )
         self.discards = Discards(discard)
+        self.rehearsing = Rehearsing(switch, self.discards)
         self._making = threading.Lock()
         self._guards: dict[str, Guard] = {}
         self.closed = False
@@ -306,6 +308,8 @@ class Guards:
             Hooks(wrapper, guard)
             if guard.replica is not None:
                 wrapper.execute_wrappers.insert(0, self.routing.retry)
+            else:
+                wrapper.execute_wrappers.append(self.rehearsing)
 
     def refuses(self, alias: str) -> Guard | None:
         """Return the guard of an alias if a write to it would be refused here and now, else None.

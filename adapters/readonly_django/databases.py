@@ -98,8 +98,9 @@ def uninstall() -> None:
         hooks = hooks_of(wrapper)
         if hooks is not None:
             hooks.remove()
-        if guards.routing.retry in wrapper.execute_wrappers:
-            wrapper.execute_wrappers.remove(guards.routing.retry)
+        for ours in (guards.routing.retry, guards.rehearsing):
+            if ours in wrapper.execute_wrappers:
+                wrapper.execute_wrappers.remove(ours)
 
 
 def installed() -> Guards | None:

@@ -83,6 +83,7 @@ class ReadOnlyMiddleware:
                 answer = self._exchange(request, visit).begin()
             if answer is not None:
                 return self._given_back(request, visit, answer)
+            self._doubt(request, visit)
         try:
             visit.enter(request, self._handling)
             response: HttpResponseBase = self.get_response(request)
@@ -120,6 +121,7 @@ class ReadOnlyMiddleware:
                 answer = await self._exchange(request, visit).abegin()
             if answer is not None:
                 return self._given_back(request, visit, answer)
+            self._doubt(request, visit)
         try:
             visit.enter(request, self._handling)
             response: HttpResponseBase = await self.get_response(request)
@@ -189,6 +191,11 @@ class ReadOnlyMiddleware:
             mount=request.META.get("SCRIPT_NAME", ""),
         )
         return visit.exchange
+
+    def _doubt(self, request: HttpRequest, visit: _Visit) -> None:
+        """Look whether middleware outside of this one was at work; at the few requests that are looked at closely."""
+        if visit.exchange is not None and visit.exchange.judged.noted is not None:
+            self._handling.stands_behind(vars(request))
 
     def _knew_too_little(self, visit: _Visit) -> bool:
         # It was refused in the moment of the switch, before anybody asked for its view, which may only read.

@@ -24,6 +24,14 @@ WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND l.gran
 ORDER BY 1, 2
 LIMIT 50
 """
+# Of other users' sessions the transaction's id is only shown to those who may (pg_read_all_stats).
+_WRITING: Final = """
+SELECT pid = pg_catalog.pg_backend_pid(), usename, client_addr::text, application_name
+FROM pg_catalog.pg_stat_activity
+WHERE datname = pg_catalog.current_database()
+  AND (pid = pg_catalog.pg_backend_pid() OR (backend_xid IS NOT NULL AND backend_type = 'client backend'))
+LIMIT 50
+"""
 _COUNTED: Final = (
     "Com_insert",
     "Com_insert_select",
@@ -49,10 +57,13 @@ class Asking:
     Attributes:
         before: Asked when a transaction begins; what it returns is handed to `wrote`.
         wrote: Asked right before its commit: the tables that it has written, as far as the server tells, or None.
+        writers: Asked now and then: who this connection is, and who else is writing at this moment, as far as its user
+            may see that.
     """
 
     before: Callable[[Any], object]
     wrote: Callable[[Any, object], tuple[str, ...] | None]
+    writers: Callable[[Any], tuple[str, tuple[str, ...]]] = lambda _connection: ("", ())
 
 
 def asking(server: str) -> Asking | None:
@@ -68,6 +79,17 @@ def _postgresql(connection: Any, _before: object) -> tuple[str, ...] | None:
     tables = dict.fromkeys(table if schema == "public" else f"{schema}.{table}" for schema, table, _ in written)
     # A temporary table may be written in a read-only transaction as well.
     return tuple(tables) or None
+
+
+def _writers(connection: Any) -> tuple[str, tuple[str, ...]]:
+    own, others = "", []
+    for mine, user, address, application in _rows(connection, _WRITING):
+        who = f"{user}@{address or 'local'} {application or '-'}"
+        if mine:
+            own = who
+        else:
+            others.append(who)
+    return own, tuple(dict.fromkeys(others))
 
 
 def _sqlite_before(connection: Any) -> object:
@@ -94,7 +116,7 @@ def _rows(connection: Any, statement: str) -> list[tuple[Any, ...]]:
 
 
 _ASKING: Final = {
-    "postgresql": Asking(lambda _connection: None, _postgresql),
+    "postgresql": Asking(lambda _connection: None, _postgresql, _writers),
     "sqlite": _by_difference(_sqlite_before),
     "mysql": _by_difference(_counters),
 }

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
@@ -14,6 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from readonly.databases.rehearsed import asking
 from readonly.databases.sqlalchemy import Database
+from readonly.rehearsal_advice import advice
 from rehearsal.conftest import Stage
 
 Run = Callable[..., None]
@@ -92,6 +94,31 @@ def test_postgresql_names_the_tables_that_a_get_wrote(stage: Stage, run: Run) ->
     wheres = {where for route in found.routes.values() for where in route.tables.values()}
     assert all("test_by_the_servers_word.py:" in where for where in wheres), wheres
     assert [t for t in found.outside.values() if "notes" in t], "the schema was made outside of any request"
+
+
+def test_somebody_else_who_writes_is_found(stage: Stage, run: Run, postgres_url: str) -> None:
+    """A script with the site's own password; the site's own processes are told from it by what they call themselves."""
+    run("CREATE TABLE notes (id int)")
+    with psycopg.connect(postgres_url, application_name="nightly-import") as stranger:
+        stranger.execute("INSERT INTO notes VALUES (1)")
+        rehearsed = _rehearsed_of(stage)
+        rehearsed._next_look = float("-inf")
+        assert stage.ask("GET /plain", view=partial(run, "SELECT 1"))
+        found = stage.numbers
+        assert [one for one in found.clients if one.endswith(" nightly-import")], found.clients
+        assert found.own
+        (one,) = (one for one in advice(found) if one.value.endswith("nightly-import"))
+        assert "none of this site's processes" in one.why
+        stranger.rollback()
+    rehearsed._next_look = float("-inf")
+    before = sum(stage.numbers.clients.values())
+    assert stage.ask("GET /plain", view=partial(run, "SELECT 1"))
+    assert sum(stage.numbers.clients.values()) == before, "who has written before writes no more"
+
+
+def _rehearsed_of(stage: Stage) -> Any:
+    (database,) = stage.switch.guards
+    return database._rehearsed  # type: ignore[attr-defined]
 
 
 def test_mariadb_counts_what_was_written(mariadb_url: str) -> None:

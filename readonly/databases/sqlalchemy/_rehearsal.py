@@ -6,6 +6,7 @@ The dialect's methods are replaced for that time. Each is one attribute, so that
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from sqlalchemy import Delete, Engine, Insert, Update
 
 from readonly.context import Notes, current
 from readonly.databases.rehearsed import Asking, asking
-from readonly.rehearsal_counts import MAX_JOBS, caller, cleaned, keep
+from readonly.rehearsal_counts import MAX_JOBS, caller, cleaned, count, keep
 from readonly.state import State
 from readonly.switch import Switch
 
@@ -23,6 +24,8 @@ from ._hooks import proxied_of
 
 logger = logging.getLogger("readonly")
 
+# How often a process looks who else is writing, on a connection that is about to commit.
+LOOK_SECONDS = 1.0
 # The four letters that reads begin with: what else a text does, its server says.
 _READS = frozenset({"SELE", "SHOW", "EXPL", "PRAG", "SAVE", "RELE", "ROLL", "SET "})
 
@@ -64,6 +67,7 @@ class Rehearsed:
         self._discards = discards
         self._key = ("readonly-rehearsal", id(self))
         self._asking: Asking | None = asking(server)
+        self._next_look = float("-inf")
         self._replaced: list[tuple[str, Any]] = []
         self._stop: Callable[[], None] = switch.on_change(self._changed)
         self._changed(switch.view.state)
@@ -149,6 +153,7 @@ class Rehearsed:
         proxied, known = proxied_of(target), self._known(target)
         if proxied is None or known is None or self._asking is None:
             return
+        self._look_around(proxied.dbapi_connection, self._asking)
         written = self._asking.wrote(proxied.dbapi_connection, known.before)
         if written is None and getattr(proxied.dbapi_connection, "autocommit", False) is True:
             written = tuple(known.tables)  # each statement was a transaction of its own, and is over
@@ -174,6 +179,20 @@ class Rehearsed:
                 where = next((place for place in tables.values() if place), "?")
                 with self._switch.rehearsed.adding(rehearsal.id) as numbers:
                     keep(numbers.outside, cleaned(where), cleaned(", ".join(tables)), most=MAX_JOBS)
+
+    def _look_around(self, connection: Any, ask: Asking) -> None:
+        """See, once in a while, who else is writing: clients that no process of this site accounts for."""
+        now = time.monotonic()
+        rehearsal = self._switch.view.state.rehearsal
+        if now < self._next_look or rehearsal is None:
+            return
+        self._next_look = now + LOOK_SECONDS
+        own, others = ask.writers(connection)
+        with self._switch.rehearsed.adding(rehearsal.id) as numbers:
+            if own:
+                count(numbers.own, cleaned(f"{self._name} {own}"), most=MAX_JOBS)
+            for who in others:
+                count(numbers.clients, cleaned(f"{self._name} {who}"), most=MAX_JOBS)
 
     def _rolling_back(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def rollback(target: Any, *args: Any, **kwargs: Any) -> Any:
