@@ -97,6 +97,7 @@ def test_what_was_typed_comes_back(make: Callable[..., Site]) -> None:
     fields = Fields(text)
     assert fields.sent == TYPED[:6]
     assert [shown.removeprefix("\n") for shown in fields.shown] == [value for _, value in (*TYPED[:2], *TYPED[3:5])]
+    assert "Satz&lt;/b&gt;&#13;&#10;und" in text
     assert "hush" not in text
     assert "4111" not in text
     assert "Not kept: password, cardNumber." in text
