@@ -24,6 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@echo "make test        lint, types, import contracts, all tests with coverage, benchmarks, the built wheel"
+	@echo "                 WORKERS=4 processes share the tests; 0: one after the other, as make pytest ARGS=... does"
 	@echo "make test-newest the adapters' tests on the newest Python here, above 3.11"
 	@echo "make demo        the demo site is switched under load; prints what the clients saw"
 	@echo "make demo-postgres  two migrations hold a lock for ten seconds each: without and with a frozen standby"
