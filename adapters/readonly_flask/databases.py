@@ -41,6 +41,7 @@ def guard(app: Flask, switch: Switch, settings: Settings) -> dict[BindKey, Datab
         )
     replicas = settings.replicas or {}
     _check_known("READONLY_UNGUARDED", settings.unguarded, engines)
+    _check_known("READONLY_POOLERS", settings.poolers, engines)
     _check_known("READONLY_REPLICAS", [*replicas, *(key for keys in replicas.values() for key in keys)], engines)
     _check_replicas(replicas, settings)
     try:
@@ -63,6 +64,7 @@ def guard(app: Flask, switch: Switch, settings: Settings) -> dict[BindKey, Datab
                     schema=settings.replicas_schema,
                     max_lag=settings.replicas_max_lag,
                     none_fit=settings.replicas_none_fit,
+                    pooler=settings.poolers.get(key),
                     name=_free_name(switch, key),
                 )
             except ConfigurationError as error:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
+from readonly.databases import POOLERS, Pooler
 from readonly.databases.replicas import LAG_SECONDS, Schema, schema_of
 from readonly.errors import ConfigurationError
 from readonly.follower import ANNOUNCE_SECONDS
@@ -70,6 +71,7 @@ class Settings:
     words: Languages | None = None
     guard: bool = True
     unguarded: frozenset[BindKey] = frozenset()
+    poolers: Mapping[BindKey, Pooler] = field(default_factory=dict)
     replicas: Mapping[BindKey, tuple[str, ...]] | None = None
     replicas_always: bool = False
     replicas_schema: Schema | str | None = None
@@ -152,6 +154,15 @@ def _replicas(name: str, value: Any) -> Mapping[BindKey, tuple[str, ...]]:
         value = {DEFAULT_BIND: value}
     found = {_bind(name, primary): _names(name, replicas) for primary, replicas in value.items()}
     return {primary: replicas for primary, replicas in found.items() if replicas}
+
+
+def _poolers(name: str, value: Any) -> Mapping[BindKey, Pooler]:
+    if not isinstance(value, Mapping):
+        value = {DEFAULT_BIND: value}
+    for pooler in value.values():
+        if pooler not in POOLERS:
+            raise ConfigurationError(f"{name}: {pooler!r} is not a choice: use 'transaction' or 'session'.")
+    return {_bind(name, key): pooler for key, pooler in value.items()}
 
 
 def _schema(name: str, value: Any) -> Schema | str | None:
@@ -396,6 +407,14 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "`[]`",
         "keys of binds that are left alone; `None` is `SQLALCHEMY_DATABASE_URI`",
         _binds,
+    ),
+    Setting(
+        "READONLY_POOLERS",
+        "poolers",
+        "`{}`",
+        "what stands before a PostgreSQL, by key of its bind: `'transaction'` (PgBouncer in transaction mode: "
+        "autocommit is not guarded there, and `status` says so) or `'session'`; where nothing is said, it is looked for",
+        _poolers,
     ),
     Setting(
         "READONLY_REPLICAS",

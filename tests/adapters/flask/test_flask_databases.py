@@ -189,6 +189,8 @@ def test_one_bind_that_is_left_alone(tmp_path: Path, make_app: MakeApp) -> None:
     ("config", "message"),
     [
         ({"READONLY_UNGUARDED": ["lgos"]}, r"READONLY_UNGUARDED: 'lgos' is no bind.*'logs'.*None"),
+        ({"READONLY_POOLERS": {"lgos": "session"}}, r"READONLY_POOLERS: 'lgos' is no bind"),
+        ({"READONLY_POOLERS": "session"}, r"pooler='session' is about PostgreSQL, and this is sqlite"),
         ({"READONLY_REPLICAS": ["copies"]}, r"READONLY_REPLICAS: 'copies' is no bind"),
         ({"READONLY_REPLICAS": {"main": ["copy"]}}, r"READONLY_REPLICAS: 'main' is no bind"),
         ({"READONLY_REPLICAS": {None: ["copy"], "logs": ["copy"]}}, r"'copy' stands for two things"),

@@ -42,6 +42,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "READONLY_WORDS": ("/nowhere", "holds no catalogue"),
     "READONLY_GUARD": ("maybe", "True or False"),
     "READONLY_UNGUARDED": ([3], "SQLALCHEMY_BINDS"),
+    "READONLY_POOLERS": ({None: "statement"}, "'transaction' or 'session'"),
     "READONLY_REPLICAS": ("copy", "['copy']"),
     "READONLY_REPLICAS_ALWAYS": (None.__class__, "True or False"),
     "READONLY_REPLICAS_SCHEMA": ("alembick", "alembic"),
