@@ -264,6 +264,21 @@ def test_every_response_says_until_when(make: Callable[..., Site]) -> None:
         assert abs(until - datetime.now(UTC) - timedelta(minutes=40)) < timedelta(seconds=5)
 
 
+def test_a_preflight_passes_and_is_not_remembered(make: Callable[..., Site]) -> None:
+    """What makes one of a request are its headers: one without them, right after it, is judged by its path."""
+    site = make(Policy(writes=["/cart"]))
+    origin, asks = ("Origin", "https://other.example"), ("Access-Control-Request-Method", "POST")
+    for state in ("writable", "read-only"):
+        put(site, state)
+        for headers, status in (((origin, asks), 200), ((origin,), 503), ((), 503), ((origin, asks), 200)):
+            reply = site.ask(Request("OPTIONS", "/cart", headers=headers))
+            assert reply.status == (200 if state == "writable" else status)
+            # A preflight writes nothing; whatever else goes there may.
+            assert [seen.in_flight for seen in reply.seen] == (
+                [int(asks not in headers)] if reply.status == 200 else []
+            )
+
+
 # --- counting ------------------------------------------------------------------------------------------------------
 
 
