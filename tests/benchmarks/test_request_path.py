@@ -19,6 +19,7 @@ import pytest
 
 from readonly import Policy, SessionCookie, asgi, wsgi
 from readonly.asgi import Message, Receive, Scope, Send
+from readonly.clock import boottime
 from support.apps import HandSwitch, Request, asgi_scope, wsgi_environ
 
 pytestmark = pytest.mark.bench
@@ -62,6 +63,7 @@ class Case:
         policy: The site's.
         refused: Compared with a hand-written check that sends a static 503, instead of a no-op middleware.
         guarded: A database guard is installed.
+        leased: The switch has a lease, so that its clock is one that runs through suspend.
     """
 
     name: str
@@ -71,12 +73,14 @@ class Case:
     policy: Policy = Policy()
     refused: bool = False
     guarded: bool = False
+    leased: bool = False
 
 
 CASES = [
     Case("writable GET", GET, "writable", 1.0),
     Case("writable GET, with a policy and sessions", READ, "writable", 1.0, POLICY),
     Case("writable POST, counted", POST, "writable", 1.25),
+    Case("writable POST, counted, with a lease", POST, "writable", 1.5, leased=True),
     Case("writable POST, with a policy and sessions", POST, "writable", None, POLICY),
     Case("read-only GET", GET, "read-only", 3.0),
     Case("read-only GET of a browser", READ, "read-only", 3.0),
@@ -97,6 +101,8 @@ def switched(case: Case) -> HandSwitch:
     """Return a switch in the state of a case."""
     switch = HandSwitch()
     switch.guarded = case.guarded
+    if case.leased:
+        switch.monotonic = boottime
     if case.state == "read-only":
         switch.read_only(expected=timedelta(minutes=40))
     elif case.state == "over":
