@@ -145,11 +145,13 @@ def test_a_commit_that_waits_for_no_disk(statement: str, site: Site) -> None:
 
 
 def test_a_position_of_another_system(site: Site) -> None:
-    """It means nothing here: the primary, even where a standby is at a higher number."""
+    """It means nothing here: the primary, though a standby is at a higher number, and though nobody else reads it."""
+    site.database._none_fit = "refuse"
     elsewhere = Recent()
     elsewhere.wrote("main", system="7388402", at="0/1")
     cookie = str(Cookie(SECRET).write(elsewhere, secure=False)).partition(";")[0]
     assert site.ask(cookie=cookie)[0] == "primary"
+    site.database._none_fit = "primary"
     nowhere = Recent()
     nowhere.wrote("main", system=str(site.database.describe()["system"]), at="nowhere")
     cookie = str(Cookie(SECRET).write(nowhere, secure=False)).partition(";")[0]
