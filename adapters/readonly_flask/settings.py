@@ -413,7 +413,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "poolers",
         "`{}`",
         "what stands before a PostgreSQL, by key of its bind: `'transaction'` (PgBouncer in transaction mode: "
-        "autocommit is not guarded there, and `status` says so) or `'session'`; where nothing is said, it is looked for",
+        "autocommit is not guarded there, and `status` says so) or `'session'`; "
+        "where nothing is said, it is looked for",
         _poolers,
     ),
     Setting(
