@@ -34,6 +34,8 @@ from support.redis_topology import Topology
 LEAD_SECONDS = 0.3
 # After everything has been healed the site is writable again in so many seconds, or something has latched.
 OPENS_SECONDS = 30.0
+# A worker that was started and has not begun yet (Python takes its time where much else runs) may take so long for it.
+STARTS_SECONDS = 120.0
 LOOKS_SECONDS = 2.0
 CYCLE_SECONDS = 60.0
 # So long an operator tries to have `off` taken; where something was broken on purpose, it may never be.
@@ -236,7 +238,7 @@ class Round:
         store = store_from_url(arena.url(None))
         looked = began
         with contextlib.closing(store):
-            while time.monotonic() - began < OPENS_SECONDS:
+            while time.monotonic() < self._open_until(arena, began):
                 late = [w for w in of(load.look()[-2000:], Write) if w.status == 201 and w.start > began]
                 missing = set(arena.slots) - {w.slot for w in late}
                 missing -= {s.number for s in arena.slots.values() if s.process is None or s.process.poll() is not None}
@@ -247,11 +249,20 @@ class Round:
                     looked = time.monotonic()
                     self._lift_strays(store)
                 pause.wait(STEP_SECONDS)
-        what = f"slots {sorted(missing)} took no write within {OPENS_SECONDS:g} s after everything was healed"
+        what = f"slots {sorted(missing)} took no write within {OPENS_SECONDS:g} s after all was healed and had begun"
         with contextlib.suppress(Exception), contextlib.closing(store):
             what += f"; the store holds {store.read().record!r}"
         self._recorder.record(Note("the site did not open again", time.monotonic(), what, broken=True))
         return False
+
+    @staticmethod
+    def _open_until(arena: Arena, healed: float) -> float:
+        """Return until when every slot must have accepted a write: it can't before its process has begun."""
+        begun = {life["pid"]: life["at"] for life in arena.look_for_lives()}
+        alive = [s.process.pid for s in arena.slots.values() if s.process is not None and s.process.poll() is None]
+        if not begun.keys() >= set(alive):
+            return healed + STARTS_SECONDS
+        return max([healed, *(float(str(begun[pid])) for pid in alive)]) + OPENS_SECONDS
 
     def _lift_strays(self, store: object) -> None:
         """Lift what an `on` has set although its operator was told that it failed, and had nothing to lift."""
