@@ -46,7 +46,8 @@ FORM = """
 <p><label>Comment <textarea name="text" rows="5"></textarea></label></p>
 <p><label>Tag <input name="tag"></label> <label>Another <input name="tag"></label></p>
 <p><label>Password <input type="password" name="password" autocomplete="current-password"></label></p>
-<p><label>Number <input name="number" autocomplete="cc-number"></label></p>
+<p><label>Number <input name="number" autocomplete="cc-number"></label>
+<label>Code <input name="digits" autocomplete="cc-csc"></label></p>
 <button data-readonly-disable>Send</button> <button name="how" value="plain">Post</button>
 </form>
 <ul>{list}</ul>

@@ -103,11 +103,17 @@ def test_hidden_tabs_ask_nothing(serve: Serve, visit: Visit) -> None:
       Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
       document.dispatchEvent(new Event('visibilitychange'));
     }"""
+    # The answer is there, and the next look is planned.
+    expect(page.locator("[data-readonly-banner]")).to_be_attached()
+    page.evaluate("fetch('/style.css').then(response => response.text())")
     page.evaluate(hide, True)
-    asked = shop.asked
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
     for _ in range(5):
         later(page, 600)
-    assert shop.asked == asked
+        page.evaluate("fetch('/style.css').then(response => response.text())")
+    assert [url for url in asked if "/status" in url] == []
+    assert len(asked) == 5
     shop.switch.on()
     page.evaluate(hide, False)
     later(page, 13)
