@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg
@@ -70,7 +70,12 @@ class Shop:
 
     def tried(self, role: str, *statements: str, **options: Any) -> list[str]:
         """Return the SQLSTATE of each statement, "" for those that went through, each in a session of its own."""
-        return [_tried(self.session(role, **options), statement) for statement in statements]
+        found = []
+        for statement in statements:
+            # Closed at once: a database that serves many tests would run out of connections.
+            with closing(self.session(role, **options)) as session:
+                found.append(_tried(session, statement))
+        return found
 
     def sql(self, statement: str) -> str:
         """Run statements as a superuser."""
