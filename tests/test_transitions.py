@@ -650,7 +650,7 @@ def test_a_window_that_was_moved_contradicts_who_would_end_it() -> None:
 
 def test_a_rehearsal_that_was_ended_stays_ended_and_a_later_one_stands() -> None:
     """Whoever had not heard of its end does not bring it back, nor does one from the week before."""
-    going_on, over = record(rehearsal=rehearsal()), record(rehearsal=rehearsal(ended_at=NOON + minutes(5)))
+    going_on, over = record(rehearsal=rehearsal(revision=2)), record(rehearsal=rehearsal(ended_at=NOON + minutes(5)))
     for mine, theirs in ((going_on, over), (over, going_on)):
         found = join(mine, theirs, at=NOON + minutes(6))
         assert found.rehearsal == over.rehearsal
