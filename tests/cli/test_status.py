@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -167,7 +168,9 @@ def test_silent_members_come_first(shop: Shop) -> None:
         lines = shop.here("members").stdout.splitlines()
         assert lines[0].endswith("· 1 member")
         assert lines[1].startswith("worker    web-2/4711   lost")
-        assert "heard 7" in lines[1]
+        heard = re.search(r"heard (\d+\.\d) s ago$", lines[1])
+        assert heard is not None
+        assert float(heard[1]) >= 75  # and as much as this machine took until it was asked
         assert lines[2].startswith("web ")
 
 
