@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import text
 
+from readonly import Switch
 from readonly.databases.replicas import Position, Standing, has_reached, postgresql
 from readonly.databases.replicas.positions import behind_header, lsn
+from readonly.databases.sqlalchemy import Database
 from support.postgres_server import PostgresPair, PostgresServer
 from support.waiting import eventually
+
+from .conftest import Client
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +83,29 @@ def test_a_slow_log_writer_is_not_waited_for(postgres_pair: PostgresPair, databa
     finally:
         primary.sql("ALTER SYSTEM RESET wal_writer_delay")
         primary.sql("SELECT pg_reload_conf()")
+
+
+def test_a_process_says_which_server_it_writes_to(
+    postgres_pair: PostgresPair, database: str, switch: Switch, tmp_path: Path
+) -> None:
+    """Its system and timeline, of a file which one it is: by that `off` finds out that a primary was replaced."""
+    client = Client("psycopg", postgres_pair.primary.url(database))
+    guarded = Database(client.engine, switch)
+    files = [Client("sqlite3", f"sqlite:///{tmp_path}/{name}.db") for name in ("one", "two")]
+    for file in files:
+        file.connect(lambda connection: connection.execute(text("CREATE TABLE story (id int)")))
+    copies = [Database(file.engine, switch, name=f"file{index}") for index, file in enumerate(files)]
+    try:
+        switch.on()
+        found = look(postgres_pair.primary)
+        eventually(lambda: guarded.describe().get("timeline"), 15.0, what="the primary is asked who it is")
+        assert (guarded.describe()["system"], guarded.describe()["timeline"]) == (found.system, found.timeline)
+        assert look(postgres_pair.standby).timeline == ""
+        one, two = (str(copy.describe()["system"]) for copy in copies)
+        assert one != two
+        assert one == copies[0].describe()["system"]
+    finally:
+        for made in (guarded, *copies):
+            made.close()
+        for used in (client, *files):
+            used.close()
