@@ -25,7 +25,7 @@ from .measuring import FULL, table
 
 pytestmark = pytest.mark.bench
 
-ROUNDS, PAGES = (60, 12) if FULL else (15, 5)
+ROUNDS, PAGES = (60, 12) if FULL else (9, 3)
 QUERIES = 10
 # Beyond twice a target something is broken; between the two it is a matter for `make bench` and its table.
 TARGETS, TOLERANCE = {"writable": 1.05, "read-only": 1.1}, 2.0
