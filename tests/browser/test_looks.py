@@ -32,8 +32,7 @@ def faults(page: Page) -> list[str]:
     return [f"{one['id']}: {one['help']}" for one in found if one["impact"] in ("serious", "critical")]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")], ids=["desktop", "phone"])
 def test_nobody_is_kept_out(serve: Serve, visit: Visit, shot: Shot, size: dict[str, int], scheme: str) -> None:
     """The banner, the page with and without what was typed: nothing serious, and nothing wider than the screen."""
     shop = serve()
