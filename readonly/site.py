@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import bypassing, changes, history
 from .changes import Change, Operator
@@ -48,6 +48,9 @@ from .state import State
 from .stores import Census, Store, redacted, store_from_url
 from .switch import Switch
 from .switchover import Identity, MovedAway, Split, splits
+
+if TYPE_CHECKING:
+    from .doctor import Finding
 
 __all__ = [
     "APP_ONLY",
@@ -444,6 +447,16 @@ class Site:
         if found.safe and found.accepted:
             self._keep("confirmed", found, self.operator, seconds=round(time.monotonic() - began, 1))
         return found
+
+    def check(self) -> tuple[Finding, ...]:
+        """Look for what would go wrong in the night, as `readonlyctl doctor` does; changes nothing.
+
+        Returns:
+            At least one finding for each check that could be made, in the order of `readonly.doctor.CHECKS`.
+        """
+        from .doctor import check  # it knows sites, and is loaded where it is asked for
+
+        return check(self)
 
     def off(
         self,

@@ -54,7 +54,8 @@ def report_of(**said: Any) -> Report:
 
 def faults(shop: Shop, *fences: Fence, now: datetime | None = None) -> dict[str, Finding]:
     """Return what is wrong, by check."""
-    found = check(Site(Switch(shop.store), fences=fences), now=now)
+    site = Site(Switch(shop.store), fences=fences)
+    found = site.check() if now is None else check(site, now=now)
     assert [CHECKS.index(one.check) for one in found] == sorted(CHECKS.index(one.check) for one in found)
     assert all(bool(one.fix) is not one.ok for one in found), "a fault has a fix, and nothing else has"
     return {one.check: one for one in found if not one.ok}
