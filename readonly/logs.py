@@ -38,8 +38,23 @@ class Visible(logging.Filter):
         return True
 
 
+class _VisibleError:
+    """An error, as a line says it by %s or by %r."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __str__(self) -> str:
+        return visible(str(self._error))
+
+    def __repr__(self) -> str:
+        return visible(repr(self._error))
+
+
 def _shown(arg: Any) -> Any:
-    return visible(str(arg)) if isinstance(arg, (str, BaseException)) else arg
+    if isinstance(arg, BaseException):
+        return _VisibleError(arg)
+    return visible(arg) if isinstance(arg, str) else arg
 
 
 def install() -> None:
