@@ -20,9 +20,9 @@ from readonly.follower import View
 from readonly.inflight import InFlight
 from readonly.policy import Policy
 from readonly.record import Cause, Lift, Record, Rehearsal
+from readonly.rehearsal_counts import Counts
 from readonly.state import UNKNOWN, State
 from readonly.switch import Switch
-from readonly.rehearsal_counts import Counts
 from readonly.tally import Tally
 from support.asgi_validator import Message, Receive, Scope, Send, validated
 
