@@ -90,7 +90,10 @@ def script_tag(mount: str = "") -> str:
     Args:
         mount: Path of the application that the library's routes are mounted in, such as SCRIPT_NAME.
     """
-    return f'<script src="{html.escape(quote(mount.rstrip("/")) + SCRIPT_PATH)}" defer></script>'
+    # A path that began with two slashes would name another host, and part of it may be the visitor's ("/<tenant>/").
+    below = quote(mount.strip("/"), errors="replace")
+    path = f"/{below}{SCRIPT_PATH}" if below else SCRIPT_PATH
+    return f'<script src="{html.escape(path)}" defer></script>'
 
 
 def announcement_headers(switch: Switch) -> HeaderList:

@@ -23,7 +23,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from readonly.errors import Error, NotYours
 from readonly.record import Mode
-from readonly.state import State
+from readonly.state import State, sendable
 
 from . import conf, passes
 from .models import ReadOnlyMode
@@ -46,6 +46,15 @@ class SwitchOn(forms.Form):
     minutes = forms.IntegerField(
         label=gettext_lazy("Expected to take, in minutes"), min_value=1, max_value=_LONGEST_MINUTES, required=False
     )
+
+
+class _Page(TemplateResponse):
+    """A page that can be sent, whatever stands in the record: nobody checks what was typed on another host."""
+
+    @property
+    def rendered_content(self) -> str:
+        """The page, without halves of surrogate pairs."""
+        return sendable(super().rendered_content)
 
 
 @admin.register(ReadOnlyMode)
@@ -157,7 +166,7 @@ class ReadOnlyModeAdmin(ModeAdmin):
             "readonly_token": passes.form_token(value),
         }
         request.current_app = self.admin_site.name  # what `{% url %}` goes by
-        response = TemplateResponse(request, "admin/readonly_django/mode.html", context)
+        response = _Page(request, "admin/readonly_django/mode.html", context)
         if given:
             passes.give(response, request, value)
         # Rendered here: what follows may not be the user's own page any more.

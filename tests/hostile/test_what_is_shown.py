@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -23,7 +24,7 @@ from readonly.handling import Handling
 from readonly.logs import visible
 from readonly.members import Guarded, Report
 from readonly.metrics import prometheus
-from readonly.notices import Kind, Notice, banner, sentences
+from readonly.notices import Kind, Notice, banner, script_tag, sentences
 from readonly.own_routes import OwnRoutes
 from readonly.record import Bypass, Cause, Rehearsal, Schedule, Window, dump
 from readonly.rejection import Answer
@@ -88,6 +89,19 @@ def test_the_banner(hostile: str, kind: Kind) -> None:
     notice = Notice(kind, hostile, NOW, NOW + timedelta(hours=1))
     assert_harmless_html(banner(notice))
     assert all("<script" not in one or hostile in one for one in sentences(notice))
+
+
+@each
+def test_the_script_element(hostile: str) -> None:
+    """It loads from this very host, whatever the path is that the application is mounted at."""
+    for mount in (hostile, "/" + hostile, "//" + hostile, "//evil.example", "/\\evil.example"):
+        page = script_tag(mount)
+        assert_harmless_html(page, own=("script",))
+        ((tag, attributes),) = elements(page)
+        path = dict(attributes)["src"]
+        assert tag == "script"
+        assert path is not None
+        assert urlsplit(urljoin("https://shop.example/page", path)).netloc == "shop.example"
 
 
 @each

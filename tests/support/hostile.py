@@ -8,7 +8,14 @@ from __future__ import annotations
 import html.parser
 import unicodedata
 from collections.abc import Collection
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Final
+
+from readonly import Switch
+from readonly.record import Cause, Window, dump, load
+
+from .waiting import eventually
 
 # Each tries to become something else than text where it is shown.
 HOSTILE: Final = (
@@ -88,7 +95,8 @@ def assert_harmless_html(page: str, *, own: Collection[str] = ()) -> None:
         assert tag in own or tag not in _FOREIGN, tag
         for name, value in attributes:
             assert not name.startswith("on"), (tag, name)
-            assert not (value or "").strip().lower().startswith("javascript:"), (tag, name, value)
+            # What a field holds is no address.
+            assert name == "value" or not (value or "").strip().lower().startswith("javascript:"), (tag, name, value)
     assert not any(tag == "meta" and ("http-equiv", "refresh") in attributes for tag, attributes in found)
     # Written to a file or a socket, it is text.
     page.encode("utf-8", "strict")
@@ -105,3 +113,28 @@ def assert_harmless_header(value: str) -> None:
     value.encode("latin-1")
     bad = [f"U+{ord(c):04X}" for c in value if (ord(c) < 0x20 and c != "\t") or ord(c) == 0x7F]
     assert not bad, bad
+
+
+def plant(switch: Switch, *texts: str, announced: bool = False) -> None:
+    """Put texts into the record of a new site, past all that checks them, and wait until the switch obeys it.
+
+    Args:
+        switch: Its switch.
+        texts: What operators wrote; each is a cause's reason and message, and its operator's name.
+        announced: As a window in a few minutes instead, which is announced.
+    """
+    now = datetime.now(UTC)
+    soon, later = now + timedelta(minutes=9), now + timedelta(hours=1)
+    reading = switch.store.read()
+    assert reading.record is not None
+    was = load(reading.record)
+    causes = tuple(
+        Cause(f"c{n}", "operator", text or "x", now, text, text, later, sessions="keep") for n, text in enumerate(texts)
+    )
+    windows = tuple(Window(f"w{n}", soon, later, text or "x", text, text) for n, text in enumerate(texts))
+    record = replace(
+        was, epoch=was.epoch + 1, id=f"planted-{was.epoch}",
+        causes=() if announced else causes, windows=windows if announced else (),
+    )  # fmt: skip
+    assert switch.store.replace(dump(record), was=reading.record).record == dump(record)
+    eventually(lambda: switch.look().epoch == record.epoch)
