@@ -138,12 +138,15 @@ class Fences:
         for fence in self.fences:
             if names and fence.name not in names:
                 continue
+            epoch = 0
             if fence.stands:
-                changes.set_fence(self.store, self.operator, FenceMark(fence.name))
+                # One more, since the record says next that it stands.
+                epoch = changes.set_fence(self.store, self.operator, FenceMark(fence.name)).record.epoch + 1
             now = time.monotonic()
             try:
                 up = fence.put_up(
-                    site=self.store.site, cause=holder, by=self.operator.name, timeout=max(0.0, deadline - now),
+                    site=self.store.site, cause=holder, by=self.operator.name, epoch=epoch,
+                    timeout=max(0.0, deadline - now),
                     end_after=None if ending is None else max(0.0, ending - now), run=run,
                     waiting=None if waiting is None else _named(fence.name, waiting),
                 )  # fmt: skip
@@ -174,6 +177,21 @@ class Fences:
                 self._say(again, fence)
                 fenced.append(again)
         return Raised(tuple(fenced), tuple(problems))
+
+    def epoch(self) -> int:
+        """Return the highest epoch that this site's standing fences remember, for a store that was lost; 0: none does.
+
+        A fence that can't be asked is passed over: whoever has lost the store must get on without it.
+        """
+        found = 0
+        for fence in self.fences:
+            try:
+                up = fence.status()
+            except FenceError:
+                continue
+            if up is not None and up.site == self.store.site:
+                found = max(found, *(holder.epoch for holder in up.holders), 0)
+        return found
 
     def identities(self, names: Iterable[str]) -> dict[str, Identity]:
         """Return which servers the fences of these names lead to from here, as far as those answer."""

@@ -227,7 +227,7 @@ class Site:
         """Set the operator's cause and do not wait.
 
         Over an empty store, what this host remembers of the record goes back with it: its causes close, its epoch
-        is the floor, and it opens nothing (design rule 5).
+        and those that standing fences remember are the floor, and it opens nothing (design rule 5).
         """
         change = changes.turn_on(
             self.store,
@@ -240,6 +240,14 @@ class Site:
         return self._with_what_is_remembered(change) if change.record.partial else change
 
     def _with_what_is_remembered(self, change: Change) -> Change:
+        change = self._with_what_this_host_knows(change)
+        floor = self.fences.epoch()
+        if floor <= change.record.epoch:
+            return change
+        record, census = changes.survey(self.store, replace(change.record, epoch=floor))
+        return replace(change, record=record, reading=census.reading) if record is not None else change
+
+    def _with_what_this_host_knows(self, change: Change) -> Change:
         last = self._memory.recall()
         if last is None or change.reading.at - last[1] > TOMBSTONE_AGE:
             return change

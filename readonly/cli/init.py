@@ -57,7 +57,7 @@ def init(
             protected=protected,
             replace_existing=replace_existing,
             end_sessions=end_sessions,
-            floor=_remembered(store),
+            floor=max(_remembered(store), _fenced(options, store)),
         )
         state = State.at(change.reading.at, change.record)
         shown = redacted(store.url)
@@ -80,6 +80,11 @@ def _remembered(store: Store) -> int:
         return load(last[0]).epoch if last is not None else 0
     except UnreadableRecord as error:
         return error.epoch or 0
+
+
+def _fenced(options: common.Options, store: Store) -> int:
+    """Return the last epoch that fences remember which this machine can ask: one that stands outlives a store."""
+    return Site.from_config(options.config, store=store.url).fences.epoch()
 
 
 def _store(options: common.Options, name: str) -> Store:

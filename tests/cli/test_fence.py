@@ -223,3 +223,29 @@ def test_every_field_of_fences_is_shown_by_a_real_command(fenced: Fenced, solo: 
         for field in definition["properties"]
     }
     assert defined - seen == set()
+
+
+@pytest.mark.parametrize("word", ["init", "on"])
+def test_epochs_go_on_where_a_fence_remembers_them(word: str, postgres: PostgresServer, tmp_path: Path) -> None:
+    """Store, members and host file are lost together; the fence stands, and what it was told is the floor."""
+    nothing = {"READONLY_STATE_DIR": ""}
+    with one_role(postgres) as database:
+        shop = made(tmp_path / "alone.db")
+        site = Fenced(shop, None, database, tmp_path)
+        for _ in range(3):
+            assert shop.here("--config", str(site.file), "on", "--no-wait", environment=nothing).returncode == 0
+            assert shop.here("--config", str(site.file), "off", environment=nothing).returncode == 0
+        shop.here("--config", str(site.file), "on", "--timeout", "5s", environment=nothing)
+        epoch = shop.look().state.epoch
+        assert site.writes() != ""
+        shop.store.close()
+        for path in tmp_path.glob("alone.db*"):
+            path.unlink()
+        words = ["init", "shop"] if word == "init" else ["on", "--no-wait"]
+        if word == "on":
+            made(tmp_path / "alone.db", initialised=False)
+        done = shop.here("--config", str(site.file), *words, environment=nothing)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert shop.look().state.epoch > epoch
+        shop.store.close()
+        database.fence().lift(site="shop")

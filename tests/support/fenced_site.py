@@ -17,7 +17,7 @@ WRITE = "INSERT INTO story (title) VALUES ('x')"
 class Fenced:
     """A site with one process, its database, and the operator's file that names both."""
 
-    def __init__(self, shop: Shop, member: Member, database: Database, folder: Path) -> None:
+    def __init__(self, shop: Shop, member: Member | None, database: Database, folder: Path) -> None:
         self.shop, self.member, self.database = shop, member, database
         self.file = folder / "readonly.toml"
         self.configure()

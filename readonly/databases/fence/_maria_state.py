@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pymysql
 
@@ -63,8 +64,12 @@ def standing(session: Session, database: str = "") -> Standing | None:
     if not rows:
         return None
     site, name, level, run, by, at, server, was, position, holders = rows[0]
-    held = tuple(Holder(one["cause"], one["by"], datetime.fromisoformat(one["at"])) for one in json.loads(holders))
+    held = tuple(_held(one) for one in json.loads(holders))
     return Standing(site, name, level, run, by, at.replace(tzinfo=UTC), server, bool(was), position, held)
+
+
+def _held(one: dict[str, Any]) -> Holder:
+    return Holder(one["cause"], one["by"], datetime.fromisoformat(one["at"]), one.get("epoch", 0))
 
 
 def required(session: Session) -> Standing:
@@ -110,12 +115,17 @@ def begin(session: Session, *, site: str, name: str, level: str, run: str, by: s
     )
 
 
-def hold(session: Session, cause: str, by: str) -> None:
-    """Add a cause to those that hold the fence; adding it again does nothing. Call it with the server's lock."""
+def hold(session: Session, cause: str, by: str, *, epoch: int) -> None:
+    """Add a cause to those that hold the fence; adding it again keeps the higher epoch.
+
+    Call it with the server's lock.
+    """
     held = required(session).holders
     if all(holder.cause != cause for holder in held):
         at = session.value("SELECT UTC_TIMESTAMP(6)").replace(tzinfo=UTC)
-        _set_holders(session, (*held, Holder(cause, by, at)))
+        _set_holders(session, (*held, Holder(cause, by, at, epoch)))
+    elif any(holder.cause == cause and holder.epoch < epoch for holder in held):
+        _set_holders(session, [replace(one, epoch=epoch) if one.cause == cause else one for one in held])
 
 
 def release(session: Session, cause: str | None) -> tuple[Holder, ...]:
@@ -126,7 +136,7 @@ def release(session: Session, cause: str | None) -> tuple[Holder, ...]:
 
 
 def _set_holders(session: Session, holders: Sequence[Holder]) -> None:
-    written = [{"cause": one.cause, "by": one.by, "at": one.at.isoformat()} for one in holders]
+    written = [{"cause": one.cause, "by": one.by, "at": one.at.isoformat(), "epoch": one.epoch} for one in holders]
     session.rows("UPDATE readonly_fence SET holders = %s", [json.dumps(written)])
 
 

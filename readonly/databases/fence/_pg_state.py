@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from .values import FenceError
+from .values import FenceError, Holder
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -30,7 +30,8 @@ CREATE TABLE IF NOT EXISTS readonly_fence.fence (
     raised_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     system text NOT NULL, position text, horizon text);
 CREATE TABLE IF NOT EXISTS readonly_fence.holder (
-    cause text PRIMARY KEY, by text NOT NULL, at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp());
+    cause text PRIMARY KEY, by text NOT NULL, at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    epoch bigint NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS readonly_fence.before (relation oid PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS readonly_fence.taken (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -62,7 +63,7 @@ class Standing:
     system: str
     position: str | None
     horizon: str | None
-    holders: tuple[tuple[str, str, datetime], ...] = ()
+    holders: tuple[Holder, ...] = ()
 
 
 def lock(connection: Connection) -> None:
@@ -92,8 +93,8 @@ def standing(connection: Connection) -> Standing | None:
     ).fetchone()
     if row is None:
         return None
-    holders = connection.execute("SELECT cause, by, at FROM readonly_fence.holder ORDER BY at, cause").fetchall()
-    return replace(Standing(*row), holders=tuple((cause, by, at) for cause, by, at in holders))
+    holders = connection.execute("SELECT cause, by, at, epoch FROM readonly_fence.holder ORDER BY at, cause").fetchall()
+    return replace(Standing(*row), holders=tuple(Holder(*one) for one in holders))
 
 
 def adopted(connection: Connection) -> bool:
@@ -116,10 +117,12 @@ def begin(
     connection.execute("INSERT INTO readonly_fence.before SELECT oid FROM pg_catalog.pg_class")
 
 
-def hold(connection: Connection, cause: str, by: str) -> None:
-    """Add a cause to those that hold the fence; adding it again does nothing."""
+def hold(connection: Connection, cause: str, by: str, *, epoch: int) -> None:
+    """Add a cause to those that hold the fence; adding it again keeps the higher epoch."""
     connection.execute(
-        "INSERT INTO readonly_fence.holder (cause, by) VALUES (%s, %s) ON CONFLICT (cause) DO NOTHING", [cause, by]
+        "INSERT INTO readonly_fence.holder AS held (cause, by, epoch) VALUES (%s, %s, %s)"
+        " ON CONFLICT (cause) DO UPDATE SET epoch = EXCLUDED.epoch WHERE held.epoch < EXCLUDED.epoch",
+        [cause, by, epoch],
     )
 
 

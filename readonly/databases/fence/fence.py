@@ -117,6 +117,7 @@ class Fence(ABC):
         site: str,
         cause: str,
         by: str,
+        epoch: int = 0,
         timeout: float,
         end_after: float | None = None,
         run: Pass | None = None,

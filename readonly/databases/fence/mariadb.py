@@ -147,6 +147,7 @@ class MariaDBFence(Fence):
         site: str,
         cause: str,
         by: str,
+        epoch: int = 0,
         timeout: float,
         end_after: float | None = None,
         run: Pass | None = None,
@@ -159,6 +160,7 @@ class MariaDBFence(Fence):
             site: Whose fence it is.
             cause: The record's cause that holds it from now on; one that holds it already is not added twice.
             by: Who raises it, for people.
+            epoch: The record's epoch, to be remembered here; 0: not told.
             timeout: Seconds to wait for transactions that had begun.
             end_after: Seconds after which those that are left are ended, or refused at their COMMIT; None: never.
             run: Whose run it is; its sessions pass because their account has READ ONLY ADMIN.
@@ -177,7 +179,7 @@ class MariaDBFence(Fence):
         with self._connect() as session:
             self._require(session)
             with session.alone():
-                fell = self._claim(session, site=site, cause=cause, by=by, run=run)
+                fell = self._claim(session, site=site, cause=cause, by=by, epoch=epoch, run=run)
             # Where it refuses already, nobody is left who could commit.
             if not session.read_only:
                 self._drain(session, patience)
@@ -286,7 +288,9 @@ class MariaDBFence(Fence):
 
     # ------------------------------------------------------------------------------------------------ the steps
 
-    def _claim(self, session: Session, *, site: str, cause: str, by: str, run: Pass | None) -> tuple[str, ...]:
+    def _claim(
+        self, session: Session, *, site: str, cause: str, by: str, epoch: int, run: Pass | None
+    ) -> tuple[str, ...]:
         """Say at the server whose fence this is, before anything is changed; return what had fallen, in words."""
         standing = self._ours(session, site)
         fell: tuple[str, ...] = ()
@@ -297,7 +301,7 @@ class MariaDBFence(Fence):
             self._begin(session, site=site, by=by, level=flight.level)
         else:
             fell = self._raise_fallen(session, standing)
-        state.hold(session, cause, by)
+        state.hold(session, cause, by, epoch=epoch)
         if run is not None:
             state.name_run(session, run.run)
         return fell

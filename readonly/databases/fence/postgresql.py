@@ -37,7 +37,6 @@ from .values import (
     FenceError,
     FenceRefused,
     FenceUnreachable,
-    Holder,
     Holdup,
     Level,
     Lifted,
@@ -141,6 +140,7 @@ class PostgresFence(Fence):
         site: str,
         cause: str,
         by: str,
+        epoch: int = 0,
         timeout: float,
         end_after: float | None = None,
         run: Pass | None = None,
@@ -153,6 +153,7 @@ class PostgresFence(Fence):
             site: Whose fence it is.
             cause: The record's cause that holds it from now on; one that holds it already is not added twice.
             by: Who raises it, for people.
+            epoch: The record's epoch, to be remembered here; 0: not told.
             timeout: Seconds to wait for transactions that had begun.
             end_after: Seconds after which those that are left are ended; None: never.
             run: Whose sessions are let through a fence of triggers.
@@ -170,7 +171,9 @@ class PostgresFence(Fence):
         with self._connect() as connection:
             self._require_primary(connection)
             who = self._who(connection)
-            standing = self._claim(connection, who, site=site, cause=cause, by=by, run=run, strategy=strategy)
+            standing = self._claim(
+                connection, who, site=site, cause=cause, by=by, epoch=epoch, run=run, strategy=strategy
+            )
             found = self._settle(connection, standing, who, patience)
             # Tables that had no trigger yet are no find when the fence goes up for the first time.
             found = found if standing.position is not None else ()
@@ -216,7 +219,7 @@ class PostgresFence(Fence):
                     return Lifted(self.name, down=True)
                 if not state.release(connection, cause):
                     left = state.standing(connection)
-                    return Lifted(self.name, down=False, held_by=_holders(left) if left is not None else ())
+                    return Lifted(self.name, down=False, held_by=left.holders if left is not None else ())
                 strategy = Strategy(standing.strategy)
                 if strategy is Strategy.REVOKE:
                     count, lost = privileges.give_back(connection)
@@ -349,7 +352,7 @@ class PostgresFence(Fence):
         return ended
 
     def _claim(
-        self, connection: Connection, who: Roles, *, site: str, cause: str, by: str, run: Pass | None,
+        self, connection: Connection, who: Roles, *, site: str, cause: str, by: str, epoch: int, run: Pass | None,
         strategy: Strategy | None,
     ) -> Standing:  # fmt: skip
         """Make the server refuse, and keep what was taken, in one transaction."""
@@ -370,7 +373,7 @@ class PostgresFence(Fence):
                         connection.execute(
                             "UPDATE readonly_fence.fence SET run = %s, pass = %s", [run.run, triggers.hashed(run.token)]
                         )
-                    state.hold(connection, cause, by)
+                    state.hold(connection, cause, by, epoch=epoch)
                     now = state.required(connection)
                     if standing is None or run is not None:
                         self._flip(connection, now, who, run, first=standing is None)
@@ -547,7 +550,7 @@ class PostgresFence(Fence):
         return Fenced(
             name=self.name, server=state.described(connection), site=standing.site, run=standing.run,
             strategy=Strategy(standing.strategy), level=Level(standing.level), position=position,
-            raised_at=standing.raised_at, holders=_holders(standing),
+            raised_at=standing.raised_at, holders=standing.holders,
         )  # fmt: skip
 
     def _ours(self, connection: Connection, site: str) -> Standing | None:
@@ -623,10 +626,6 @@ def _marked(connection: Connection, name: str) -> str:
         connection.execute("SELECT pg_catalog.pg_logical_emit_message(true, 'readonly-fence', %s)", [name])
     [(position,)] = connection.execute("SELECT pg_catalog.pg_current_wal_flush_lsn()::text").fetchall()
     return str(position)
-
-
-def _holders(standing: Standing) -> tuple[Holder, ...]:
-    return tuple(Holder(cause, by, at) for cause, by, at in standing.holders)
 
 
 def _take_defaults(connection: Connection, roles: Sequence[str]) -> None:

@@ -86,6 +86,7 @@ class SQLiteFence(Fence):
         site: str,
         cause: str,
         by: str,
+        epoch: int = 0,
         timeout: float,
         end_after: float | None = None,
         run: Pass | None = None,

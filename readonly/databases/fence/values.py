@@ -140,11 +140,13 @@ class Holder:
         cause: The id of the record's cause.
         by: Who raised it.
         at: When, by the server's clock.
+        epoch: The record's epoch then, which stays known here when store and members have forgotten; 0: not told.
     """
 
     cause: str
     by: str
     at: datetime
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
