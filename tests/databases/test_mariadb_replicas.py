@@ -31,9 +31,9 @@ def pair() -> Iterator[MariaDBPair]:
         made.close()
 
 
-def look(server: MariaDBServer) -> Standing:
+def look(server: MariaDBServer, user: str = "root") -> Standing:
     """Ask a server once."""
-    connection: Any = pymysql.connect(host="127.0.0.1", port=server.port, user="root")
+    connection: Any = pymysql.connect(host="127.0.0.1", port=server.port, user=user)
     with closing(connection):
         return mariadb.look(connection)
 
@@ -64,3 +64,26 @@ def test_one_that_stands_still_is_behind(pair: MariaDBPair) -> None:
     pair.wait_replicated()
     assert has_reached(look(pair.replica), written) == ""
     assert "can't be compared" in has_reached(look(pair.replica), Position("", "0/16B3748"))
+
+
+@pytest.mark.parametrize("user", ["root", "reader"])
+def test_one_that_follows_nobody_any_more_and_takes_writes_is_a_primary(pair: MariaDBPair, user: str) -> None:
+    """It remembers whom it followed; an account that may not ask for that finds its old position there for ever."""
+    if user != "root":
+        pair.primary.sql(f"CREATE USER {user}@'127.0.0.1'")
+        pair.wait_replicated()
+    assert look(pair.replica, user).replica
+    pair.replica.sql("STOP SLAVE")
+    try:
+        found = look(pair.replica, user)
+        assert (found.replica, found.paused) == (False, False)
+        assert found.system == pair.replica.sql("SELECT @@server_uid") != look(pair.primary, user).system
+        assert "takes writes" in why_unfit(found, Need())
+        pair.replica.sql("SET GLOBAL read_only = 1")
+        found = look(pair.replica, user)
+        assert (found.replica, found.system) == (True, "")  # it has written nothing of its own: nobody raised it
+        assert found.at == pair.primary.gtid
+    finally:
+        pair.replica.sql("SET GLOBAL read_only = 0; START SLAVE")
+    pair.wait_replicated()
+    assert look(pair.replica, user).replica

@@ -5,6 +5,9 @@ the caller owns alone. MariaDB has no identity that a primary and its replicas s
 (`server_uid`, else host name, port and server id), a replica's is not known, and positions alone say what it has.
 `SHOW ALL SLAVES STATUS` needs SLAVE MONITOR (REPLICA MONITOR); without it the position is told all the same, and lag
 and pause are not.
+
+A replica that took over is a primary from then on, though it remembers its past: `gtid_slave_pos` stays for ever, and
+what it was told to follow until somebody says RESET SLAVE ALL. So what counts is whether it follows now.
 """
 
 from __future__ import annotations
@@ -31,13 +34,16 @@ def look(connection: Any, schema: Schema | None = None) -> Standing:
     """
     bounds = f"SET STATEMENT max_statement_time={STATEMENT_SECONDS}, lock_wait_timeout=0 FOR "
     try:
-        [(identity, written, replayed)] = _rows(
+        [(identity, written, replayed, current, number, refuses)] = _rows(
             connection,
             f"{bounds}SELECT CONCAT(@@global.hostname, ':', @@global.port, ':', @@global.server_id),"
-            " @@gtid_binlog_pos, @@gtid_slave_pos",
+            " @@gtid_binlog_pos, @@gtid_slave_pos, @@gtid_current_pos, @@global.server_id, @@global.read_only",
         )
         sources, denied = _sources(connection)
         replica = bool(sources) or (denied and bool(replayed))
+        if replica and not _follows(connection, sources):
+            # It takes writes; or it refuses them, and was the last to write: a primary that was fenced since.
+            replica = str(refuses) not in ("0", "OFF") and not _wrote_last(str(current or ""), str(number))
         at = str((replayed if replica else written) or "")
         system = "" if replica else _uid(connection) or str(identity)
         version: tuple[str, ...] | None = None
@@ -51,13 +57,13 @@ def look(connection: Any, schema: Schema | None = None) -> Standing:
                 no_schema = str(error)
     finally:
         connection.rollback()
-    stopped = any(source.get("Slave_SQL_Running") != "Yes" for source in sources)
+    stopped = replica and any(source.get("Slave_SQL_Running") != "Yes" for source in sources)
     return Standing(
         replica=replica,
         system=system,
         at=at,
         lag=None if stopped else _lag(sources),
-        paused=stopped and bool(sources),
+        paused=stopped,
         schema=version,
         no_schema=no_schema,
     )
@@ -82,6 +88,19 @@ def _sources(connection: Any) -> tuple[list[dict[str, Any]], bool]:
         raise
     finally:
         cursor.close()
+
+
+def _follows(connection: Any, sources: list[dict[str, Any]]) -> bool:
+    """Tell whether it fetches or applies what another one writes; whoever may not know hears of the applying alone."""
+    if sources:
+        return any(source.get(f"Slave_{thread}_Running") != "No" for source in sources for thread in ("IO", "SQL"))
+    found = _rows(connection, "SHOW GLOBAL STATUS LIKE 'Slaves_running'")
+    return bool(found) and int(found[0][1]) > 0
+
+
+def _wrote_last(position: str, number: str) -> bool:
+    """Tell whether the last transaction of a domain (`0-1-270,1-2-5`) is of the server with this number."""
+    return any(gtid.split("-")[1:2] == [number] for gtid in position.split(","))
 
 
 def _lag(sources: list[dict[str, Any]]) -> float | None:
