@@ -813,9 +813,12 @@ class Follower:
             after.epoch,
             f": {after.reason}" if after.read_only else ", rehearsing" if after.rehearsal is not None else "",
             extra={
+                "event": "changed",
+                "readonly_site": self.store.site,
                 "readonly_mode": str(after.mode),
                 "readonly_epoch": after.epoch,
                 "readonly_was": str(before.mode),
+                "readonly_reason": after.reason,
             },
         )
 

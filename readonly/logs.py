@@ -14,7 +14,7 @@ LOGGER: Final = "readonly"
 # Control, formatting (bidirectional marks), lone surrogates, private use, line and paragraph separators.
 _OBEYED: Final = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 # Of `extra`: what is somebody's text.
-_EXTRA: Final = ("route", "kind", "bypass", "database", "table")
+_EXTRA: Final = ("route", "kind", "bypass", "database", "table", "readonly_reason")
 
 
 def visible(text: str) -> str:

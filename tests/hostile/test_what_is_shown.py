@@ -34,6 +34,7 @@ from readonly.tally import Tally
 from support.apps import HandSwitch
 from support.hostile import HOSTILE, assert_harmless_header, assert_harmless_html, assert_harmless_line, elements
 from support.operating import Shop, made
+from support.waiting import eventually
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 each = pytest.mark.parametrize("hostile", HOSTILE, ids=range(len(HOSTILE)))
@@ -213,15 +214,15 @@ def test_log_lines(hostile: str, caplog: pytest.LogCaptureFixture) -> None:
     switch = Switch(store, interval=0.1)
     switch.start()
     changes.turn_on(store, Operator(hostile or "x", hostile), reason=hostile.encode("utf-8", "replace").decode())
-    switch.look()
-    switch._follower().refresh()
+    eventually(lambda: switch.look().read_only)
     switch.close()
+    assert any(getattr(record, "event", "") == "changed" for record in caplog.records)
     logging.getLogger("readonly").warning("readonly: %s", RuntimeError(hostile))
     assert len(caplog.records) >= 4
     for record in caplog.records:
         if record.name == "readonly":
             assert_harmless_line(record.getMessage())
-            for name in ("route", "kind", "bypass", "database", "table"):
+            for name in ("route", "kind", "bypass", "database", "table", "readonly_reason"):
                 value = getattr(record, name, "")
                 assert value is None or visible(value) == value
 
