@@ -54,11 +54,13 @@ class Noting:
                 return original(target, *args, **kwargs)
             proxied = proxied_of(target)
             connection = None if proxied is None else proxied.dbapi_connection
+            # It is the driver's connection's, and forgotten with it.
+            memory = {} if proxied is None else proxied.info
             mark = self._mark
             before = None
             if mark is not None and connection is not None:
                 with suppress(Exception):  # what is wrong with it, the commit says better
-                    before = mark.before(connection)
+                    before = mark.before(connection, memory)
             result = original(target, *args, **kwargs)
             if mark is None or connection is None:
                 request.wrote(self._name)
@@ -66,7 +68,7 @@ class Noting:
                 at: str | None = ""
                 system = self._system()
                 with suppress(Exception):  # it is committed whatever happens here: then it goes by time
-                    at = mark.after(connection, before)
+                    at = mark.after(connection, before, memory)
                 if at is not None:
                     request.wrote(self._name, system=system if at else "", at=at if system else "")
             return result
