@@ -134,7 +134,7 @@ def site(servers: Servers, tmp_path: Path) -> Iterator[Site]:
 
 def test_each_says_which_server_it_is(servers: Servers) -> None:
     """By its own name; one that was only told to stop following, and takes writes, has one as well."""
-    uids = [one.server.sql("SELECT @@server_uid") for one in servers[:2]]
+    uids = [one.server.sql("SELECT CONCAT(@@server_uid, ':', @@server_id)") for one in servers[:2]]
     found = [one.fence().look() for one in servers[:2]]
     assert [one.system for one in found] == uids
     assert len(set(uids)) == 2

@@ -124,7 +124,10 @@ def test_a_visitor_sees_what_they_wrote(kind: str, make_site: Callable[[str], Si
     site.pause()
     wrote = site.request(WRITE)
     assert wrote is not None
-    assert (wrote.system, wrote.at) == (site.pair.primary.sql("SELECT @@server_uid"), site.pair.primary.gtid)
+    assert (wrote.system, wrote.at) == (
+        site.pair.primary.sql("SELECT CONCAT(@@server_uid, ':', @@server_id)"),
+        site.pair.primary.gtid,
+    )
     assert wrote.system == site.database.describe()["system"]
     assert site.read(wrote) == "primary"
     site.resume()

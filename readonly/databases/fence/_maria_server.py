@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pymysql
 
 from ...errors import ConfigurationError
+from ..replicas import mariadb as replicas
 from .values import FenceError, FenceUnreachable
 
 APPLICATION = "readonly-fence"
@@ -71,16 +72,11 @@ class Session:
 
     @property
     def identity(self) -> str:
-        """Which server this is: computed by it from its machine and port, so a copy elsewhere has another one.
+        """Which server this is, so that a copy or a replica that took over is told from it.
 
-        (A replica has another one as well: MariaDB has no name for a primary with all its replicas.)
+        (MariaDB has no name for a primary with all its replicas.)
         """
-        try:
-            return str(self.value("SELECT @@global.server_uid"))
-        except pymysql.MySQLError as error:
-            if number(error) != 1193:  # unknown system variable: a version before it
-                raise
-            return str(self.value("SELECT CONCAT(@@global.hostname, ':', @@global.port, ':', @@global.server_id)"))
+        return replicas.identity(self.connection)
 
     @property
     def position(self) -> str:

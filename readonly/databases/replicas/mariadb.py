@@ -1,8 +1,8 @@
 """What a MariaDB server says of itself: is it a replica, of which server, how far, and with which schema.
 
 Plain functions over a driver's connection (PyMySQL, mysqlclient, MariaDB's own, asyncmy as SQLAlchemy adapts it) that
-the caller owns alone. MariaDB has no identity that a primary and its replicas share: a primary is told by its own
-(`server_uid`, else host name, port and server id), a replica's is not known, and positions alone say what it has.
+the caller owns alone. MariaDB has no identity that a primary and its replicas share: a primary is told by its own (see
+`identity`), a replica's is not known, and positions alone say what it has.
 `SHOW ALL SLAVES STATUS` needs SLAVE MONITOR (REPLICA MONITOR); without it the position is told all the same, and lag
 and pause are not.
 
@@ -34,10 +34,10 @@ def look(connection: Any, schema: Schema | None = None) -> Standing:
     """
     bounds = f"SET STATEMENT max_statement_time={STATEMENT_SECONDS}, lock_wait_timeout=0 FOR "
     try:
-        [(identity, written, replayed, current, number, refuses)] = _rows(
+        [(written, replayed, current, number, refuses)] = _rows(
             connection,
-            f"{bounds}SELECT CONCAT(@@global.hostname, ':', @@global.port, ':', @@global.server_id),"
-            " @@gtid_binlog_pos, @@gtid_slave_pos, @@gtid_current_pos, @@global.server_id, @@global.read_only",
+            f"{bounds}SELECT @@gtid_binlog_pos, @@gtid_slave_pos, @@gtid_current_pos, @@global.server_id,"
+            " @@global.read_only",
         )
         sources, denied = _sources(connection)
         replica = bool(sources) or (denied and bool(replayed))
@@ -45,7 +45,7 @@ def look(connection: Any, schema: Schema | None = None) -> Standing:
             # It takes writes; or it refuses them, and was the last to write: a primary that was fenced since.
             replica = str(refuses) not in ("0", "OFF") and not _wrote_last(str(current or ""), str(number))
         at = str((replayed if replica else written) or "")
-        system = "" if replica else _uid(connection) or str(identity)
+        system = "" if replica else identity(connection)
         version: tuple[str, ...] | None = None
         no_schema = ""
         if schema is not None:
@@ -69,10 +69,17 @@ def look(connection: Any, schema: Schema | None = None) -> Standing:
     )
 
 
-def _uid(connection: Any) -> str:
-    """Return the identity that a server makes of its machine and port; "" for versions that don't."""
-    found = _rows(connection, "SHOW GLOBAL VARIABLES LIKE 'server_uid'")
-    return str(found[0][1]) if found else ""
+def identity(connection: Any) -> str:
+    """Return which server this is: `server_uid`, else host name and port, and behind a colon its `server_id`.
+
+    The first is a hash of the network card's address and the port, and no more: machines that were cloned, and
+    containers, often have the same address. The second differs at least among servers that follow each other.
+    """
+    named = ("hostname", "port", "server_id", "server_uid")
+    wanted = ", ".join(f"'{name}'" for name in named)
+    found = dict(_rows(connection, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({wanted})"))
+    which = found.get("server_uid") or f"{found.get('hostname')}:{found.get('port')}"
+    return f"{which}:{found.get('server_id')}"
 
 
 def _sources(connection: Any) -> tuple[list[dict[str, Any]], bool]:

@@ -86,7 +86,7 @@ def test_the_position_has_every_earlier_write_before_it(maria: MariaShop) -> Non
     before = maria.server.gtid
     fenced = maria.up()
     assert fenced.position is not None
-    assert fenced.position.server == maria.sql("SELECT @@server_uid")
+    assert fenced.position.server == maria.sql("SELECT CONCAT(@@server_uid, ':', @@server_id)")
     assert _sequence(fenced.position.at) >= _sequence(before)
     assert maria.fence().status() == _told(fenced)
     # Raised again: the first position stays, since only that has no write behind it.
