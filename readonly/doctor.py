@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from .databases.fence import Fence
-from .doubts import COOKIE, EXEMPT, POSITION, WEBSOCKET
+from .doubts import COOKIE, EXEMPT, POSITION, TWINS, WEBSOCKET
 from .errors import Error, StoreUnreachable
 from .fencing import standing_fences
 from .members import Condition, Confirmation, Report
@@ -32,6 +32,7 @@ CHECKS: Final = (
     "clock",
     "members",
     "versions",
+    "switches",
     "middleware",
     "cookies",
     "exemptions",
@@ -42,6 +43,11 @@ CHECKS: Final = (
 )
 _SILENT: Final = frozenset({Condition.LOST, Condition.EXPIRED, Condition.GONE})
 _FIXES: Final = {
+    TWINS: (
+        "switches",
+        "two switches of one process follow this store, made at {what}: what obeys the one knows nothing of the other",
+        "make one, and give that object to middleware, databases and jobs",
+    ),
     POSITION: (
         "middleware",
         "{what} stands outside of ReadOnlyMiddleware: it reads and writes sessions that are over",

@@ -15,6 +15,7 @@ POSITION: Final = "position"
 COOKIE: Final = "cookie"
 EXEMPT: Final = "exempt"
 WEBSOCKET: Final = "websocket"
+TWINS: Final = "twins"
 MAX_EACH: Final = 5
 
 

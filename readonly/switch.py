@@ -15,10 +15,10 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Literal
 
-from . import history
+from . import history, twins
 from .asking import Asking
 from .clock import Clock, SystemClock, boottime
-from .doubts import Doubts
+from .doubts import TWINS, Doubts
 from .errors import ConfigurationError
 from .follower import ANNOUNCE_SECONDS, Follower, Guard, Settings, View
 from .hostfile import HostFile, state_folder
@@ -144,6 +144,8 @@ class Switch(Asking):
         self._callbacks: dict[object, Callable[[State], None]] = {}
         self._observers: dict[object, Callable[[], None]] = {}
         self._set: dict[int, tuple[str, ...]] = {}
+        # Where in the application's code it was made, for a process that makes two.
+        self._place = caller()
         _live.add(self)
 
     @classmethod
@@ -445,6 +447,7 @@ class Switch(Asking):
         """Say goodbye and stop the thread. Used again, the switch starts anew, as another member."""
         follower = self._followers.pop(os.getpid(), None)
         if follower is not None:
+            twins.ends(follower.member)
             follower.stop(GOODBYE_SECONDS + self.store.timeout)
 
     def use(self, store: Store) -> None:
@@ -483,6 +486,15 @@ class Switch(Asking):
         # One atomic step decides which of two threads made it; the loser's has started nothing.
         found = self._followers.setdefault(pid, made)
         if found is made:
+            twins.begins(made.member, made, url=store.url, place=self._place)
+            places = twins.places(made.member)
+            if places:
+                logger.warning(
+                    "readonly: two switches of this process follow %s, made at %s: what obeys the one knows nothing of "
+                    "the other. Make one, and give that object to middleware, databases and jobs",
+                    redacted(store.url),
+                    places,
+                )
             _say_goodbye_in_children(self)
         return found
 
@@ -505,7 +517,10 @@ class Switch(Asking):
             # One by one: another thread of this process may be putting in ours.
             if hook or other != pid:
                 # Kept, not collected: closing the parent's connections here could disturb the parent.
-                _inherited.append(self._followers.pop(other, None))
+                inherited = self._followers.pop(other, None)
+                _inherited.append(inherited)
+                if inherited is not None:
+                    twins.ends(inherited.member)
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -521,8 +536,14 @@ class Switch(Asking):
                 "epoch": self._tally_epoch,
             },
             "rehearsal": self._rehearsing(),
-            "doubts": self.doubts.told(),
+            "doubts": self._doubts(),
         }
+
+    def _doubts(self) -> tuple[str, ...]:
+        follower = self._followers.get(os.getpid())
+        # Asked anew each time: the other one may be closed by now.
+        places = cleaned(twins.places(follower.member)) if follower is not None else ""
+        return (*self.doubts.told(), *([f"{TWINS} {places}"] if places else []))
 
     def _rehearsing(self) -> Mapping[str, Any]:
         rehearsal = self.view.state.rehearsal

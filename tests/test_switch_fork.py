@@ -297,6 +297,33 @@ def test_a_switch_that_nobody_used_is_forked_as_it_is(tmp_path: Path) -> None:
     )
 
 
+def test_a_parents_switch_is_not_its_childs_twin(tmp_path: Path) -> None:
+    """A master has used two; a worker that uses one has one."""
+    forks(
+        tmp_path,
+        """
+        from readonly import twins
+
+        second = Switch.from_url(URL, interval=0.05)
+        switch.start()
+        second.start()
+
+        def twin(one):
+            return twins.places(one._follower().member)
+
+        def child():
+            switch.start()
+            assert twin(switch) == ""
+            second.start()
+            assert "twice" in twin(second) or " and " in twin(second)
+
+        assert "twice" in twin(switch) or " and " in twin(switch)
+        assert in_child(child) == 0
+        assert in_child(child, fork=lambda: __import__("ctypes").CDLL(None).fork()) == 0
+        """,
+    )
+
+
 def test_a_closed_parent_forks_open_children(tmp_path: Path) -> None:
     """Read-only when it forked, writable when the child looks: the count begins at the child's own opening."""
     forks(

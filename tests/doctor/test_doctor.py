@@ -172,6 +172,7 @@ def test_clocks_that_are_apart(shop: Shop) -> None:
         (lambda shop: shop.reported(report_of(library="0.9")), "0.9 1, 1.0 2", "versions"),
         (lambda shop: shop.reported(report_of(lacks=("rehearsal",))), "rehearsal", "versions"),
         (lambda shop: shop.reported(report_of(doubts=("position what sets 'user'",))), "outside of", "middleware"),
+        (lambda shop: shop.reported(report_of(doubts=("twins a.py:1 and b.py:2",))), "a.py:1 and b.py:2", "switches"),
         (lambda shop: shop.reported(report_of(doubts=("cookie sid",))), "the cookie sid", "cookies"),
         (lambda shop: shop.reported(report_of(doubts=("exempt /api/*",))), "exempt /api/*", "exemptions"),
         (lambda shop: shop.reported(report_of(doubts=("websocket a WSGI server",))), "not closed", "websockets"),
