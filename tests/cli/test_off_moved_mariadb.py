@@ -20,7 +20,7 @@ from readonly.members import Guarded, Report
 from readonly.record import FenceMark
 from support.mariadb_layouts import REFUSED, MariaShop, maria_shop
 from support.mariadb_server import MariaDBPair
-from support.operating import Shop, json_lines, made
+from support.operating import Shop, json_lines, made, members
 
 WRITE = "INSERT INTO story (title) VALUES ('x')"
 PASSES = 0
@@ -255,3 +255,20 @@ def test_on_again_raises_it_too(site: Site) -> None:
     assert site.writes() == (REFUSED, REFUSED)
     assert site.mark is not None
     assert site.mark.system == site.new.fence().look().system
+
+
+def test_a_run_goes_on_at_the_server_that_took_over(site: Site) -> None:
+    """Its command failed, and the primary was replaced: `resume` finds that nothing refuses there, and ends open."""
+    with members(site.shop):
+        assert site.ctl("run", "--timeout", "10s", "--", "false").returncode == 1
+        run = next(c.id for c in site.shop.look().state.causes if c.kind == "run")
+        assert site.writes() == (REFUSED, PASSES)
+        site.leads_to(site.new)
+        assert site.ctl("resume", run, "--", "false").returncode == 1
+        assert site.mark is not None
+        assert site.mark.system == site.new.fence().look().system
+        assert site.writes() == (REFUSED, REFUSED)
+        done = site.ctl("resume", run, "--", "true")
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert not site.read_only
+    assert site.writes() == (REFUSED, PASSES)
