@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -78,7 +79,9 @@ def test_who_is_no_twin(make: Make, url: str, caplog: pytest.LogCaptureFixture, 
     """Another site's switch, one that was closed before, and stores that are private to a switch."""
     first = make(url)
     first.start()
+    kept = first._follower()
     first.close()
+    assert kept.pid == os.getpid()
     make(url).start()
     made(tmp_path / "blog.db", name="blog").store.close()
     make(f"sqlite:///{tmp_path}/blog.db?site=blog").start()
@@ -106,3 +109,15 @@ def test_a_switch_that_was_dropped_is_over() -> None:
     twins.ends("one")
     twins.ends("other")
     assert twins.places("one") == ""
+
+
+def test_another_process_is_no_twin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a child remembers of its parent, where no hook ran when it was forked."""
+    parents, mine = pytest, os  # anything that lives
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    twins.begins("parents", parents, url="redis://a/0", place="a.py:1")
+    monkeypatch.setattr(os, "getpid", lambda: 2)
+    twins.begins("mine", mine, url="redis://a/0", place="a.py:1")
+    assert twins.places("mine") == ""
+    twins.ends("parents")
+    twins.ends("mine")
