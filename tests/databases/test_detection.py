@@ -341,7 +341,8 @@ def test_a_site_answers_as_while_read_only(
 
     with read_only_by_default(postgres, shared_database):
         client.dispose()
-        assert client.runner.run(ask("POST")).status_code == 500
+        # The first one meets the server's word, where no look in the background was quicker.
+        assert client.runner.run(ask("POST")).status_code in (500, 503)
         assert "default_transaction_read_only" in found(switch)
         refused = client.runner.run(ask("POST"))
         assert (refused.status_code, refused.json()["code"]) == (503, "READ_ONLY")
