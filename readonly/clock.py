@@ -11,6 +11,9 @@ DRIFT: Final = 0.0002
 # What was known of the time is not taken back by so little: a slow answer says less of it than a quick one before.
 STEP_BACK: Final = timedelta(seconds=5)
 
+# Past this a clock is no longer a second or two off, which whatever compares times has to bear with.
+APART_SECONDS: Final = 2.0
+
 
 class Clock(Protocol):
     """What the library asks about time."""
@@ -76,6 +79,12 @@ class StoreClock:
     def now(self) -> datetime:
         """Return the store's clock as it is at least: the wall clock, corrected by what the store said."""
         return self.clock.now() + self._offset
+
+    def ahead_seconds(self) -> float:
+        """Return by how much this machine's clock is ahead of the store's, at least; negative where it is behind."""
+        ahead = -self._offset.total_seconds()
+        # When the store looked at its clock is known to within `slack`, and only ever earlier than it was heard of.
+        return ahead if ahead < 0.0 else max(0.0, ahead - self.slack)
 
     def latest(self) -> datetime:
         """Return the latest that the store's clock can be. Windows close by this: early by the slack, never late."""

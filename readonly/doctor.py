@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from .clock import APART_SECONDS
 from .databases.fence import Fence
-from .doubts import COOKIE, EXEMPT, POSITION, TWINS, WEBSOCKET
+from .doubts import CLOCK, COOKIE, EXEMPT, POSITION, TWINS, WEBSOCKET
 from .errors import Error, StoreUnreachable
 from .fencing import standing_fences
 from .members import Condition, Confirmation, Report
@@ -22,8 +23,6 @@ from .replicating import reported
 from .site import Look, Site
 
 DISTRIBUTION: Final = "readonly-mode"
-# Windows close early by what a process can't know of the store's clock; past this it is no longer a second or two.
-CLOCK_SECONDS: Final = 2.0
 # Checks, in the order they are made and printed.
 CHECKS: Final = (
     "package",
@@ -106,7 +105,8 @@ def check(site: Site, *, now: datetime | None = None) -> tuple[Finding, ...]:
         found += [*_store(site), *_record(site, look), *_clock(look, datetime.now(UTC) if now is None else now)]
         members = site.judge(look)
         reports = [m.report for m in members.members if m.condition not in _SILENT]
-        found += [*_members(members, look), *_versions(reports), *_doubts(reports), *_guards(site, reports)]
+        found += [*_members(members, look), *_clocks(reports), *_versions(reports), *_doubts(reports)]
+        found += _guards(site, reports)
         found += _replicas(reports)
     found += _fences(site, look)
     return tuple(sorted(found, key=lambda one: CHECKS.index(one.check)))
@@ -150,11 +150,24 @@ def _record(site: Site, look: Look) -> Iterator[Finding]:
 
 def _clock(look: Look, now: datetime) -> Iterator[Finding]:
     apart = abs((now - look.census.reading.at).total_seconds())
-    if apart > CLOCK_SECONDS:
+    if apart > APART_SECONDS:
         what = f"this machine's clock and the store's are {apart:.1f} s apart: times that are typed here mean others"
         yield Finding("clock", False, what, "set both by NTP (chronyc tracking, timedatectl)")
     else:
         yield Finding("clock", True, "this machine's clock is the store's")
+
+
+def _clocks(reports: list[Report]) -> Iterator[Finding]:
+    # One finding for a machine, however many processes of it say so, with what the first one says.
+    hosts = {
+        report.host: doubt.removeprefix(f"{CLOCK} ")
+        for report in reversed(reports)
+        for doubt in report.doubts
+        if doubt.startswith(f"{CLOCK} ")
+    }
+    for host, apart in sorted(hosts.items()):
+        what = f"the clock of {host} is {apart}: sessions that it stamps look older or newer than they are"
+        yield Finding("clock", False, what, "set it by NTP there (chronyc tracking, timedatectl)")
 
 
 def _members(found: Confirmation, look: Look) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ COOKIE: Final = "cookie"
 EXEMPT: Final = "exempt"
 WEBSOCKET: Final = "websocket"
 TWINS: Final = "twins"
+CLOCK: Final = "clock"
 MAX_EACH: Final = 5
 
 

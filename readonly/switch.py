@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 from . import history, twins
 from .asking import Asking
-from .clock import Clock, SystemClock, boottime
-from .doubts import TWINS, Doubts
+from .clock import APART_SECONDS, Clock, SystemClock, boottime
+from .doubts import CLOCK, TWINS, Doubts
 from .errors import ConfigurationError
 from .follower import ANNOUNCE_SECONDS, Follower, Guard, Settings, View
 from .hostfile import HostFile, state_folder
@@ -541,9 +541,17 @@ class Switch(Asking):
 
     def _doubts(self) -> tuple[str, ...]:
         follower = self._followers.get(os.getpid())
-        # Asked anew each time: the other one may be closed by now.
-        places = cleaned(twins.places(follower.member)) if follower is not None else ""
-        return (*self.doubts.told(), *([f"{TWINS} {places}"] if places else []))
+        if follower is None:
+            return self.doubts.told()
+        # Asked anew each time: the other one may be closed by now, and the clock be set.
+        found = [*self.doubts.told()]
+        places = cleaned(twins.places(follower.member))
+        if places:
+            found.append(f"{TWINS} {places}")
+        ahead = follower.time.ahead_seconds()
+        if abs(ahead) > APART_SECONDS:
+            found.append(f"{CLOCK} {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the store's")
+        return tuple(found)
 
     def _rehearsing(self) -> Mapping[str, Any]:
         rehearsal = self.view.state.rehearsal

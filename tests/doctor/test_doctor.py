@@ -15,6 +15,7 @@ from unittest import mock
 import pytest
 
 from readonly import Policy, Switch, asgi, wsgi
+from readonly.clock import SystemClock
 from readonly.databases.fence import Fence
 from readonly.databases.fence.values import Fenced, Level, Preflight, Strategy
 from readonly.doctor import CHECKS, Finding, check
@@ -172,6 +173,7 @@ def test_clocks_that_are_apart(shop: Shop) -> None:
         (lambda shop: shop.reported(report_of(library="0.9")), "0.9 1, 1.0 2", "versions"),
         (lambda shop: shop.reported(report_of(lacks=("rehearsal",))), "rehearsal", "versions"),
         (lambda shop: shop.reported(report_of(doubts=("position what sets 'user'",))), "outside of", "middleware"),
+        (lambda shop: shop.reported(report_of(doubts=("clock 9 s behind the store's",))), "3 is 9 s behind", "clock"),
         (lambda shop: shop.reported(report_of(doubts=("twins a.py:1 and b.py:2",))), "a.py:1 and b.py:2", "switches"),
         (lambda shop: shop.reported(report_of(doubts=("cookie sid",))), "the cookie sid", "cookies"),
         (lambda shop: shop.reported(report_of(doubts=("exempt /api/*",))), "exempt /api/*", "exemptions"),
@@ -307,6 +309,35 @@ def test_a_request_now_and_then_is_looked_at_closely_and_no_more() -> None:
 def _reports(switch: Switch) -> tuple[Report, ...]:
     eventually(lambda: any(r.doubts for r in switch.members()), what="its doubts being reported")
     return switch.members()
+
+
+class Wrong(SystemClock):
+    """A machine's clock that somebody has set."""
+
+    ahead = timedelta(0)
+
+    def now(self) -> datetime:
+        """Return what it shows."""
+        return datetime.now(UTC) + self.ahead
+
+
+def test_a_members_clock_that_is_wrong_is_doubted(tmp_path: Path) -> None:
+    """By more than a second or two, for as long as it is, and by how much."""
+    shop, clock = made(tmp_path / "shop.db"), Wrong()
+    switch = Switch(shop.store.reopened(), interval=0.05, clock=clock)
+    switch.start()
+
+    def says(*told: str) -> None:
+        eventually(lambda: {d for report in switch.members() for d in report.doubts} == {*told}, what=f"{told}")
+
+    clock.ahead = timedelta(seconds=9.3)
+    says("clock 9 s ahead of the store's")
+    clock.ahead = -timedelta(seconds=60)
+    says("clock 60 s behind the store's")
+    clock.ahead = timedelta(seconds=1.5)
+    says()
+    switch.close()
+    shop.store.close()
 
 
 def test_websockets_behind_wsgi_are_doubted() -> None:
