@@ -55,7 +55,7 @@ def page(site: str, found: Found) -> str:
     body = [
         f"<h1>Rehearsal of {escape(site)}</h1>",
         f"<p>{escape(rehearsal.by)}, from {rehearsal.since:%Y-%m-%d %H:%M:%S} UTC {end}. Nothing was refused.</p>",
-        _verdict(what),
+        _verdict(what, numbers.requests),
         _table(("What", ""), [(escape(name), escape(value)) for name, value in facts]),
     ]
     if what:
@@ -86,7 +86,9 @@ def page(site: str, found: Found) -> str:
     )
 
 
-def _verdict(what: Sequence[Advice]) -> str:
+def _verdict(what: Sequence[Advice], requests: int) -> str:
+    if not what and not requests:
+        return '<p class="verdict">Nothing was asked of the site yet, so this says nothing.</p>'
     if not what:
         return '<p class="verdict clean"><strong>Clean.</strong> All that would have been refused is declared.</p>'
     return f'<p class="verdict"><strong>{len(what)} things to do</strong> before the site is switched.</p>'

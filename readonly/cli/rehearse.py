@@ -90,7 +90,7 @@ def stop(options: common.Options, as_json: bool) -> None:
 def report(options: common.Options, html: Path | None, as_json: bool) -> None:
     """Tell what the last rehearsal has found so far, with the policy lines to add.
 
-    Exits 0 if it was clean, 3 if there is something to do.
+    Exits 0 if it was clean, 3 if there is something to do, or if nothing was asked of the site yet.
     """
     output = Output(as_json=as_json or options.as_json)
 
@@ -109,7 +109,7 @@ def report(options: common.Options, html: Path | None, as_json: bool) -> None:
                     f"the page could not be written to {html}: {error.strerror}. The report is above"
                 ) from error
             output.line(f"Page: {printable(str(html))}")
-        code = NOT_PROVEN if advice(found.numbers) else OK
+        code = NOT_PROVEN if advice(found.numbers) or not found.numbers.requests else OK
         output.result(code, **_report_fields(found), page=None if html is None else str(html))
 
     run(body, output)
@@ -159,7 +159,11 @@ def _say(found: Found, output: Output) -> None:
             for line in added:
                 output.line(f"    {printable(line)}")
     else:
-        output.line("Clean: all that would have been refused is declared.")
+        output.line(
+            "Clean: all that would have been refused is declared."
+            if numbers.requests
+            else "Nothing was asked of the site yet, so this says nothing."
+        )
     for said in (*notes(numbers), *found.without):
         output.line(f"Note: {printable(said)}")
 
@@ -176,7 +180,7 @@ def _report_fields(found: Found) -> dict[str, Any]:
         "at": found.at,
         "processes": found.members,
         "without": list(found.without),
-        "clean": not what,
+        "clean": not what and numbers.requests > 0,
         "requests": numbers.requests,
         "signed_in": numbers.signed_in,
         "signed_out": numbers.signed_out,

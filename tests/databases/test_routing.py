@@ -379,6 +379,15 @@ def test_factories(frozen: Site) -> None:
 # --- replicas that fail ----------------------------------------------------------------------------------------------
 
 
+def test_a_copy_is_fit_for_a_site_that_writes(frozen: Site, switch: Switch) -> None:
+    """It tells no lag and is taken anew in each read-only time: nothing that anybody need mend meanwhile."""
+    assert frozen.reads() == "first"
+    switch.off()
+    _probe_again(frozen)
+    assert frozen.reads() == "on the primary"
+    assert [one["unfit"] for one in frozen.database.describe()["replicas"]] == [""]
+
+
 def test_a_replica_that_can_not_be_opened(frozen: Site) -> None:
     """A failure sends the next transactions to the primary, and back when it works again."""
     [replica] = frozen.database._replicas.all

@@ -157,6 +157,21 @@ def test_a_clean_one_says_so_and_is_told_from_one_in_which_nothing_happened(shop
     assert shop.here("rehearse", "report", "--html", "none/found.html").returncode == 1
 
 
+def test_one_in_which_nothing_was_asked_says_nothing(shop: Shop) -> None:
+    """Nobody takes an idle hour for a clean one: exit 3, in the page and in JSON as well."""
+    name = rehearsing(shop).id
+    counts = Counts()
+    with counts.adding(name):
+        pass
+    shop.reported(report_of(rehearsal=counts.totals()))
+    done = shop.here("rehearse", "report", "--html", "idle.html")
+    assert done.returncode == 3
+    for said in (done.stdout, (shop.folder / "idle.html").read_text()):
+        assert "Nothing was asked of the site yet" in said
+        assert "Clean" not in said
+    assert result(shop, "rehearse", "report", code=3)["clean"] is False
+
+
 def test_a_process_that_does_not_know_it_goes_on_and_says_so(shop: Shop) -> None:
     """By the record's `needs`: one of tomorrow's features that may be done without, for today's members."""
     reading = shop.store.read()

@@ -246,7 +246,9 @@ class Watch(Generic[T]):
             found["system"] = self._file
         if self.replicas:
             # Not `need`: that may read the store, and whoever reports is the one who reads it.
-            need = self._need(self._switch.view.state) or Need(lag=self._lag, **self._wanted())
+            # A copied file tells no lag, and is not read before it was taken anew: no fault of a site that writes.
+            lag = None if self._identity is not None else self._lag
+            need = self._need(self._switch.view.state) or Need(lag=lag, **self._wanted())
             found["replicas"] = [_described(replica, need) for replica in self.replicas.all]
         return found
 
