@@ -273,7 +273,8 @@ def _reach(alias: str) -> Callable[[], Reach]:
         parameters.setdefault("connect_timeout", int(LOOK_SECONDS))
         return wrapper.get_new_connection(parameters)
 
-    return lambda: DirectReach(connections[alias].vendor, connect)
+    vendor = connections[alias].vendor  # now: the thread that looks begins later, and may outlast the settings
+    return lambda: DirectReach(vendor, connect)
 
 
 def _checked(replicas: Mapping[str, Sequence[str]], unguarded: frozenset[str]) -> dict[str, str]:

@@ -60,7 +60,14 @@ class TestSentinelStore(StoreContract):
         self.url = started.url()
 
     def make_store(self) -> Store:
-        return store_from_url(self.url)
+        store = store_from_url(self.url)
+        followed(store)
+        return store
+
+
+def followed(store: Store) -> None:
+    """Wait until the primary has its replica, which an earlier failover may have left on its way."""
+    eventually(lambda: store.settled(1.0) == "", 10, what="the replica following")
 
 
 class Members:
@@ -113,6 +120,7 @@ def test_a_failover_that_lost_the_last_write_opens_nothing(topology: Topology, s
     site.start()
     site.become(Mode.WRITABLE)
     with contextlib.closing(store_from_url(site.url)) as store:
+        followed(store)
         name = store.site
         old = topology.primary
         topology.isolate(old)
