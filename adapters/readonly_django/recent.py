@@ -112,8 +112,10 @@ def _note_positions(found: Recent) -> None:
         wrapper = connections[alias]
         statement = POSITION_AFTER.get("mariadb" if getattr(wrapper, "mysql_is_mariadb", False) else wrapper.vendor)
         system = guards.routing.watch(alias).system
-        # A transaction that is still open has not been committed, and its position is none.
-        if statement is None or not system or wrapper.in_atomic_block or wrapper.connection is None:
+        # A transaction that is still open has not been committed, and its position is none; a question that failed in
+        # it would cost what it wrote.
+        is_open = wrapper.in_atomic_block or not wrapper.get_autocommit()
+        if statement is None or not system or wrapper.connection is None or is_open:
             continue
         with suppress(Exception), wrapper.cursor() as cursor:
             cursor.execute(statement)

@@ -121,11 +121,11 @@ class PostgreSQL:
 
     def is_refusal(self, error: BaseException) -> bool:
         """Tell whether the server refused a write in a read-only transaction (SQLSTATE 25006)."""
-        return _sqlstate(error) == REFUSED
+        return sqlstate(error) == REFUSED
 
     def is_unfit(self, error: BaseException) -> bool:
         """Tell whether the server can't be read from now."""
-        state = _sqlstate(error)
+        state = sqlstate(error)
         return state[:2] == _UNFIT_CLASS or state in _UNFIT_STATES
 
     def table(self, error: BaseException) -> str | None:
@@ -266,14 +266,14 @@ def _own_process(connection: Any) -> int | None:
 def _rows(connection: Any, statement: str) -> list[Any]:
     cursor = connection.cursor()
     try:
-        with _answered(connection):
+        with answered(connection):
             cursor.execute(statement)
         return list(cursor.fetchall()) if cursor.description else []
     finally:
         cursor.close()
 
 
-def _answered(connection: Any) -> AbstractContextManager[object]:
+def answered(connection: Any) -> AbstractContextManager[object]:
     """Wait for the answer at the end of the block, also where the application has a pipeline open (psycopg)."""
     if getattr(getattr(connection, "info", None), "pipeline_status", 0):
         pipeline: AbstractContextManager[object] = connection.pipeline()
@@ -281,7 +281,8 @@ def _answered(connection: Any) -> AbstractContextManager[object]:
     return nullcontext()
 
 
-def _sqlstate(error: BaseException) -> str:
+def sqlstate(error: BaseException) -> str:
+    """Return the five letters by which PostgreSQL tells its errors apart, or "" (its manual, appendix A)."""
     found = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
     return found if isinstance(found, str) else ""
 

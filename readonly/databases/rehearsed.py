@@ -9,7 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+from .postgresql import answered, sqlstate
+
+Answer = TypeVar("Answer")
 
 # A transaction that has written holds these on its tables; FOR UPDATE and its like, which a read-only transaction is
 # refused as well, the last one. A row that another table refers to is locked so, too: it counts where nothing else is.
@@ -50,6 +54,14 @@ _COUNTED: Final = (
 _COUNTERS: Final = f"SHOW SESSION STATUS WHERE Variable_name IN ({', '.join(repr(name) for name in _COUNTED)})"
 
 
+_NO_TRANSACTION: Final = "25P01"  # no_active_sql_transaction
+_ABORTED: Final = "25P02"  # in_failed_sql_transaction
+
+
+class Unasked(Exception):
+    """A question was not answered, and the transaction that it was asked in is as it was before it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asking:
     """How a server's connections are asked. Each takes a PEP 249 connection.
@@ -59,11 +71,14 @@ class Asking:
         wrote: Asked right before its commit: the tables that it has written, as far as the server tells, or None.
         writers: Asked now and then: who this connection is, and who else is writing at this moment, as far as its user
             may see that.
+        apart: Asks inside a transaction that is about to be committed, so that a question that fails does not cost it
+            what it wrote: raises `Unasked` then, and whatever else only where the transaction may be lost.
     """
 
     before: Callable[[Any], object]
     wrote: Callable[[Any, object], tuple[str, ...] | None]
     writers: Callable[[Any], tuple[str, tuple[str, ...]]] = lambda _connection: ("", ())
+    apart: Callable[[Any, Callable[[], Any]], Any] = lambda _connection, ask: _as_it_is(ask)
 
 
 def asking(server: str) -> Asking | None:
@@ -92,6 +107,50 @@ def _writers(connection: Any) -> tuple[str, tuple[str, ...]]:
     return own, tuple(dict.fromkeys(others))
 
 
+def _behind_a_savepoint(connection: Any, ask: Callable[[], Answer]) -> Answer | None:
+    """Ask where a statement that fails spoils its transaction, and COMMIT then is a ROLLBACK that reports success.
+
+    PostgreSQL's manual: SAVEPOINT, and "Transactions" in its tutorial. A rollback to the savepoint that fails is raised
+    as it is: nobody may be told that such a transaction was committed.
+    """
+    try:
+        _run(connection, "SAVEPOINT readonly_asks")
+    except Exception as error:
+        if sqlstate(error) == _NO_TRANSACTION:  # each statement is one by itself
+            return _as_it_is(ask)
+        if sqlstate(error) == _ABORTED:  # by the application, which has been told; nothing of it will be written
+            return None
+        raise
+    try:
+        with answered(connection):
+            answer = ask()
+    except Exception as error:
+        _run(connection, "ROLLBACK TO SAVEPOINT readonly_asks")
+        _run(connection, "RELEASE SAVEPOINT readonly_asks")
+        raise Unasked from error
+    _run(connection, "RELEASE SAVEPOINT readonly_asks")
+    return answer
+
+
+def _while_it_lasts(connection: Any, ask: Callable[[], Answer]) -> Answer:
+    """Ask where some errors end the transaction, and a commit of none succeeds (sqlite.org/lang_transaction.html)."""
+    driver = getattr(connection, "driver_connection", connection)
+    was_open = driver.in_transaction
+    try:
+        return ask()
+    except Exception as error:
+        if was_open and not driver.in_transaction:
+            raise
+        raise Unasked from error
+
+
+def _as_it_is(ask: Callable[[], Answer]) -> Answer:
+    try:
+        return ask()
+    except Exception as error:
+        raise Unasked from error
+
+
 def _sqlite_before(connection: Any) -> object:
     # aiosqlite, as SQLAlchemy adapts it, keeps the driver's connection inside.
     changes = getattr(connection, "driver_connection", connection).total_changes
@@ -102,8 +161,17 @@ def _counters(connection: Any) -> object:
     return tuple(sorted((str(name), str(value)) for name, value in _rows(connection, _COUNTERS)))
 
 
-def _by_difference(ask: Callable[[Any], object]) -> Asking:
-    return Asking(ask, lambda connection, before: () if ask(connection) != before else None)
+def _by_difference(ask: Callable[[Any], object], **more: Any) -> Asking:
+    return Asking(ask, lambda connection, before: () if ask(connection) != before else None, **more)
+
+
+def _run(connection: Any, statement: str) -> None:
+    cursor = connection.cursor()
+    try:
+        with answered(connection):
+            cursor.execute(statement)
+    finally:
+        cursor.close()
 
 
 def _rows(connection: Any, statement: str) -> list[tuple[Any, ...]]:
@@ -116,7 +184,7 @@ def _rows(connection: Any, statement: str) -> list[tuple[Any, ...]]:
 
 
 _ASKING: Final = {
-    "postgresql": Asking(lambda _connection: None, _postgresql, _writers),
-    "sqlite": _by_difference(_sqlite_before),
+    "postgresql": Asking(lambda _connection: None, _postgresql, _writers, _behind_a_savepoint),
+    "sqlite": _by_difference(_sqlite_before, apart=_while_it_lasts),
     "mysql": _by_difference(_counters),
 }

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
 
 from readonly import Switch, recent
-from readonly.databases.replicas import watching
+from readonly.databases.replicas import watching, written
 from readonly.databases.sqlalchemy import Database
 from readonly.recent import COOKIE, Cookie, Recent
 from readonly.wsgi.recent import RecentWrites
@@ -42,7 +43,7 @@ class Site:
                 session.execute(text(environ.get("statement", "INSERT INTO story VALUES (1)")))
                 session.commit()
 
-            self.client.session(write, self.session_class)
+            self.client.session(write, self.session_class, twophase="twophase" in environ)
             body = b"written"
         else:
             body = b"standby" if self.client.session(_reads_standby, self.session_class, **READS) else b"primary"
@@ -144,6 +145,15 @@ def test_a_commit_that_waits_for_no_disk(statement: str, site: Site) -> None:
     assert site.ask(cookie=cookie)[0] == "primary"
 
 
+def test_a_two_phase_commit(site: Site) -> None:
+    """What was prepared is not asked about any more: its position is the whole log's."""
+    site.pause()
+    _, cookie = site.ask("POST", twophase="yes")
+    assert site.ask(cookie=cookie)[0] == "primary"
+    site.resume()
+    site.reads("standby", cookie)
+
+
 def test_a_position_of_another_system(site: Site) -> None:
     """It means nothing here: the primary, though a standby is at a higher number, and though nobody else reads it."""
     site.database._none_fit = "refuse"
@@ -190,3 +200,22 @@ def test_while_read_only_as_well(site: Site, switch: Switch) -> None:
     eventually(lambda: site.ask(cookie=cookie)[0] == "primary")
     site.resume()
     site.reads("standby", cookie)
+
+
+def test_a_question_before_the_commit_that_fails_is_no_success(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL makes a ROLLBACK of that COMMIT without a word: whoever wrote must hear of it."""
+
+    class Failing(type(written.MARKS["postgresql"])):  # type: ignore[misc]
+        def before(self, connection: Any, memory: Any) -> object:
+            cursor = connection.cursor()
+            cursor.execute("SELECT 1/0")
+            return True
+
+    monkeypatch.setitem(written.MARKS, "postgresql", Failing())
+    before = site.client.count()
+    with pytest.raises(DataError, match="division by zero"):
+        site.ask("POST")
+    assert site.client.count() == before
+    monkeypatch.undo()
+    assert site.ask("POST")[0] == "written"
+    assert site.client.count() == before + 1

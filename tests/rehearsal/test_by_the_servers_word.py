@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ import psycopg
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from readonly.databases.rehearsed import asking
@@ -55,8 +57,8 @@ def run(request: pytest.FixtureRequest, postgres_url: str, stage: Stage) -> Iter
         engine = create_engine(url)
         database = Database(engine, stage.switch)
 
-        def by_psycopg(*statements: str) -> None:
-            with engine.begin() as connection:
+        def by_psycopg(*statements: str, goes_on_after: type[Exception] = NotImplementedError) -> None:
+            with engine.begin() as connection, suppress(goes_on_after):
                 for one in statements:
                     connection.execute(text(one))
 
@@ -68,12 +70,13 @@ def run(request: pytest.FixtureRequest, postgres_url: str, stage: Stage) -> Iter
     aengine = create_async_engine(url)
     database = Database(aengine, stage.switch)
 
-    async def arun(statements: tuple[str, ...]) -> None:
+    async def arun(*statements: str, goes_on_after: type[Exception] = NotImplementedError) -> None:
         async with aengine.begin() as connection:
-            for one in statements:
-                await connection.execute(text(one))
+            with suppress(goes_on_after):
+                for one in statements:
+                    await connection.execute(text(one))
 
-    yield lambda *statements: loop.run_until_complete(arun(statements))
+    yield lambda *statements, **how: loop.run_until_complete(arun(*statements, **how))
     database.close()
     loop.run_until_complete(aengine.dispose())
     loop.close()
@@ -151,3 +154,42 @@ def test_mariadb_counts_what_was_written(mariadb_url: str) -> None:
 def test_a_server_that_can_t_be_asked_is_not() -> None:
     """Then nothing is hooked in at all."""
     assert asking("oracle") is None
+
+
+@pytest.mark.parametrize("question", ["_TABLES", "_WRITING"])
+def test_a_question_that_fails_loses_nothing(
+    stage: Stage, run: Run, postgres_url: str, monkeypatch: pytest.MonkeyPatch, question: str
+) -> None:
+    """A statement that fails spoils its transaction, of which COMMIT then makes a ROLLBACK without a word."""
+    monkeypatch.setattr(f"readonly.databases.rehearsed.{question}", "SELECT 1/0")
+    run("CREATE TABLE notes (id int)")
+    _rehearsed_of(stage)._next_look = float("-inf")
+    stage.ask("GET /insert", view=partial(run, "INSERT INTO notes VALUES (1)"))
+    with psycopg.connect(postgres_url) as own:
+        assert own.execute("SELECT count(*) FROM notes").fetchone() == (1,)
+
+
+def test_a_question_that_costs_the_transaction_is_no_success(
+    stage: Stage, run: Run, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection breaks under the question: whoever wrote hears of it, and nothing stays open."""
+    run("CREATE TABLE notes (id int)")
+    with monkeypatch.context() as broken:
+        broken.setattr("readonly.databases.rehearsed._TABLES", "SELECT pg_terminate_backend(pg_backend_pid())")
+        with pytest.raises(DBAPIError):
+            run("INSERT INTO notes VALUES (1)")
+    assert stage.switch.inflight.count() == 0
+    run("INSERT INTO notes VALUES (2)")
+    with psycopg.connect(postgres_url) as own:
+        assert own.execute("SELECT id FROM notes").fetchall() == [(2,)]
+
+
+def test_a_transaction_that_the_application_spoilt_is_not_asked(
+    stage: Stage, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has been told, and goes on to its commit as it would on any other day."""
+    run("CREATE TABLE notes (id int)")
+    stage.ask("GET /x", view=partial(run, "INSERT INTO notes VALUES (1)", "SELECT 1/0", goes_on_after=DBAPIError))
+    assert stage.numbers.requests == 1
+    assert not stage.numbers.routes, "nothing was written"
+    assert "could not be looked at" not in caplog.text

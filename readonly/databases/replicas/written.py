@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import Any, Protocol
 
+from readonly.databases.postgresql import sqlstate
+
 from .positions import behind_header
 
+_ABORTED = "25P02"  # in_failed_sql_transaction
 _LAST_GTID = "readonly_last_gtid"
 
 
@@ -37,14 +40,16 @@ class Mark(Protocol):
 class _PostgreSQL:
     def before(self, connection: Any, memory: MutableMapping[str, Any]) -> object:
         # Assigned by the first write; a view, a function or a rule that writes is seen as well.
-        return (
-            _value(
-                connection,
-                "SELECT CASE WHEN pg_catalog.pg_current_xact_id_if_assigned() IS NULL THEN NULL"
-                " ELSE pg_catalog.current_setting('synchronous_commit') END",
-            )
-            or False
+        question = (
+            "SELECT CASE WHEN pg_catalog.txid_current_if_assigned() IS NULL THEN NULL"
+            " ELSE pg_catalog.current_setting('synchronous_commit') END"
         )
+        try:
+            return _value(connection, question) or False
+        except Exception as error:
+            if sqlstate(error) == _ABORTED:  # by the application, which has been told; nothing of it will be written
+                return False
+            raise
 
     def after(self, connection: Any, before: object, memory: MutableMapping[str, Any]) -> str | None:
         # One that waited for the disk is flushed; of another one only the whole log is sure to hold it, though that may

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 from weakref import WeakSet
@@ -385,3 +386,30 @@ def proxied_of(target: Any) -> PoolProxiedConnection | None:
     if isinstance(target, Connection):
         return target.connection
     return target if isinstance(target, PoolProxiedConnection) else None
+
+
+@contextmanager
+def instead_of_commit(dialect: Any, target: Any, *phase: Any) -> Iterator[None]:
+    """Roll back what an error keeps from being committed, and raise it.
+
+    SQLAlchemy takes a commit that failed for the end of the transaction: its pool would hand out one that is open.
+
+    Args:
+        dialect: The engine's.
+        target: What its `do_commit` or `do_commit_twophase` was given.
+        phase: The rest of what the latter was given.
+    """
+    try:
+        yield
+    except Exception:
+        try:
+            if isinstance(target, Connection):
+                dialect.do_rollback_twophase(target, *phase)
+            else:
+                dialect.do_rollback(target)
+        except Exception as error:
+            # It is broken, most likely: closed as soon as somebody asks the pool for it.
+            proxied = proxied_of(target)
+            if proxied is not None:
+                proxied.invalidate(error, soft=True)
+        raise

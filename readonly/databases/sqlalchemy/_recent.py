@@ -6,12 +6,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from readonly import recent
 from readonly.databases.replicas.written import MARKS, Mark
 
-from ._hooks import proxied_of
+from ._hooks import instead_of_commit, proxied_of
 
 
 class Noting:
@@ -58,8 +58,12 @@ class Noting:
             memory = {} if proxied is None else proxied.info
             mark = self._mark
             before = None
-            if mark is not None and connection is not None:
-                with suppress(Exception):  # what is wrong with it, the commit says better
+            # What has been prepared is in no transaction of this connection any more: there is nothing to ask.
+            is_prepared = isinstance(target, Connection) and args[1:2] == (True,)
+            if mark is not None and proxied is not None and not is_prepared:
+                # Not suppressed: PostgreSQL makes a ROLLBACK of a commit after a statement that failed, and reports
+                # success. Whoever wrote must hear of it.
+                with instead_of_commit(self._dialect, target, *args):
                     before = mark.before(connection, memory)
             result = original(target, *args, **kwargs)
             if mark is None or connection is None:

@@ -9,18 +9,19 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Delete, Engine, Insert, Update
 
 from readonly.context import Notes, current
-from readonly.databases.rehearsed import Asking, asking
+from readonly.databases.rehearsed import Asking, Unasked, asking
 from readonly.rehearsal_counts import MAX_JOBS, caller, cleaned, count, keep
 from readonly.state import State
 from readonly.switch import Switch
 
 from ._discard import Discards
-from ._hooks import proxied_of
+from ._hooks import instead_of_commit, proxied_of
 
 logger = logging.getLogger("readonly")
 
@@ -144,17 +145,26 @@ class Rehearsed:
 
     def _committing(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def commit(target: Any, *args: Any, **kwargs: Any) -> Any:
-            self._safely(self._commit, target)
+            proxied, known = proxied_of(target), self._known(target)
+            if proxied is not None and known is not None and self._asking is not None:
+                connection = proxied.dbapi_connection
+                # Whatever comes out of it otherwise, the application must hear: its transaction may be lost.
+                with instead_of_commit(self._dialect, proxied):
+                    try:
+                        written = self._asking.apart(connection, partial(self._ask, connection, self._asking, known))
+                    except Unasked as error:
+                        self._not_seen(error)
+                    else:
+                        self._safely(self._commit, proxied, known, written)
             return original(target, *args, **kwargs)
 
         return commit
 
-    def _commit(self, target: Any) -> None:
-        proxied, known = proxied_of(target), self._known(target)
-        if proxied is None or known is None or self._asking is None:
-            return
-        self._look_around(proxied.dbapi_connection, self._asking)
-        written = self._asking.wrote(proxied.dbapi_connection, known.before)
+    def _ask(self, connection: Any, ask: Asking, known: _Open) -> tuple[str, ...] | None:
+        self._look_around(connection, ask)
+        return ask.wrote(connection, known.before)
+
+    def _commit(self, proxied: Any, known: _Open, written: tuple[str, ...] | None) -> None:
         if written is None and getattr(proxied.dbapi_connection, "autocommit", False) is True:
             written = tuple(known.tables)  # each statement was a transaction of its own, and is over
             written = written or None
@@ -220,6 +230,9 @@ class Rehearsed:
     def _safely(note: Callable[..., None], *args: Any) -> None:
         try:
             note(*args)
-        except Exception:
-            # Whatever is wrong with what a rehearsal asks: no request may fail for it.
-            logger.warning("readonly: a transaction could not be looked at for the rehearsal", exc_info=True)
+        except Exception as error:  # whatever is wrong with what a rehearsal notes: no request may fail for it
+            Rehearsed._not_seen(error)
+
+    @staticmethod
+    def _not_seen(error: Exception) -> None:
+        logger.warning("readonly: a transaction could not be looked at for the rehearsal", exc_info=error)
