@@ -15,6 +15,7 @@ from django.test.utils import override_settings
 
 from readonly import Switch
 from readonly.databases.replicas import watching
+from readonly.databases.replicas.written import POSITION_AFTER
 from readonly.recent import COOKIE
 from readonly_django.databases import install
 from readonly_django.recent import RecentWritesMiddleware
@@ -105,6 +106,21 @@ def test_a_visitor_sees_what_they_wrote(how: str, pair: PostgresPair) -> None:
     assert ask() == ("standby", "")
     pair.standby.sql("SELECT pg_wal_replay_resume()")
     eventually(lambda: ask(cookie=cookie)[0] == "standby", 15.0, what="the standby is there")
+
+
+def test_a_project_without_autocommit(pair: PostgresPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is asked in a transaction that it has yet to commit: a question that failed would cost what it wrote."""
+    monkeypatch.setitem(POSITION_AFTER, "postgresql", "SELECT 1/0")
+    transaction.set_autocommit(False, using="main")
+    try:
+        body, cookie = ask("POST")
+        transaction.commit(using="main")
+    finally:
+        transaction.rollback(using="main")
+        transaction.set_autocommit(True, using="main")
+    assert body == "written"
+    assert cookie, "by time"
+    assert Article.objects.using("main").get().views == 2
 
 
 def test_one_that_was_made_up(pair: PostgresPair) -> None:
