@@ -110,6 +110,7 @@ def test_a_visitor_sees_what_they_wrote(how: str, pair: PostgresPair) -> None:
 
 def test_a_project_without_autocommit(pair: PostgresPair, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is asked in a transaction that it has yet to commit: a question that failed would cost what it wrote."""
+    eventually(lambda: ask()[0] == "standby", 15.0, what="the standby is read, so that positions are asked for")
     monkeypatch.setitem(POSITION_AFTER, "postgresql", "SELECT 1/0")
     transaction.set_autocommit(False, using="main")
     try:
