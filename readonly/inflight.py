@@ -39,13 +39,13 @@ class InFlight:
     Attributes:
         add: Counts a key.
         discard: Uncounts one, of which nobody is told who waits: that is for `end`.
-        draining: What was in flight when the process was closed, and still is.
+        draining: What was in flight when the process was closed, and still is; before that, parts of admitted work.
     """
 
     __slots__ = ("_closed", "_drained", "_open", "add", "discard", "draining")
 
     def __init__(self, drained: Callable[[], None] = lambda: None) -> None:
-        # Never replaced by another set.
+        # Neither is ever replaced by another set: who is about to put a key into one must not miss it.
         self._open: set[object] = set()
         self.add = self._open.add
         self.discard = self._open.discard
@@ -62,8 +62,8 @@ class InFlight:
         """
         key = object()
         self._open.add(key)
-        if part and self._closed:
-            self.draining.add(key)
+        if part:
+            self.draining.add(key)  # whoever closes in this very moment may be past what is in the other
         return key
 
     def end(self, key: object) -> None:
@@ -72,22 +72,26 @@ class InFlight:
         draining = self.draining
         if key in draining:
             draining.discard(key)
-            if not draining:
+            if self._closed and not draining:
                 self._drained()
 
     def close(self) -> None:
         """Watch what is in flight now. Call it when every thread can see the closed state; twice does no harm."""
         if self._closed:
             return
+        # All are in there before anybody counts by it: another thread's report that came in between would say that
+        # nothing is in flight, and the command "safe".
+        self.draining.update(self._open)
         self._closed = True
-        self.draining = draining = self._open.copy()
-        # What ended between the copy and its being seen by `end`.
-        draining.intersection_update(self._open)
+        # What ended before `end` could see it there. One by one, since others put keys in meanwhile.
+        for key in self.draining.copy():
+            if key not in self._open:
+                self.draining.discard(key)
 
     def reopen(self) -> None:
         """Watch no more. Call it before any thread can see the open state."""
         self._closed = False
-        self.draining = set()
+        self.draining.clear()
 
     def count(self) -> int:
         """Return how many writes are in flight: while closed, of those that may have been admitted."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import itertools
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -98,6 +100,7 @@ def test_the_last_write_tells_whoever_waits() -> None:
     told: list[str] = []
     inflight = InFlight(lambda: told.append("drained"))
     inflight.end(inflight.begin())
+    inflight.end(inflight.begin(part=True))
     assert told == []
     one, other = inflight.begin(), inflight.begin()
     inflight.close()
@@ -147,6 +150,49 @@ def test_reopened_everything_counts_again() -> None:
     assert inflight.count() == 1
     inflight.end(late)
     assert inflight.count() == 0
+
+
+def count_between(inflight: InFlight, instruction: int, first: Callable[[], None]) -> int | None:
+    """Close; return what another thread counts before that instruction of it, None if it has no so many."""
+    seen, found = 0, None
+
+    def between(frame: FrameType, what: str, _: object) -> Any:
+        nonlocal seen, found
+        frame.f_trace_opcodes = True
+        if what == "opcode":
+            if seen == instruction:
+                first()
+                found = inflight.count()
+            seen += 1
+        return between
+
+    before = sys.gettrace()
+    sys.settrace(lambda frame, *_: between if frame.f_code is InFlight.close.__code__ else None)
+    try:
+        inflight.close()
+    finally:
+        sys.settrace(before)
+    return found
+
+
+@pytest.mark.parametrize("part", [False, True])
+def test_nobody_who_counts_while_it_closes_misses_a_write(part: bool) -> None:
+    """Between any two instructions of the closing another thread may report, or begin a part and end the rest."""
+    for instruction in itertools.count():
+        inflight = InFlight()
+        request = inflight.begin()
+
+        def changes(inflight: InFlight = inflight, request: object = request) -> None:
+            if part:
+                inflight.begin(part=True)
+                inflight.end(request)
+
+        counted = count_between(inflight, instruction, changes)
+        assert inflight.count() == 1
+        if counted is None:
+            break
+        assert counted == 1
+    assert instruction > 10
 
 
 @given(st.lists(st.integers(0, 9), max_size=60))
