@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from readonly.follower import KEEP_SECONDS
 from readonly.members import Report
 from readonly.stores import DEFAULT_ALIVE_SECONDS, DEFAULT_TIMEOUT_SECONDS
-from readonly.stores.redis import REPORT
+from readonly.stores.redis_scripts import REPORT
 
 
 def words(*given: str | bytes | int) -> bytes:
