@@ -351,8 +351,11 @@ class _Threads:
         self._reaches.append(reach)
         failures = 0
         try:
-            while not self._stopped:
+            while True:
                 wake.clear()
+                # In this order: whoever stops it sets the one and then the other, and is not waited past.
+                if self._stopped:
+                    return
                 try:
                     seconds = look(reach)
                     failures = 0
