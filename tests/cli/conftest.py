@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from readonly import site
 from support.operating import Member, Shop, made, members
 
 
@@ -35,3 +36,9 @@ def served(served_shop: tuple[Shop, Member]) -> Iterator[tuple[Shop, Member]]:
     shop.open()
     member.tell("end")
     shop.reports()
+
+
+@pytest.fixture
+def half_a_second_for_fences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a fence and its replicas get at least, in this process: the five seconds of a real site are waited out."""
+    monkeypatch.setattr(site, "FENCE_SECONDS", 0.5)

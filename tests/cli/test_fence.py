@@ -70,16 +70,17 @@ def test_a_level_that_was_asked_for_and_not_reached_is_exit_3(fenced: Fenced) ->
     assert fenced.ctl("off").returncode == 0
 
 
+@pytest.mark.usefixtures("half_a_second_for_fences")
 def test_who_is_waited_for_is_named_and_ended_when_told(fenced: Fenced) -> None:
     """Without a deadline for it: exit 3, by name. With one: ended, and SAFE."""
     writer = fenced.database.session("app", autocommit=False, application_name="nightly-import")
     writer.execute(WRITE)
-    done = fenced.ctl("on", "--timeout", "1s")
+    done = fenced.ctl("on", "--timeout", "500ms")
     assert done.returncode == 3
     assert "fence main waits for session" in done.stderr
     assert "new writes are refused, but what began before it has not ended" in done.stdout
     assert "NOT CONFIRMED" in done.stdout
-    done = fenced.ctl("wait", "--end-writers-after", "1s")
+    done = fenced.ctl("wait", "--end-writers-after", "200ms")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "  ended: session" in done.stdout
     assert fenced.ctl("off").returncode == 0
@@ -183,6 +184,7 @@ def test_a_copy_of_another_sites_database(fenced: Fenced) -> None:
     assert fenced.writes() == ""
 
 
+@pytest.mark.usefixtures("half_a_second_for_fences")
 def test_every_field_of_fences_is_shown_by_a_real_command(fenced: Fenced, solo: Fenced) -> None:
     """What the schema says of fences is what commands print."""
     seen: set[tuple[str, str]] = set()
@@ -231,20 +233,21 @@ def test_epochs_go_on_where_a_fence_remembers_them(word: str, postgres: Postgres
     nothing = {"READONLY_STATE_DIR": ""}
     with one_role(postgres) as database:
         shop = made(tmp_path / "alone.db")
-        site = Fenced(shop, None, database, tmp_path)
+        fenced = Fenced(shop, None, database, tmp_path)
         for _ in range(3):
-            assert shop.here("--config", str(site.file), "on", "--no-wait", environment=nothing).returncode == 0
-            assert shop.here("--config", str(site.file), "off", environment=nothing).returncode == 0
-        shop.here("--config", str(site.file), "on", "--timeout", "5s", environment=nothing)
+            assert shop.here("--config", str(fenced.file), "on", "--no-wait", environment=nothing).returncode == 0
+            assert shop.here("--config", str(fenced.file), "off", environment=nothing).returncode == 0
+        # Nobody obeys, so all of that time passes; the fence has its own.
+        shop.here("--config", str(fenced.file), "on", "--timeout", "100ms", environment=nothing)
         epoch = shop.look().state.epoch
-        assert site.writes() != ""
+        assert fenced.writes() != ""
         shop.store.close()
         for path in tmp_path.glob("alone.db*"):
             path.unlink()
         words = ["init", "shop"] if word == "init" else ["on", "--no-wait"]
         if word == "on":
             made(tmp_path / "alone.db", initialised=False)
-        done = shop.here("--config", str(site.file), *words, environment=nothing)
+        done = shop.here("--config", str(fenced.file), *words, environment=nothing)
         assert done.returncode == 0, done.stdout + done.stderr
         assert shop.look().state.epoch > epoch
         shop.store.close()

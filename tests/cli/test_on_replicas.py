@@ -137,6 +137,7 @@ def test_one_that_stays_behind_is_named(site: Site) -> None:
     assert site.ctl("wait", "--timeout", "10s").returncode == 0
 
 
+@pytest.mark.usefixtures("half_a_second_for_fences")
 def test_one_that_is_not_there_is_named(site: Site) -> None:
     """Whoever put it into the file counts on it."""
     site.names("postgresql://fencer@127.0.0.1:1/shop")
