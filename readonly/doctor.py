@@ -15,7 +15,7 @@ from typing import Final
 
 from .clock import APART_SECONDS
 from .databases.fence import Fence
-from .doubts import CLOCK, COOKIE, EXEMPT, POSITION, TWINS, WEBSOCKET
+from .doubts import CLOCK, COOKIE, EXEMPT, PAST, POSITION, TWINS, WEBSOCKET
 from .errors import Error, StoreUnreachable
 from .fencing import standing_fences
 from .members import Condition, Confirmation, Report
@@ -66,6 +66,13 @@ _FIXES: Final = {
         "websockets",
         "{what}: websockets are not closed at the switch, and what they write is not counted",
         "serve them behind readonly.asgi.ReadOnlyMiddleware, as an ASGI application",
+    ),
+    PAST: (
+        "websockets",
+        "websockets come to {what} past ReadOnlyMiddleware: they are not closed at the switch, and what they write is "
+        "not counted",
+        "in asgi.py, put around what serves them: readonly.asgi.ReadOnlyMiddleware(…, switch, policy=policy()), with "
+        "switch and policy from readonly_django.conf",
     ),
 }
 
@@ -220,7 +227,7 @@ def _doubts(reports: list[Report]) -> Iterator[Finding]:
             wrong.add(name)
             by = f" ({number} of {len(reports)} members say so)"
             yield Finding(name, False, sentence.format(what=what) + by, fix)
-    for name, _, _ in _FIXES.values():
+    for name in dict.fromkeys(name for name, _, _ in _FIXES.values()):
         if reports and name not in wrong:
             yield Finding(name, True, "no member has seen anything wrong so far")
 

@@ -10,12 +10,15 @@ Django itself knows nothing of lifespans. In a project's `asgi.py`:
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from django.core.asgi import get_asgi_application as django_application
 
-from readonly.asgi import ASGIApp, Receive, Scope, Send
+from readonly.asgi import ASGIApp, Receive, Scope, Send, watched
+from readonly.doubts import PAST
 from readonly.switch import Switch
+from readonly.tally import route_group
 
 from . import conf
 
@@ -34,10 +37,15 @@ def with_lifespan(application: Any, switch: Switch | None = None) -> ASGIApp:
     """
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan":
+        if scope["type"] == "http":
             await application(scope, receive, send)
             return
         found = switch or conf.current_switch()
+        if scope["type"] != "lifespan":
+            if scope["type"] == "websocket":
+                scope, send = watched(scope, send, partial(_past, found, scope["path"]))
+            await application(scope, receive, send)
+            return
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
@@ -50,3 +58,9 @@ def with_lifespan(application: Any, switch: Switch | None = None) -> ASGIApp:
                 return
 
     return wrapped
+
+
+def _past(switch: Switch, path: str) -> None:
+    # What Channels' router has was found by its consumers' names, most often before anybody came.
+    if not switch.doubts.knows(PAST):
+        switch.doubts.add(PAST, f"what accepts {route_group(path)}")

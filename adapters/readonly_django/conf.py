@@ -21,11 +21,14 @@ from django.core.signals import setting_changed
 from readonly import Policy, SessionCookie, Switch
 from readonly.databases import POOLERS, Pooler
 from readonly.databases.replicas import LAG_SECONDS, Schema, schema_of
+from readonly.doubts import PAST
 from readonly.errors import ConfigurationError
 from readonly.follower import ANNOUNCE_SECONDS
 from readonly.pages import Page
 from readonly.policy import RETRY_AFTER_SECONDS
 from readonly.stores import store_from_url
+
+from .sockets import loaded_past
 
 __all__ = ["SETTINGS", "Settings", "SettingsError", "current_switch", "policy", "settings", "store_url", "switch"]
 
@@ -452,7 +455,7 @@ def _made(said: Settings) -> Switch:
     except ConfigurationError as error:
         raise SettingsError(f"{_shown('STORE')}: {error}") from error
     try:
-        return Switch(
+        made = Switch(
             store,
             lease=said.lease,
             boot=said.boot,
@@ -462,6 +465,8 @@ def _made(said: Settings) -> Switch:
         )
     except ConfigurationError as error:
         raise SettingsError(f"READONLY: {error}") from error
+    made.doubts.look_for(PAST, loaded_past)
+    return made
 
 
 class _Current:

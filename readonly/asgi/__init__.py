@@ -22,6 +22,7 @@ from ..state import State
 from ..switch import Switch
 from ..words import Languages, languages_of
 from ._conversations import Conversation
+from ._outside import is_middleware, mark, take, watched
 from ._requests import NEGOTIATED_NAMES, Headers, facts_of, key_of, peeked, place, shown, stripped
 from ._responses import (
     CLOSE,
@@ -49,7 +50,9 @@ __all__ = [
     "Scope",
     "Send",
     "facts_of",
+    "is_middleware",
     "status_app",
+    "watched",
 ]
 
 
@@ -284,6 +287,7 @@ def ReadOnlyMiddleware(
             exchange.end()
 
     async def websocket(scope: Scope, receive: Receive, send: Send) -> None:
+        take(scope)
         headers = Headers(scope["headers"])
         facts = facts_of(scope, endpoint, headers)
         act = gate.classify(facts)
@@ -356,6 +360,7 @@ def ReadOnlyMiddleware(
                 noted.end()
             await socket.closed()
 
+    mark(middleware)
     return middleware
 
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from channels.generic.websocket import AsyncWebsocketConsumer
 from django.utils.module_loading import import_string
 from flask import Flask
 from sqlalchemy import create_engine
@@ -55,6 +56,9 @@ def test_a_sample_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     replica = create_engine(f"sqlite:///{tmp_path}/replica.db")
     from readonly import Switch
 
+    consumers = SimpleNamespace(Chat=AsyncWebsocketConsumer)
+    monkeypatch.setitem(sys.modules, "shop", SimpleNamespace(consumers=consumers))
+    monkeypatch.setitem(sys.modules, "shop.consumers", consumers)
     # It can only be imported inside of that server.
     monkeypatch.setitem(sys.modules, "uwsgidecorators", SimpleNamespace(postfork=lambda function: function))
     given: dict[str, Any] = {
