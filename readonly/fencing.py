@@ -230,7 +230,6 @@ class Fences:
         names = set(only)
         moved, staying_there = dict(moved or {}), set(stay)
         going = set(holders)
-        staying = {cause.id for cause in record.causes} - going if record is not None else set()
         lifted: list[Lifted] = []
         standing: list[str] = []
         said: list[str] = []
@@ -251,7 +250,7 @@ class Fences:
                 said.append(left)
                 continue
             try:
-                stood, down = self._let_go(fence, going, staying)
+                stood, down = self._let_go(fence, going, record)
             except FenceError as error:
                 standing.append(f"{error}. The fence {fence.name} stands, so the site stays closed")
                 continue
@@ -259,6 +258,11 @@ class Fences:
             if down.down:
                 if cause is not None:
                     changes.lift_exactly(self.store, self.operator, cause.id)
+                    if cause.fence is not None and self._stands(fence):
+                        # Raised anew after it came down, and told to the record before that was.
+                        changes.set_fence(self.store, self.operator, cause.fence)
+                        standing.append(f"the fence {fence.name} was raised again meanwhile, by another command")
+                        continue
                     if not stood and cause.fence is not None and cause.fence.level:
                         said.append(gone(fence.name, cause.fence, where))
                 said += [f"{fence.name}: {sentence}" for sentence in down.lost]
@@ -305,23 +309,33 @@ class Fences:
                 said.append(f"whether the fence {fence.name} still stands is not known: {error}")
         return tuple(said)
 
-    def _let_go(self, fence: Fence, going: set[str], staying: set[str]) -> tuple[bool, Lifted]:
+    def _let_go(self, fence: Fence, going: set[str], record: Record | None) -> tuple[bool, Lifted]:
         """Let causes go of a fence; return whether it stood, and what became of it."""
-        stood = fence.status() is not None
-        down = Lifted(fence.name, down=not stood)
+        up = fence.status()
+        down = Lifted(fence.name, down=up is None)
         for holder in sorted(going):
             if not down.down:
                 down = fence.lift(site=self.store.site, cause=holder)
-        for left in down.held_by:
-            if left.cause not in staying and not down.down:
-                down = fence.lift(site=self.store.site, cause=left.cause)
-        if not going and not down.down:
+        if up is None or down.down:
+            return up is not None, down
+        now = fence.status()
+        left = () if now is None else now.holders
+        # Read after them: whoever holds it has set its cause before, and may have done so since `record` was read.
+        record = changes.read_in(self.store, self.store.read()) or record
+        staying = {cause.id for cause in record.causes} - going if record is not None else set()
+        # One by one, and never all: somebody may come just now. Of nobody's, what is left is taken away.
+        for cause in [holder.cause for holder in left if holder.cause not in staying] if left else [""]:
+            if not down.down:
+                down = fence.lift(site=self.store.site, cause=cause)
+        return True, down if down.down else Lifted(fence.name, down=False, held_by=down.held_by or left)
+
+    def _stands(self, fence: Fence) -> bool:
+        """Tell whether somebody holds a fence that was lifted just now."""
+        try:
             up = fence.status()
-            if up is not None and not any(holder.cause in staying for holder in up.holders):
-                down = fence.lift(site=self.store.site)
-            elif up is not None:
-                return stood, Lifted(fence.name, down=False, held_by=up.holders)
-        return stood, down
+        except FenceError:
+            return False  # it did a moment ago what it was told
+        return up is not None and up.site == self.store.site and bool(up.holders)
 
     def _withdraw(self, fence: Fence) -> None:
         """Take the cause back that was set before a fence which was refused: at the database nothing was changed."""

@@ -7,7 +7,7 @@ the store, a dump of that night says whose fence it carries, and a replica that 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -82,6 +82,19 @@ def required(session: Session) -> Standing:
     if found is None:
         raise FenceError(f"the fence at {session.where} was lifted by somebody else meanwhile: raise it again")
     return found
+
+
+def still_held(session: Session, kept: Collection[Holder]) -> None:
+    """See that one of these has held the fence all the time since they were read; with the server's lock.
+
+    One that was lifted and raised again has a later instant.
+
+    Raises:
+        FenceError: It was lifted meanwhile.
+    """
+    since = {(holder.cause, holder.at) for holder in kept}
+    if since.isdisjoint((holder.cause, holder.at) for holder in required(session).holders):
+        raise FenceError(f"the fence at {session.where} was lifted by somebody else meanwhile: raise it again")
 
 
 def others(session: Session) -> tuple[tuple[str, Standing], ...]:

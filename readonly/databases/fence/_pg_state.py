@@ -7,6 +7,7 @@ since `pg_dump` as the application's role would fail on a table that it may not.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -91,10 +92,28 @@ def standing(connection: Connection) -> Standing | None:
         "SELECT site, name, strategy, level, run, raised_by, raised_at, system, position, horizon"
         " FROM readonly_fence.fence"
     ).fetchone()
-    if row is None:
-        return None
-    holders = connection.execute("SELECT cause, by, at, epoch FROM readonly_fence.holder ORDER BY at, cause").fetchall()
-    return replace(Standing(*row), holders=tuple(Holder(*one) for one in holders))
+    return None if row is None else replace(Standing(*row), holders=holders(connection))
+
+
+def holders(connection: Connection) -> tuple[Holder, ...]:
+    """Return who holds the fence, the first one first."""
+    if not exists(connection):
+        return ()
+    rows = connection.execute("SELECT cause, by, at, epoch FROM readonly_fence.holder ORDER BY at, cause").fetchall()
+    return tuple(Holder(*one) for one in rows)
+
+
+def still_held(connection: Connection, kept: Collection[Holder]) -> None:
+    """See that one of these has held the fence all the time since they were read; with the lock held.
+
+    One that was lifted and raised again has a later instant: what was written in between was not waited for.
+
+    Raises:
+        FenceError: It was lifted meanwhile.
+    """
+    since = {(holder.cause, holder.at) for holder in kept}
+    if since.isdisjoint((holder.cause, holder.at) for holder in required(connection).holders):
+        raise FenceError(f"the fence at {described(connection)} was lifted by somebody else meanwhile: raise it again")
 
 
 def adopted(connection: Connection) -> bool:
@@ -124,6 +143,11 @@ def hold(connection: Connection, cause: str, by: str, *, epoch: int) -> None:
         " ON CONFLICT (cause) DO UPDATE SET epoch = EXCLUDED.epoch WHERE held.epoch < EXCLUDED.epoch",
         [cause, by, epoch],
     )
+
+
+def forget(connection: Connection) -> None:
+    """Remove the fence's row, whose lift was begun and not finished; the next one begins anew."""
+    connection.execute("DELETE FROM readonly_fence.fence")
 
 
 def restarted(connection: Connection) -> None:

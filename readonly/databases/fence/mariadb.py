@@ -39,6 +39,7 @@ from .values import (
     Fenced,
     FenceError,
     FenceRefused,
+    Holder,
     Holdup,
     Level,
     Lifted,
@@ -180,10 +181,11 @@ class MariaDBFence(Fence):
             self._require(session)
             with session.alone():
                 fell = self._claim(session, site=site, cause=cause, by=by, epoch=epoch, run=run)
+                own = [holder for holder in state.required(session).holders if holder.cause == cause]
             # Where it refuses already, nobody is left who could commit.
             if not session.read_only:
                 self._drain(session, patience)
-            return self._shut(session, site, patience, found=fell)
+            return self._shut(session, site, patience, own, found=fell)
 
     def look_again(self, *, site: str, timeout: float, waiting: Waiting | None = None) -> Fenced:
         """See that the server still refuses, and make it refuse again where it was restarted meanwhile.
@@ -204,7 +206,7 @@ class MariaDBFence(Fence):
             patience = _Patience(time.monotonic() + timeout, None, waiting)
             if not session.read_only:
                 self._drain(session, patience)
-            return self._shut(session, site, patience, found=fell)
+            return self._shut(session, site, patience, standing.holders, found=fell)
 
     def lift(self, *, site: str, cause: str | None = None, orphan: bool = False) -> Lifted:
         """Let go of the fence for a cause, and take it down when nobody else holds it.
@@ -352,10 +354,13 @@ class MariaDBFence(Fence):
             look = writers.look(session, but=migrating, again=self._event)
             waited_for &= frozenset(look.writers)
 
-    def _shut(self, session: Session, site: str, patience: _Patience, *, found: tuple[str, ...]) -> Fenced:
-        """Make the server refuse, prove it, and keep the position."""
+    def _shut(
+        self, session: Session, site: str, patience: _Patience, kept: Sequence[Holder], *, found: tuple[str, ...]
+    ) -> Fenced:
+        """Make the server refuse, prove it, and keep the position, if it has been held since `kept` was read."""
         with session.alone():
-            standing = self._ours(session, site) or state.required(session)
+            self._ours(session, site)
+            state.still_held(session, kept)
             self._refuse_writes(session, patience)
             people = checks.accounts(session)
             ways = (*checks.ways_left(session, people, self._writers, self._migrators), *self._prove(session, people))

@@ -37,6 +37,7 @@ from .values import (
     FenceError,
     FenceRefused,
     FenceUnreachable,
+    Holder,
     Holdup,
     Level,
     Lifted,
@@ -174,10 +175,11 @@ class PostgresFence(Fence):
             standing = self._claim(
                 connection, who, site=site, cause=cause, by=by, epoch=epoch, run=run, strategy=strategy
             )
-            found = self._settle(connection, standing, who, patience)
+            own = [holder for holder in standing.holders if holder.cause == cause]
+            found = self._settle(connection, standing, who, patience, own)
             # Tables that had no trigger yet are no find when the fence goes up for the first time.
             found = found if standing.position is not None else ()
-            return self._mark(connection, who, ended=tuple(patience.ended), found=found)
+            return self._mark(connection, who, own, ended=tuple(patience.ended), found=found)
 
     def look_again(self, *, site: str, timeout: float, waiting: Waiting | None = None) -> Fenced:
         """Fence what was made, swapped or granted since the fence went up, and wait as `put_up` does.
@@ -194,8 +196,9 @@ class PostgresFence(Fence):
                     f"raise it again with: readonlyctl fence raise {self.name}"
                 )
             who = self._who(connection)
-            found = self._settle(connection, standing, who, _Patience(time.monotonic() + timeout, None, waiting))
-            return self._mark(connection, who, ended=(), found=found)
+            patience = _Patience(time.monotonic() + timeout, None, waiting)
+            found = self._settle(connection, standing, who, patience, standing.holders)
+            return self._mark(connection, who, standing.holders, ended=(), found=found)
 
     def lift(self, *, site: str, cause: str | None = None, orphan: bool = False) -> Lifted:
         """Let go of the fence for a cause, and take it down when nobody else holds it.
@@ -235,11 +238,8 @@ class PostgresFence(Fence):
                     state.end(connection)
                     return Lifted(self.name, down=True, given_back=count)
             # The gate is open; the triggers are taken off one by one, and a death in between leaves harmless ones.
-            count = self._take_off(connection)
-            with connection.transaction():
-                state.lock(connection)
-                state.end(connection)
-            return Lifted(self.name, down=True, given_back=count)
+            count, held_by = self._take_off(connection)
+            return Lifted(self.name, down=not held_by, held_by=held_by, given_back=count)
 
     def install(self, *, site: str, by: str) -> tuple[str, ...]:
         """Put the gate on every table, open: for sites that want to fence without touching a table that night.
@@ -285,10 +285,12 @@ class PostgresFence(Fence):
                 state.lock(connection)
                 triggers.open_(connection)
                 connection.execute("DELETE FROM readonly_fence.adopted")
-            count = self._take_off(connection)
-            with connection.transaction():
-                state.lock(connection)
-                state.end(connection)
+            count, held_by = self._take_off(connection)
+            if held_by:
+                raise FenceError(
+                    f"{self.name}: {held_by[0].by} raised the fence meanwhile, so the gate stays; lift it first: "
+                    f"readonlyctl fence lift {self.name}"
+                )
             return count
 
     def look(self, schema: Schema | None = None) -> Seen:
@@ -361,6 +363,10 @@ class PostgresFence(Fence):
                 with connection.transaction():
                     state.lock(connection)
                     standing = self._ours(connection, site)
+                    if standing is not None and not standing.holders:
+                        # What is left of a lift that was not finished: its gate is open, and writes went through.
+                        state.forget(connection)
+                        standing = None
                     if standing is None:
                         flight = checks.preflight(connection, who, strategy=strategy or self._strategy)
                         self._require(flight)
@@ -408,11 +414,13 @@ class PostgresFence(Fence):
         elif first:
             _take_defaults(connection, who.writers)
 
-    def _settle(self, connection: Connection, standing: Standing, who: Roles, patience: _Patience) -> tuple[str, ...]:
+    def _settle(
+        self, connection: Connection, standing: Standing, who: Roles, patience: _Patience, kept: Sequence[Holder]
+    ) -> tuple[str, ...]:
         """Cover everything and wait for earlier writers, until a look finds nothing new; return what was covered."""
         found: list[str] = []
         while True:
-            found += self._cover(connection, standing, who, patience)
+            found += self._cover(connection, standing, who, patience, kept)
             self._wait(connection, standing, who, patience)
             if not self._uncovered(connection, standing, who):
                 return tuple(dict.fromkeys(found))
@@ -425,11 +433,14 @@ class PostgresFence(Fence):
             return [(str(t), t) for t in checks.to_cover(connection, who) if not t.fenced]
         return []
 
-    def _cover(self, connection: Connection, standing: Standing, who: Roles, patience: _Patience) -> list[str]:
+    def _cover(
+        self, connection: Connection, standing: Standing, who: Roles, patience: _Patience, kept: Sequence[Holder]
+    ) -> list[str]:
         strategy = Strategy(standing.strategy)
         if strategy is Strategy.REVOKE:
             with connection.transaction():
                 state.lock(connection)
+                state.still_held(connection, kept)
                 left = self._uncovered(connection, standing, who)
                 privileges.take(connection, [privilege for _, privilege in left])
         else:
@@ -446,17 +457,30 @@ class PostgresFence(Fence):
                 return
             except psycopg.errors.UndefinedTable:
                 return  # dropped since; the next look says what took its place
+            except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction):
+                state.required(connection)  # says that the fence was lifted
+                raise
             except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
                 left = writers.writers_of(connection, table.oid)
                 self._be_patient(connection, patience, left)
 
-    def _take_off(self, connection: Connection) -> int:
+    def _take_off(self, connection: Connection) -> tuple[int, tuple[Holder, ...]]:
+        """Take the triggers off and remove what the fence kept, unless somebody raises it again meanwhile.
+
+        Returns:
+            From how many tables, and who raised it again.
+        """
         deadline = time.monotonic() + LIFT_SECONDS
         tables = triggers.fenced(connection)
-        for table in tables:
+        for count, table in enumerate(tables):
             while True:
                 try:
-                    triggers.take_off(connection, table)
+                    with connection.transaction():
+                        state.lock(connection)
+                        held_by = state.holders(connection)
+                        if held_by:
+                            return count, held_by
+                        triggers.take_off(connection, table)
                     break
                 except psycopg.errors.UndefinedTable:
                     break
@@ -467,7 +491,12 @@ class PostgresFence(Fence):
                             f"{table}, which is locked. Lift it again when that has ended: "
                             f"readonlyctl fence lift {self.name}"
                         ) from error
-        return len(tables)
+        with connection.transaction():
+            state.lock(connection)
+            held_by = state.holders(connection)
+            if not held_by and state.exists(connection):
+                state.end(connection)
+        return len(tables), held_by
 
     def _wait(self, connection: Connection, standing: Standing, who: Roles, patience: _Patience) -> None:
         """Wait until every transaction that may still commit an earlier write has ended."""
@@ -526,8 +555,11 @@ class PostgresFence(Fence):
             holdups=tuple(holdups),
         )
 
-    def _mark(self, connection: Connection, who: Roles, *, ended: tuple[Holdup, ...], found: tuple[str, ...]) -> Fenced:
-        """Write the marker and keep the position.
+    def _mark(
+        self, connection: Connection, who: Roles, kept: Sequence[Holder], *, ended: tuple[Holdup, ...],
+        found: tuple[str, ...],
+    ) -> Fenced:  # fmt: skip
+        """Write the marker and keep the position, if the fence has been held without a break since `kept` was read.
 
         With synchronous_commit off a commit is acknowledged before it is in the log: the marker is written with it on,
         so that the flushed position lies behind every commit before it (PostgreSQL manual, 30.4 and 9.28.6).
@@ -540,12 +572,15 @@ class PostgresFence(Fence):
             level = Level.COOPERATIVE
         with connection.transaction():
             connection.execute("SET LOCAL synchronous_commit = on")
+            state.lock(connection)
+            state.still_held(connection, kept)
             state.settle(connection, position=position, level=level)
         return replace(self._fenced(connection, state.required(connection)), ways=left, ended=ended, found=found)
 
     def _fenced(self, connection: Connection, standing: Standing) -> Fenced:
         position = None
-        if standing.position is not None:
+        # Without a holder it is what is left of a lift: its gate is open.
+        if standing.position is not None and standing.holders:
             position = Position(standing.system, standing.position, standing.horizon or "")
         return Fenced(
             name=self.name, server=state.described(connection), site=standing.site, run=standing.run,

@@ -233,6 +233,23 @@ def test_two_commands_raise_it_at_once(maria: MariaShop) -> None:
     assert {holder.cause for holder in standing.holders} == {"c0", "c1"}
 
 
+@pytest.mark.parametrize("raised_again", [False, True])
+def test_lifted_while_it_is_waited_for(maria: MariaShop, raised_again: bool) -> None:
+    """Who waits for earlier writers is told that the fence is not the one that it waited for."""
+    writing = maria.session(autocommit=False)
+    said(writing, WRITE)
+
+    def waiting(_: object) -> None:
+        maria.fence().lift(site="shop")
+        said(writing, "ROLLBACK")
+        if raised_again:
+            maria.up(cause="c3")
+
+    with pytest.raises(FenceError, match="lifted by somebody else meanwhile: raise it again"):
+        maria.up(cause="c2", waiting=waiting)
+    assert maria.read_only is raised_again
+
+
 def test_commands_look_at_transactions_one_after_the_other(maria: MariaShop) -> None:
     """The server renews that picture only when nobody has asked for a while: two polling in turns would keep it old."""
     looking = maria.session("root")
