@@ -6,15 +6,15 @@ link is good for one browser: it is exchanged for a cookie, by a redirect that t
 
 from __future__ import annotations
 
-import hmac
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from .errors import ConfigurationError
 from .record import Bypass, token_hash
-from .rules import Facts, PathRule, rule
+from .rules import Facts, PathRule, effective_methods, rule
 from .sessions import unquoted
 from .state import State
 
@@ -26,56 +26,96 @@ COOKIE: Final = "__Host-readonly-bypass"
 LINK_PATH: Final = "/-/readonly/bypass/"
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A bypass that a request came with, and that is good now.
+
+    Attributes:
+        bypass: Which one.
+        rules: Where it is good; none: everywhere.
+    """
+
+    bypass: Bypass
+    rules: tuple[PathRule, ...]
+
+    def covers(self, facts: Facts) -> bool:
+        """Return whether it is good for this very request, by each method that the application may run it as."""
+        if not self.rules:
+            return True
+        views = [facts, *(facts.with_method(method) for method in effective_methods(facts)[1:])]
+        return all(any(one.lets_through(view) for one in self.rules) for view in views)
+
+
+class _Known(NamedTuple):
+    """What a state lets through, by the hashes of keys and of links.
+
+    To look one up tells nothing of any token: how long it takes is decided by a hash of a hash, of which nobody can
+    choose a part.
+    """
+
+    state: State | None
+    named: tuple[Bypass, ...]
+    keys: Mapping[str, Held]
+    links: Mapping[str, Bypass]
+
+
 class Bypasses:
-    """The bypasses that a state knows, ready to be compared with. Any thread may use it."""
+    """The bypasses that a state knows, ready to be asked for. Any thread may use it."""
 
-    def __init__(self) -> None:
-        self._known: tuple[State | None, tuple[tuple[Bypass, tuple[PathRule, ...]], ...]] = (None, ())
+    def __init__(self, latest: Callable[[], datetime]) -> None:
+        """Know of none.
 
-    def holder(
-        self, facts: Facts, cookies: Sequence[str], state: State, now: datetime, *, anywhere: bool = False
-    ) -> Bypass | None:
-        """Return the bypass that a request came with, if it is good for this request, now.
+        Args:
+            latest: Tells the latest that the store's clock can be: by that clock a bypass was given, and by it it ends.
+        """
+        self._latest = latest
+        self._known = _Known(None, (), {}, {})  # swapped whole: threads may come with different states
+
+    def held(self, facts: Facts, cookies: Sequence[str], state: State) -> list[Held]:
+        """Return the bypasses that a request came with and that are good now, wherever that is.
 
         Args:
             facts: The request.
             cookies: Each value of its Cookie header.
             state: The state that the request is judged by.
-            now: The time, timezone-aware.
-            anywhere: It need not be good for this very request.
         """
-        standing = self._standing(state)
-        if not standing:
-            return None
-        presented = [token_hash(token) for token in tokens(facts.headers.get(HEADER.lower()), cookies)]
-        if not presented:
-            return None
-        return next(
-            (
-                bypass
-                for bypass, rules in standing
-                if now < bypass.until
-                and _holds(bypass, presented)
-                and (anywhere or not rules or any(one.lets_through(facts) for one in rules))
-            ),
-            None,
-        )
+        keys = self._of(state).keys
+        if not keys:
+            return []
+        presented = tokens(facts.headers.get(HEADER.lower()), cookies)
+        found = [held for held in map(keys.get, map(token_hash, presented)) if held is not None]
+        if not found:
+            return []
+        now = self._latest()
+        return [held for held in found if now < held.bypass.until]
 
-    def linked(self, hashed: str, state: State, now: datetime) -> Bypass | None:
+    def linked(self, hashed: str, state: State) -> Bypass | None:
         """Return the bypass whose link, hashed, this is; None for a link that does nothing (any more)."""
-        found = [one for one, _ in self._standing(state) if hmac.compare_digest(one.link, hashed) and now < one.until]
-        return found[0] if found else None
+        found = self._of(state).links.get(hashed)
+        return found if found is not None and self._latest() < found.until else None
 
-    def _standing(self, state: State) -> tuple[tuple[Bypass, tuple[PathRule, ...]], ...]:
+    def _of(self, state: State) -> _Known:
         known = self._known
-        if known[0] is not state:
-            known = self._known = (state, tuple(_compiled(standing(state))))
-        return known[1]
+        if known.state is not state:
+            named = standing(state)
+            if named == known.named:  # most states differ in something else
+                known = known._replace(state=state)
+            else:
+                compiled = list(_compiled(named))
+                keys = {key: held for held in compiled for key in held.bypass.keys}
+                links = {held.bypass.link: held.bypass for held in compiled if held.bypass.link}
+                known = _Known(state, named, keys, links)
+            self._known = known
+        return known
 
 
 def standing(state: State) -> tuple[Bypass, ...]:
-    """Return the bypasses that are not revoked and whose read-only time is not over; they may have run out."""
-    if state.record is None or not state.record.bypasses or not state.read_only:
+    """Return the bypasses that are not revoked and whose read-only time is not over; they may have run out.
+
+    What a process knew that can't be trusted any more (its lease has run out, the store was emptied) lets nobody
+    through: the bypass may have been taken back meanwhile, and somebody told that nothing writes.
+    """
+    if state.record is None or not state.record.bypasses or not state.read_only or not state.synced:
         return ()
     causes = {cause.id for cause in state.causes}
     return tuple(one for one in state.record.bypasses if not one.revoked and not causes.isdisjoint(one.causes))
@@ -94,20 +134,13 @@ def tokens(header: str | None, cookies: Sequence[str]) -> list[str]:
     return found
 
 
-def _holds(bypass: Bypass, presented: Sequence[str]) -> bool:
-    # Hashes, each compared in constant time: how long it takes tells nothing of any token.
-    return any(hmac.compare_digest(mine, theirs) for mine in bypass.keys for theirs in presented)
-
-
-def _compiled(bypasses: Sequence[Bypass]) -> list[tuple[Bypass, tuple[PathRule, ...]]]:
-    found = []
+def _compiled(bypasses: Sequence[Bypass]) -> Iterator[Held]:
     for bypass in bypasses:
         try:
-            found.append((bypass, tuple(rule(path) for path in bypass.paths)))
+            yield Held(bypass, tuple(rule(path) for path in bypass.paths))
         except ConfigurationError as error:
             # A newer command may know rules that this version does not: then it is good for nothing here.
             logger.warning("readonly: the bypass %s lets nobody through here: %s", bypass.name, error)
-    return found
 
 
 def exchanged_for(bypass: Bypass, token: str, now: datetime) -> str:

@@ -352,6 +352,11 @@ class Follower:
         """Return the wall clock, corrected by the store's."""
         return self.time.now()
 
+    def latest(self) -> datetime:
+        """Return the latest that the store's clock can be."""
+        with self._lock:
+            return self.time.latest()
+
     def stop(self, timeout: float) -> None:
         """Say goodbye and end the thread; the switch may be used again, then with a new follower."""
         self._stopping = True

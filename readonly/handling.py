@@ -6,7 +6,7 @@ Text in, text out; no request is read and no response is sent here.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from itertools import cycle
@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any, Final, Generic, TypeVar
 
 from .answers import Refusal
-from .bypass import HEADER, Bypasses
+from .bypass import HEADER, LINK_PATH, Bypasses
 from .context import Work
 from .doubts import EXEMPT, POSITION
 from .drafts import Drafts, Offer
@@ -138,7 +138,7 @@ class Handling(Generic[T]):
         self.view = switch.view
         self.gate = Gate(policy)
         self.sessions = Sessions(policy)
-        self.bypasses = Bypasses()
+        self.bypasses = Bypasses(switch.latest)
         self.drafts = Drafts(policy)
         self._sessions = policy.sessions
         self.watch = Watch(self.gate, policy, switch.rehearsed, switch.doubts)
@@ -224,8 +224,10 @@ class Handling(Generic[T]):
             bypass: An adapter's own pass lets it through. (What the record lets through is found here.)
         """
         now = datetime.now(UTC)
+        held = self.bypasses.held(facts, cookies, state) if state.read_only else []
         # A socket outlives what let it in: one that may write stays shut for holders, too.
-        holder = self.bypasses.holder(facts, cookies, state, now) if state.read_only and facts.kind == "http" else None
+        http = facts.kind == "http"
+        holder = next((one.bypass for one in held if one.covers(facts)), None) if http else None
         if holder is not None and act.may_write:
             self.switch.tally.bypassed(holder.name, self.route(act, facts))
         bypass = bypass or holder is not None
@@ -239,6 +241,9 @@ class Handling(Generic[T]):
                 self.gate.decide(act, facts, state, bypass=bypass), taken, state, now, holder=name, noted=noted
             )
         taken = self.sessions.look(cookies, state, now) if self.sessions.any else UNTOUCHED
+        if held or (state.read_only and LINK_PATH in facts.path):
+            # Where their bypass is good, or will be in a moment, their session is wanted again: it waits.
+            taken = replace(taken, ended=False, expire=())
         verdict = self.gate.decide(act, facts, state, ended=taken.ended)
         if verdict.clear_session and self.sessions.any:
             taken = self.sessions.logout(cookies, state, now)
@@ -410,6 +415,8 @@ class Handling(Generic[T]):
             judged.noted.answered(headers)
         if judged.taken.edits:
             headers = self.sessions.answer(headers, judged.taken, judged.now, secure=secure)
+        if judged.holder:
+            headers = _private(headers)
         return headers + self.said(judged)
 
     def said(self, judged: Judged) -> HeaderList:
@@ -427,6 +434,21 @@ def is_wide(item: object) -> bool:
     return "*" in (first, *rest) and below and item.method not in SAFE_METHODS and first.lower() not in _FILES
 
 
+def _private(headers: HeaderList) -> HeaderList:
+    """Return a response's headers so that no shared cache hands it to others: it names a bypass, and says what is open.
+
+    Source: RFC 9111, section 5.2.2; RFC 9213 (caches that have a header of their own).
+    """
+    said = [value.lower() for name, value in headers if name.lower() == "cache-control"]
+    kept = [(name, value) for name, value in headers if name.lower() not in _SHARED_CACHING]
+    if any("no-store" in value or "private" in value for value in said):
+        return kept
+    kept = [(name, value) for name, value in kept if name.lower() not in _CACHING]
+    return [*kept, ("cache-control", "private, no-cache")]
+
+
+_CACHING: Final = frozenset({"cache-control", "expires", "pragma"})
+_SHARED_CACHING: Final = frozenset({"cdn-cache-control", "surrogate-control"})
 _PASSED: Final = Verdict(Outcome.PASS, _UNDECLARED)
 
 

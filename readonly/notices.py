@@ -61,7 +61,7 @@ class Notices:
 
     def __init__(self, switch: Switch) -> None:
         self._switch = switch
-        self._bypasses = Bypasses()
+        self._bypasses = Bypasses(switch.latest)
 
     def of(self, facts: Facts | None = None, cookies: Sequence[str] = ()) -> Notice | None:
         """Return what there is to say, or None.
@@ -78,9 +78,9 @@ class Notices:
             message = sendable(window.message)
             return Notice(Kind.ANNOUNCED, message, window.start, window.end or window.expected_end)
         if facts is not None:
-            holder = self._bypasses.holder(facts, cookies, state, datetime.now(UTC), anywhere=True)
-            if holder is not None:
-                return Notice(Kind.BYPASS, "", None, holder.until)
+            held = self._bypasses.held(facts, cookies, state)
+            if held:
+                return Notice(Kind.BYPASS, "", None, held[0].bypass.until)
         return Notice(Kind.READ_ONLY, state.message, None, state.expected_end)
 
 

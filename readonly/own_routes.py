@@ -55,7 +55,7 @@ class OwnRoutes:
         self._languages = languages or Words()
         self._began = boottime()
         self._synced = False
-        self._bypasses = Bypasses()
+        self._bypasses = Bypasses(switch.latest)
         self._notices = Notices(switch)
 
     def answer(self, facts: Facts, *, cookies: tuple[str, ...] = (), mount: str = "") -> Answer:
@@ -77,7 +77,7 @@ class OwnRoutes:
             cookie = self._switch.redeem_bypass(token)
         except Error:
             return _page(503, facts, "Not now", _LATER)
-        return _exchanged(facts, bypass, cookie, mount)
+        return self._exchanged(facts, bypass, cookie, mount)
 
     async def aanswer(self, facts: Facts, *, cookies: tuple[str, ...] = (), mount: str = "") -> Answer:
         """Do what `answer` does without blocking the event loop."""
@@ -92,7 +92,7 @@ class OwnRoutes:
             cookie = await self._switch.aredeem_bypass(token)
         except Error:
             return _page(503, facts, "Not now", _LATER)
-        return _exchanged(facts, bypass, cookie, mount)
+        return self._exchanged(facts, bypass, cookie, mount)
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -141,8 +141,9 @@ class OwnRoutes:
                     "ends": rfc3339(notice.ends) if notice.ends is not None else None,
                     "message": notice.message,
                 }
-            holder = self._bypasses.holder(facts, cookies, state, datetime.now(UTC), anywhere=True)
-            if holder is not None:
+            held = self._bypasses.held(facts, cookies, state)
+            if held:
+                holder = held[0].bypass
                 document["bypass"] = {"name": holder.name, "until": rfc3339(holder.until)}
             asked = facts.query.split("&")
             if "says" in asked:
@@ -166,14 +167,28 @@ class OwnRoutes:
     def _link(self, facts: Facts, state: State) -> tuple[Bypass | None, str]:
         """Return the bypass whose link this is, by what this process knows: a guess never reaches the store."""
         token = _below(facts.path).removeprefix(LINK_PATH.removeprefix(PREFIX))
-        return self._bypasses.linked(token_hash(token), state, datetime.now(UTC)), token
+        return self._bypasses.linked(token_hash(token), state), token
+
+    def _exchanged(self, facts: Facts, bypass: Bypass, cookie: str | None, mount: str) -> Answer:
+        if cookie is None:  # another browser was faster
+            return _page(404, facts, "This link does nothing", _USED)
+        headers = [
+            ("Location", quote(mount.removesuffix(PREFIX).rstrip("/") + begins_at(bypass))),
+            ("Set-Cookie", exchanged_for(bypass, cookie, self._switch.latest())),
+            ("Cache-Control", "no-store"),
+            ("Referrer-Policy", "no-referrer"),
+        ]
+        return _answer(303, headers, b"", facts)
 
 
 _USED: Final = (
     "It was used already, it has run out, or the read-only time that it was made for is over. "
     "Whoever sent it can make another one."
 )
-_LATER: Final = "What knows of this link can't be reached. Nothing was used up: try again in a moment."
+_LATER: Final = (
+    "What knows of this link did not answer. Try again in a moment; if it does nothing then, it was used up by this, "
+    "and whoever sent it can make another one."
+)
 _OFFER: Final = (
     "This link is good once. Whoever uses it can make changes in this browser while the site is read-only for "
     "everybody else."
@@ -229,15 +244,3 @@ def _page(status: int, facts: Facts, title: str, text: str, more: str = "") -> A
 def _answer(status: int, headers: HeaderList, body: bytes, facts: Facts) -> Answer:
     headers = [*headers, ("Content-Length", str(len(body)))]
     return Answer(status, headers, b"" if facts.method == "HEAD" else body)
-
-
-def _exchanged(facts: Facts, bypass: Bypass, cookie: str | None, mount: str) -> Answer:
-    if cookie is None:  # another browser was faster
-        return _page(404, facts, "This link does nothing", _USED)
-    headers = [
-        ("Location", quote(mount.removesuffix(PREFIX).rstrip("/") + begins_at(bypass))),
-        ("Set-Cookie", exchanged_for(bypass, cookie, datetime.now(UTC))),
-        ("Cache-Control", "no-store"),
-        ("Referrer-Policy", "no-referrer"),
-    ]
-    return _answer(303, headers, b"", facts)

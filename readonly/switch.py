@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import datetime
 from typing import Any, Literal
 
 from . import history, twins
@@ -246,6 +247,14 @@ class Switch(Asking):
         """What this process knows, now. No I/O; the first use starts the thread."""
         self._follower().ensure()
         return self.view.state
+
+    def latest(self) -> datetime:
+        """Return the latest that the store's clock can be, as far as this process knows. No I/O.
+
+        By that clock things were given an end, and machines' clocks may be apart.
+        """
+        follower = self._followers.get(os.getpid())
+        return self._clock.now() if follower is None else follower.latest()
 
     @property
     def in_run(self) -> bool:

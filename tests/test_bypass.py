@@ -47,10 +47,11 @@ def bypass(**fields: Any) -> Bypass:
     return Bypass(**given)
 
 
-def closed(*bypasses: Bypass, cause: str = "c1") -> State:
+def closed(*bypasses: Bypass, cause: str = "c1", unknown_because: str = "") -> State:
     """Return a read-only state that holds these bypasses."""
     causes = (Cause(id=cause, kind="operator", by="ann", since=NOW - timedelta(hours=1)),)
-    return State.at(NOW, replace(RECORD, epoch=2, causes=causes, bypasses=bypasses))
+    record = replace(RECORD, epoch=2, causes=causes, bypasses=bypasses)
+    return State.at(NOW, record, unknown_because=unknown_because)
 
 
 @pytest.fixture(params=sorted(SITES))
@@ -99,6 +100,7 @@ def test_the_holder_writes_and_keeps_the_session(make: Callable[..., Site], pres
         (closed(bypass(paths=("what is this",))), "a rule of it is of another version"),
         (closed(bypass(link=token_hash(TOKEN), keys=())), "a link's token opens nothing by itself"),
         (closed(), "there is none"),
+        (closed(bypass(), unknown_because="the lease is over"), "nobody knows whether it was taken back"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -123,6 +125,71 @@ def test_it_is_good_where_it_says(make: Callable[..., Site]) -> None:
     }
     found = {key: site.ask(Request(*key, [(HEADER, TOKEN)])).status for key in asked}
     assert found == asked
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        (Request("POST", "/hook", [("X-HTTP-Method-Override", "DELETE")]), 503),
+        (Request("POST", "/hook", query="_method=put"), 503),
+        (Request("GET", "/hook", [("X-HTTP-Method-Override", "POST")]), 503),
+        (Request("POST", "/admin/x", [("X-HTTP-Method-Override", "DELETE")]), 200),
+    ],
+    ids=lambda value: "",
+)
+def test_it_is_good_for_what_the_application_runs(make: Callable[..., Site], asked: Request, status: int) -> None:
+    """Each method that a request may be run as has to be covered, not only the one on the wire."""
+    site = make(closed(bypass(paths=("/admin/*", "POST /hook"))))
+    assert site.ask(replace(asked, headers=[*asked.headers, (HEADER, TOKEN)])).status == status
+
+
+def test_it_ends_by_the_clock_of_the_store(make: Callable[..., Site]) -> None:
+    """By which it was given: a machine that is half an hour late gives nobody half an hour more."""
+    site = make(closed(bypass()))
+    assert site.ask(Request("POST", "/articles", [(HEADER, TOKEN)])).status == 200
+    site.switch.behind = timedelta(minutes=30)
+    assert site.ask(Request("POST", "/articles", [(HEADER, TOKEN)])).status == 503
+
+
+@pytest.mark.parametrize(
+    ("path", "carries", "expired"),
+    [
+        ("/articles", "", True),
+        ("/favicon.ico", f"; {COOKIE}={TOKEN}", False),
+        ("/-/readonly/bypass/rombp_x", "", False),
+        ("/shop/-/readonly/bypass/rombp_x", "", False),
+    ],
+)
+def test_a_session_waits_where_a_bypass_is_not_good(
+    make: Callable[..., Site], path: str, carries: str, expired: bool
+) -> None:
+    """It is taken off there and not expired: a browser asks for icons, too. Nor does the click on the link end it."""
+    site = make(closed(bypass(paths=("/admin/*",))))
+    reply = site.ask(Request("GET", path, [("Cookie", f"session=abc{carries}")]))
+    assert "session" not in (reply.seen[0].cookie or "")
+    assert any(cookie.startswith("session=;") for cookie in reply.all("Set-Cookie")) is expired
+    if carries:
+        assert site.ask(Request("POST", path, [("Cookie", f"session=abc{carries}")])).status == 503
+
+
+@pytest.mark.parametrize(
+    ("theirs", "leaves"),
+    [
+        ([("Cache-Control", "public, max-age=60"), ("CDN-Cache-Control", "max-age=60")], "private, no-cache"),
+        ([("Expires", "Thu, 01 Jan 2037 00:00:00 GMT")], "private, no-cache"),
+        ([("Cache-Control", "no-store"), ("Surrogate-Control", "max-age=60")], "no-store"),
+    ],
+)
+def test_what_the_holder_is_shown_is_nobody_elses(
+    make: Callable[..., Site], theirs: list[tuple[str, str]], leaves: str
+) -> None:
+    """A page that a shared cache may keep would tell everybody that they may write, and who does."""
+    site = make(closed(bypass()))
+    site.behaviour.headers = [("Content-Type", "text/plain"), *theirs]
+    reply = site.ask(Request("GET", "/", [(HEADER, TOKEN)]))
+    assert (reply.get(HEADER), reply.all("Cache-Control")) == ("ann", [leaves])
+    assert (reply.get("Expires"), reply.get("CDN-Cache-Control"), reply.get("Surrogate-Control")) == (None, None, None)
+    assert site.ask(Request("GET", "/")).get("Cache-Control") in (None, dict(theirs).get("Cache-Control"))
 
 
 def test_a_reader_without_one_is_as_ever(make: Callable[..., Site]) -> None:

@@ -28,13 +28,13 @@ def edited(
 ) -> RawHeaders:
     """Return a response's headers as they may leave."""
     taken = judged.taken
-    if taken.edits:
+    if taken.edits or judged.holder:
         headers = list(headers)
-        if taken.lost or taken.expire or any(name.lower() == b"set-cookie" for name, _ in headers):
+        cookies = any(name.lower() == b"set-cookie" for name, _ in headers)
+        if taken.lost or taken.expire or judged.holder or cookies:
             text = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
             return raw(handling.response(text, judged, secure=scope.get("scheme") in ("https", "wss")))
-    marks = raw(handling.said(judged)) if judged.holder else raw_marks(handling, judged.state)
-    return [*headers, *marks]
+    return [*headers, *raw_marks(handling, judged.state)]
 
 
 def raw_marks(handling: Handling[Refusal], state: State) -> RawHeaders:

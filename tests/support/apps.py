@@ -43,6 +43,8 @@ class HandSwitch:
         self.doubts = Doubts()
         self.guarded = False
         self.looks = 0
+        # The machine's clock, behind the store's.
+        self.behind = timedelta(0)
         self.calls: list[str] = []
         # What the store says, and the view does not know yet: a look finds it.
         self.coming: State | None = None
@@ -53,6 +55,10 @@ class HandSwitch:
     def as_switch(self) -> Switch:
         """Return it for those who ask for the real one."""
         return cast(Switch, self)
+
+    def latest(self) -> datetime:
+        """Return the store's clock."""
+        return datetime.now(UTC) + self.behind
 
     # --- set by the test ------------------------------------------------------------------------------------------
 
