@@ -299,7 +299,8 @@ class Handling(Generic[T]):
             mount: Where the library's own routes are mounted in.
         """
         state = judged.state
-        ended = not _is_refused(judged.verdict) or (judged.taken.lost > 0 and state.sessions(self._sessions) == "end")
+        lost = judged.taken.ended or (judged.taken.lost > 0 and state.sessions(self._sessions) == "end")
+        ended = not _is_refused(judged.verdict) or lost
         draft = self.drafts.draft(facts, since=str(state.since), ended=ended)
         if draft is None:
             return self._answer(judged, facts, secure=secure, client=client, form=Offer.LARGE)
@@ -316,8 +317,10 @@ class Handling(Generic[T]):
         answer = self.rejection(
             verdict, facts, judged.state, now=judged.now, operator=operator, answering=answering, form=form, **typed
         )
-        if judged.taken.expire:
-            headers = self.sessions.answer(answer.headers, judged.taken, judged.now, secure=secure)
+        if judged.taken.expire or judged.taken.signs:
+            # Who is given back what they typed, with a word about the session, needs no second one.
+            told = not _is_refused(verdict) or form is Offer.KEPT
+            headers = self.sessions.answer(answer.headers, judged.taken, judged.now, secure=secure, told=told)
             return Answer(answer.status, headers, answer.body)
         return answer
 

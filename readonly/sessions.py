@@ -6,6 +6,9 @@ genuine is for the application to verify, which has the key. An opaque id says n
 second cookie, signed by us, that says since when this very id is known. An id without a stamp is older than any
 cut-off.
 
+A browser that was told to forget its session has a sign for it until the visitor was told, too: a third cookie, by
+which a form that was opened before, and is sent after, is not taken for that of somebody who never had a session.
+
 Everything here is text: header values as latin-1 strings, names of response headers in any case.
 """
 
@@ -15,7 +18,7 @@ import base64
 import hashlib
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -31,6 +34,9 @@ logger = logging.getLogger("readonly")
 # `off --undo` must be able to take back a slip: so long after it began, no browser is told to forget a cookie.
 GRACE: Final = timedelta(seconds=60)
 STAMP_SUFFIX: Final = "-since"
+SIGN_SUFFIX: Final = "-ended"
+# A form that was left open for longer than that has been given up; its text would not be kept for longer either.
+SIGN_SECONDS: Final = 86_400
 EPOCH: Final = "Thu, 01 Jan 1970 00:00:00 GMT"
 
 Header = tuple[str, str]
@@ -151,9 +157,10 @@ class Taken:
     Attributes:
         cookies: The Cookie headers that remain, each byte for byte but for what was taken out; None: unchanged.
         lost: How many session cookies were taken off.
-        ended: It came with a session that was ended, and with none that lives. (Not in the first minute: a slip
-            that is taken back costs some 503s and nothing else.)
+        ended: It came with a session that was ended, or with the sign of one, and with none that lives. (Not in the
+            first minute: a slip that is taken back costs some 503s and nothing else.)
         expire: Cookies that the browser is told to forget.
+        signs: Those of which it has the sign that it was told before.
         drop: Session cookies are taken off the response.
         stamp: Opaque ids that leave with the response are stamped.
         bearer: The bearer token is taken off.
@@ -164,6 +171,7 @@ class Taken:
     lost: int = 0
     ended: bool = False
     expire: tuple[SessionCookie, ...] = ()
+    signs: tuple[SessionCookie, ...] = ()
     drop: bool = False
     stamp: bool = False
     bearer: bool = False
@@ -172,7 +180,7 @@ class Taken:
     @property
     def edits(self) -> bool:
         """True if the response's headers have to be looked at."""
-        return bool(self.lost or self.expire or self.drop or self.stamp)
+        return bool(self.lost or self.expire or self.signs or self.drop or self.stamp)
 
 
 UNTOUCHED: Final = Taken()
@@ -248,7 +256,9 @@ class Sessions:
         if not headers or self._named is None:
             return taken
         found = self._find(headers)
+        taken.signs = tuple(self._signs(headers))
         if not found:
+            taken.ended = bool(taken.signs)
             return taken
         gone: set[int] = set()
         expire: dict[str, SessionCookie] = {}
@@ -263,7 +273,7 @@ class Sessions:
             if (old or how == "end") and not spared:
                 ended = True
                 expire[name] = cookie
-        taken.ended = ended and not lives
+        taken.ended = (ended or bool(taken.signs)) and not lives
         if gone:
             self._take(taken, headers, gone, {found[position][0] for position in gone}, keep_stamps=lives)
         taken.expire = tuple(expire.values())
@@ -307,6 +317,17 @@ class Sessions:
                     found[position] = (match[1], unquoted(match[2]))
                 position += 1
         return found
+
+    def _signs(self, headers: Iterable[str]) -> Iterator[SessionCookie]:
+        """Return the cookies of which the browser has the sign that it was told to forget them."""
+        for header in headers:
+            if SIGN_SUFFIX not in header:
+                continue
+            for part in header.split(";"):
+                name = part.partition("=")[0].strip()
+                cookie = self._cookies.get(name.removesuffix(SIGN_SUFFIX))
+                if cookie is not None and name.endswith(SIGN_SUFFIX):
+                    yield cookie
 
     def _older(self, cookie: SessionCookie, value: str, cut: datetime, headers: Sequence[str], now: datetime) -> bool:
         if cookie.max_age_seconds is not None and now >= cut + timedelta(seconds=cookie.max_age_seconds):
@@ -371,7 +392,9 @@ class Sessions:
 
     # --- a response -------------------------------------------------------------------------------------------------
 
-    def answer(self, headers: list[Header], taken: Taken, now: datetime, *, secure: bool) -> list[Header]:
+    def answer(
+        self, headers: list[Header], taken: Taken, now: datetime, *, secure: bool, told: bool = False
+    ) -> list[Header]:
         """Return a response's headers as they may leave.
 
         Args:
@@ -379,6 +402,7 @@ class Sessions:
             taken: What was said about the request.
             now: The time, timezone-aware.
             secure: The request came by https.
+            told: The visitor learns by this very response that the session has ended: no sign is needed for that.
         """
         kept: list[Header] = []
         stamps: list[Header] = []
@@ -407,6 +431,11 @@ class Sessions:
                 for cookie in expire
                 if not cookie.tells_its_time
             ]
+        over = told or bool(renewed)
+        if not (over or taken.logout):
+            kept += [("set-cookie", sign(cookie, secure=secure)) for cookie in expire]
+        elif over:
+            kept += [("set-cookie", expiry(cookie, secure=secure, suffix=SIGN_SUFFIX)) for cookie in taken.signs]
         if taken.lost or dropped or taken.expire:
             # A page that was made for somebody who is signed in here, and is not, is nobody else's.
             kept = [(name, value) for name, value in kept if name.lower() not in _CACHING]
@@ -443,9 +472,23 @@ def expiry(cookie: SessionCookie, *, secure: bool, suffix: str = "") -> str:
 
     Source: draft-ietf-httpbis-rfc6265bis, sections 4.1.3 and 5.7; CHIPS.
     """
+    return _set(cookie, suffix, "", [f"Expires={EPOCH}", "Max-Age=0"], secure=secure)
+
+
+def sign(cookie: SessionCookie, *, secure: bool) -> str:
+    """Return the Set-Cookie value that leaves a sign with a browser which is told to forget a cookie.
+
+    Args:
+        cookie: Which one.
+        secure: The request came by https.
+    """
+    return _set(cookie, SIGN_SUFFIX, "1", [f"Max-Age={SIGN_SECONDS}"], secure=secure)
+
+
+def _set(cookie: SessionCookie, suffix: str, value: str, until: list[str], *, secure: bool) -> str:
     prefixed = cookie.name.lower().startswith(("__host-", "__secure-"))
     must = prefixed or cookie.partitioned
-    parts = [f"{cookie.name}{suffix}=", f"Path={cookie.path}", f"Expires={EPOCH}", "Max-Age=0", "HttpOnly"]
+    parts = [f"{cookie.name}{suffix}={value}", f"Path={cookie.path}", *until, "HttpOnly"]
     if cookie.domain:
         parts.insert(2, f"Domain={cookie.domain}")
     if secure or must:

@@ -376,7 +376,7 @@ def test_a_declared_socket_opened_while_read_only() -> None:
         assert chat.cookie == b"a=1"
         assert (b"x-read-only", b"true") in accept["headers"]
         given = [value for name, value in accept["headers"] if name == b"set-cookie"]
-        assert [value.partition(b";")[0] for value in given] == [b"session="]
+        assert [value.partition(b";")[0] for value in given] == [b"session=", b"session-ended=1"]
 
     asyncio.run(scenario())
 

@@ -451,6 +451,28 @@ def test_the_first_write_with_an_ended_session(make: Callable[..., Site], state:
     assert site.switch.inflight.count() == 0
 
 
+@pytest.mark.parametrize("state", ["over", "read-only"])
+def test_a_write_after_the_cookie_of_an_ended_session_is_gone(make: Callable[..., Site], state: str) -> None:
+    """Whoever reads a page loses it, and a form that was opened before is no stranger's: it is told, once."""
+    site = make()
+    put(site, state)
+    page = site.ask(Request("GET", "/", headers=cookies(f"session={signed(OLD)}")))
+    (left,) = [value.partition(";")[0] for value in page.all("Set-Cookie") if "Max-Age=0" not in value]
+    assert left == "session-ended=1"
+    assert not site.ask(Request("GET", "/", headers=cookies(left))).all("Set-Cookie")
+    first = site.ask(Request("POST", "/comments", headers=cookies(left), body=b"text=hello"))
+    assert (first.status, json.loads(first.body)["code"]) == (403, "SESSION_ENDED")
+    assert expired(first) == {"session-ended"}
+    again = site.ask(Request("POST", "/comments", body=b"text=hello"))
+    assert again.status == (200 if state == "over" else 503)
+    # Who has signed in since is nobody who was signed out.
+    site.behaviour = Behaviour(headers=[("Set-Cookie", "session=new; Path=/")])
+    if state == "over":
+        assert expired(site.ask(Request("POST", "/login", headers=cookies(left), body=b"x"))) == {"session-ended"}
+        new = cookies(left, f"session={signed(NEW)}")
+        assert site.ask(Request("POST", "/comments", headers=new, body=b"x")).status == 200
+
+
 def test_in_the_first_minute_a_write_with_a_session_is_refused_like_any(make: Callable[..., Site]) -> None:
     """A slip costs some 503s, and nothing else."""
     site = make()

@@ -227,6 +227,20 @@ def test_a_session_that_has_ended(make: Callable[..., Site]) -> None:
     assert reply.status == 403
     assert b"data-readonly-ended" in reply.body
     assert b"Ein &lt;b&gt;Satz" in reply.body
+    # What may be answered by a login is opened beside the page that holds the text.
+    assert b'target="_blank"' in reply.body
+
+
+def test_a_session_that_has_ended_before(make: Callable[..., Site]) -> None:
+    """Its cookie is gone by then, and only a sign of it there: no script sends the text under nobody's name."""
+    for writes in ([], ["POST /comments"]):
+        site = make(session_cookies=[SessionCookie("session", signed=True)], writes=writes)
+        page = site.ask(Request("GET", "/", headers=(("Cookie", "session=x.y.z"),)))
+        (sign,) = [value.partition(";")[0] for value in page.all("Set-Cookie") if "Max-Age=0" not in value]
+        reply = site.ask(post(None, HTML, OWN, FORM, ("Cookie", sign)))
+        assert reply.status == (503 if writes else 403)
+        assert b"data-readonly-ended" in reply.body
+        assert b"Ein &lt;b&gt;Satz" in reply.body
 
 
 def test_the_same_form_has_the_same_name() -> None:

@@ -205,7 +205,7 @@ def test_a_write_is_refused(ask: Any, switch: HandSwitch) -> None:
 
 
 def test_reads_pass_without_their_session(ask: Any, switch: HandSwitch) -> None:
-    """The cookie is taken off the request and expired with the response; one that the view sets is dropped."""
+    """The cookie is taken off the request and expired, leaving a sign; one that the view sets is dropped."""
     switch.read_only()
     seen: list[str] = []
 
@@ -215,9 +215,10 @@ def test_reads_pass_without_their_session(ask: Any, switch: HandSwitch) -> None:
 
     response = ask(view, Asked("GET", "/", cookie=f"theme=dark; {SESSION}"))
     assert seen == ["theme=dark"]
-    kept, expired = response.get("set-cookie")
+    kept, expired, sign = response.get("set-cookie")
     assert kept == "theme=dark"
     assert expired.startswith("session=;")
+    assert sign.startswith("session-ended=1;")
     assert response.get("cache-control") == ["no-store"]
     assert response.get("x-read-only") == ["true"]
 

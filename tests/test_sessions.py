@@ -547,7 +547,7 @@ def test_an_opaque_session_s_stamp_is_expired_with_it() -> None:
     taken = sessions.look(["sid=f3b1; sid-since=1.x; a=1"], closed(), DURING)
     assert taken.cookies == ("a=1",)
     sent = sessions.answer([], taken, DURING, secure=False)
-    assert [value.partition("=")[0] for name, value in sent if name == "set-cookie"] == ["sid", "sid-since"]
+    assert [value.partition("=")[0] for _, value in sent if value != "no-store"] == ["sid", "sid-since", "sid-ended"]
 
 
 def test_who_signs_in_with_an_ended_session_has_the_new_one() -> None:
@@ -562,6 +562,33 @@ def test_who_signs_in_with_an_ended_session_has_the_new_one() -> None:
     assert "Max-Age=0" not in values[1]
     gone = rules.answer([("Set-Cookie", "sid=; Max-Age=0; Path=/")], taken, AFTER, secure=True)
     assert [value for name, value in gone if value.startswith("sid=;")][-1].endswith("SameSite=None")
+    # A sign from before goes with that, too.
+    signed_out = rules.look(("sid-ended=1",), opened(), AFTER)
+    sent = rules.answer([("Set-Cookie", "sid=new; Path=/")], signed_out, AFTER, secure=True)
+    assert [value for _, value in sent if value.startswith("sid-ended=;") and "Max-Age=0" in value]
+
+
+def test_a_sign_is_left_as_the_session_was_set() -> None:
+    """Same path, domain and prefix, so that it comes along wherever the session would have."""
+    cookie = SessionCookie("__Secure-sid", signed=True, path="/shop", domain="example.com")
+    rules = Sessions(Policy(session_cookies=[cookie]))
+    taken = rules.look(("__Secure-sid=1",), closed(), DURING)
+    (_, left) = [value for name, value in rules.answer([], taken, DURING, secure=True) if name == "set-cookie"]
+    assert left == (
+        "__Secure-sid-ended=1; Path=/shop; Domain=example.com; Max-Age=86400; HttpOnly; Secure; SameSite=None"
+    )
+    assert rules.look(("__Secure-sid-ended=1",), opened(), AFTER).ended
+    assert not rules.look(("xsid-ended=1; sid-ended-ended=1; other=-ended",), opened(), AFTER).edits
+
+
+def test_no_sign_is_left_where_it_says_nothing() -> None:
+    """By a logout, by an answer that says it itself, and in the first minute."""
+    rules = Sessions(SIGNED)
+    left = rules.logout(["session=1"], closed(), DURING)
+    assert not [value for _, value in rules.answer([], left, DURING, secure=False) if "-ended=1" in value]
+    taken = rules.look(["session=1"], closed(), DURING)
+    assert not [value for _, value in rules.answer([], taken, DURING, secure=False, told=True) if "-ended=1" in value]
+    assert not rules.look(["session=1"], closed(), START + timedelta(seconds=59)).expire
 
 
 def test_a_policy_without_session_cookies_has_nothing_to_do() -> None:

@@ -186,7 +186,8 @@ def draft_html(draft: Draft, catalog: Catalog = ENGLISH, *, script: str = "") ->
     if draft.left_out:
         said = _("Not kept: {names}.").format(names=", ".join(draft.left_out))
         left_out = f'<p class="out">{html.escape(said)}</p>'
-    ended = " data-readonly-ended" if draft.ended else ""
+    # What answers whoever is not signed in may be another page than the one with this text: it is opened beside it.
+    ended = ' data-readonly-ended target="_blank"' if draft.ended else ""
     # (Not inside of what follows: there no tool finds them.)
     title, again, discard = (html.escape(text) for text in (_("What you typed"), _("Try again"), _("Discard")))
     return (

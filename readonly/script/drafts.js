@@ -282,7 +282,8 @@ function takeIn(form) {
     page: about.page || document.referrer || location.href,
     fields: fields,
     at: before ? before.at : Date.now(),
-    state: form.hasAttribute("data-readonly-ended") ? "ended" : "kept"
+    // Once it had ended, it stays so for this text: the next refusal may not know of a cookie that is gone by now.
+    state: form.hasAttribute("data-readonly-ended") || (before && before.state === "ended") ? "ended" : "kept"
   };
   if (!keep(draft)) {
     return;

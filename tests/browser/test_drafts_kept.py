@@ -15,7 +15,7 @@ from readonly import SessionCookie
 from support.waiting import eventually
 
 from .conftest import DESKTOP, PHONE
-from .site import Shop
+from .site import Shop, signed_in_at
 
 Serve = Callable[..., Shop]
 Visit = Callable[..., Page]
@@ -137,6 +137,55 @@ def test_an_ended_session_wants_one_click(serve: Serve, visit: Visit, shot: Shot
     arrived(shop, page)
     expect(page.get_by_label("Comment")).to_have_value("")
     assert page.evaluate("sessionStorage.getItem('readonly.drafts')") is None
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])
+@pytest.mark.parametrize("noticed", [True, False], ids=["cookie gone", "cookie there"])
+def test_a_form_from_before_that_is_sent_after(
+    serve: Serve, visit: Visit, monkeypatch: pytest.MonkeyPatch, script: bool, noticed: bool
+) -> None:
+    """The site was read-only in between, and has signed them out: the text is there, and waits for them.
+
+    Another tab of theirs may have read pages meanwhile; by that the browser has lost the session's cookie.
+    """
+    monkeypatch.setattr("readonly.sessions.GRACE", timedelta(0))
+    shop = serve(login=True, session_cookies=[SessionCookie("session", issued_at=signed_in_at)])
+    page = visit(shop, "/login", java_script_enabled=script)
+    page.get_by_role("button").click()
+    write(page)
+    shop.switch.on()
+    if noticed:
+        other = page.context.new_page()
+        other.goto(shop.url)
+        assert "session" not in {cookie["name"] for cookie in page.context.cookies()}
+        other.close()
+    shop.switch.off()
+    page.get_by_role("button", name="Post").click()
+    expect(page.get_by_role("heading", name="You have been signed out")).to_be_visible()
+    expect(page.locator("textarea").first).to_have_value(LONG)
+    assert shop.comments == []
+    if script:
+        assert not secrets_in(page)
+        later(page, 20)
+        told(page).get_by_role("link", name="Log in again").click()
+        page.get_by_role("button", name="Log in").click()
+        expect(page.get_by_label("Comment")).to_have_value(LONG)
+        later(page, 600)
+        assert shop.comments == []
+        page.get_by_role("button", name="Post").click()
+        page.wait_for_url(f"{shop.url}/")
+    else:
+        # Sent all the same it asks who they are, beside the page with the text. A form's token is good for one login,
+        # and without a script nobody has a new one: the text is copied.
+        with page.context.expect_page() as opened:
+            page.get_by_role("button", name="Try again").click()
+        beside = opened.value
+        beside.get_by_role("button", name="Log in").click()
+        beside.wait_for_url(f"{shop.url}/")
+        write(beside, page.locator("textarea").first.input_value())
+        beside.get_by_role("button", name="Post").click()
+        beside.wait_for_url(f"{shop.url}/")
+    arrived(shop, page)
 
 
 def test_two_tabs_send_it_once(serve: Serve, visit: Visit) -> None:
