@@ -27,6 +27,7 @@ from .hostfile import HostFile
 from .inflight import InFlight
 from .members import SLACK_SECONDS, Guarded, Others, Report, is_gone, overdue_seconds
 from .record import LOCAL, TOMBSTONE_AGE, Cause, Mode, Window
+from .rehearsal_counts import WHOLE
 from .state import UNKNOWN, State
 from .stores import SILENT_AT_MOST, Newcomer, Reading, Store, redacted
 from .transitions import Knowledge, lacks_whole, lapsed, learn, recalled
@@ -640,6 +641,7 @@ class Follower:
             [(g.name, g.proof, {**g.server, "replicas": None}) for g in report.guards],  # those move all the time
             # A report to a registry that its sender did not know of proves nothing.
             report.registry,
+            report.rehearsal.get(WHOLE),
         )
 
     def _renew_lease(self, sent: float) -> None:

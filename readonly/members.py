@@ -25,6 +25,7 @@ from .record import VERSION, Record
 from .state import State
 from .stores import DEFAULT_ALIVE_SECONDS, ENDED_SECONDS, Seen
 
+NOBODY = "no process of the site reports: is the middleware installed, and does it use this very store?"
 # A member that missed so many of its own intervals is silent; one report may be late, two in a row hardly are. Where
 # intervals are long, since members are many, lateness is no longer for that: who fails tries again within seconds.
 MISSED_INTERVALS = 3
@@ -419,11 +420,8 @@ def confirm(
     members = tuple(sorted((m for m in found if m is not None), key=lambda m: (m.report.role, m.report.name)))
     alive = [m for m in members if m.condition not in (Condition.LOST, Condition.EXPIRED, Condition.GONE)]
     if closing and not alive:
-        problems.append("no process of the site reports: is the middleware installed, and does it use this very store?")
-    for role, expected in (expect or {}).items():
-        there = sum(m.report.role == role for m in alive)
-        if not expected.met_by(there):
-            problems.append(f"{role}: {there} report, expected {expected}")
+        problems.append(NOBODY)
+    problems += roles_missing(expect or {}, [m.report for m in alive])
     settled_after = max((ttl_seconds(m.report) for m in alive), default=DEFAULT_ALIVE_SECONDS)
     settled = incarnation_seconds >= settled_after
     if not settled and not closing:
@@ -463,6 +461,16 @@ def confirm(
         crews=crews,
         settled=settled,
     )
+
+
+def roles_missing(expect: Mapping[str, Expected], alive: Sequence[Report]) -> list[str]:
+    """Return of which roles fewer (or more) report than are expected, one sentence each."""
+    there = Counter(report.role for report in alive)
+    return [
+        f"{role}: {there[role]} report, expected {expected}"
+        for role, expected in expect.items()
+        if not expected.met_by(there[role])
+    ]
 
 
 def _judge(

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from .changes import Change, Operator, rewrite
 from .errors import ConfigurationError, NoRecord, NotYours
-from .members import Condition, Report
-from .record import REHEARSAL, Record, Rehearsal, new_cause_id
+from .members import Report
+from .record import Record, Rehearsal, new_cause_id
+from .rehearsal_attendance import attendance
 from .rehearsal_counts import KEEP, LOG, Numbers
 from .site import Look, Site
 from .state import State
@@ -19,7 +20,6 @@ from .stores import Store, redacted
 from .transitions import with_rehearsal
 
 LONGEST: Final = timedelta(days=7)
-_OVER: Final = frozenset({Condition.GONE, Condition.EXPIRED})
 
 
 def begin(store: Store, operator: Operator, *, lasting: timedelta) -> Change:
@@ -131,40 +131,27 @@ def found(site: Site, look: Look | None = None) -> Found | None:
         return None
     at = look.census.reading.at
     going_on = rehearsal.in_force(at)
-    counted: dict[str, Mapping[str, Any]] = {}
+    kept: dict[str, Mapping[str, Any]] = {}
     for raw in site.store.entries(LOG, last=KEEP):
         document = _read(raw)
         if document.get("id") == rehearsal.id:
-            counted[str(document.get("member"))] = document
+            kept[str(document.get("member"))] = document
     reports = [Report.load(seen.member, seen.report) for seen in look.census.reports]
-    for report in reports:
-        if report.rehearsal.get("id") == rehearsal.id:
-            counted[report.id] = report.rehearsal
+    counted = {**kept, **{r.id: r.rehearsal for r in reports if r.rehearsal.get("id") == rehearsal.id}}
     numbers = Numbers()
     for document in counted.values():
         numbers.add(document)
-    without = _without(site, look, rehearsal, counted, going_on=going_on)
     end = min(at, rehearsal.until, rehearsal.ended_at or at)
+    # Who has kept its numbers has said all; so has who never counted, as far as that goes.
+    heard = {seen.member: seen.at for seen in look.census.reports}
+    there = attendance(
+        site,
+        look,
+        rehearsal,
+        over=None if going_on else lambda r: r.id in kept or r.id not in counted or heard[r.id] > end,
+    )
+    without = tuple(f"{m.report.name}: {m.why}" for m in there.members if m.why)
     return Found(rehearsal, end, numbers, len(counted), without, going_on)
-
-
-def _without(
-    site: Site, look: Look, rehearsal: Rehearsal, counted: Mapping[str, object], *, going_on: bool
-) -> tuple[str, ...]:
-    said = []
-    for member in site.judge(look, expect=False).members:
-        report = member.report
-        if report.id in counted or member.condition in _OVER:
-            continue
-        if REHEARSAL.removesuffix("?") in report.lacks:
-            said.append(f"{report.name}: its readonly-mode {report.library} knows no rehearsals: upgrade it")
-        elif report.inert:
-            said.append(f"{report.name}: READONLY_DISABLED is set")
-        elif report.role == "unreadable":
-            said.append(f"{report.name}: its report can't be read")
-        elif going_on:
-            said.append(f"{report.name}: it has not said yet that it takes part")
-    return tuple(said)
 
 
 def _read(raw: bytes) -> Mapping[str, Any]:

@@ -26,6 +26,8 @@ from .stores import Store
 logger = logging.getLogger("readonly")
 
 LOG: Final = "rehearsal"
+# Of a report's numbers: all that is looked at is looked at since, databases included.
+WHOLE: Final = "whole"
 # Members whose numbers are kept when they end, or the rehearsal does: the last ones.
 KEEP: Final = 500
 MAX_ROUTES: Final = 200
@@ -319,12 +321,19 @@ class Counts:
         self._lock = threading.Lock()
         self._numbers = Numbers()
         self._kept = False
+        self._whole = False
 
-    def take_part(self, rehearsal: str) -> None:
-        """Begin anew if this is another rehearsal."""
-        if self.of != rehearsal:
-            with self._lock:
+    def take_part(self, rehearsal: str) -> bool:
+        """Say that from now on all is looked at for this rehearsal; begin anew if this is another one.
+
+        Returns:
+            Whether that is news.
+        """
+        with self._lock:
+            if self.of != rehearsal:
                 self._begin(rehearsal)
+            known, self._whole = self._whole, True
+            return not known
 
     def adding(self, rehearsal: str) -> _Adding:
         """Return the numbers to add to, in a with block which nobody else is in."""
@@ -333,7 +342,9 @@ class Counts:
     def totals(self) -> dict[str, Any]:
         """Return what a report carries: nothing once it was kept in the store."""
         with self._lock:
-            return {} if not self.of or self._kept else {"id": self.of, **self._numbers.dump()}
+            if not self.of or self._kept:
+                return {}
+            return {"id": self.of, **({WHOLE: True} if self._whole else {}), **self._numbers.dump()}
 
     def store(self, store: Store, member: str) -> None:
         """Keep the numbers in the store, now that they are final; later if that fails."""
@@ -350,11 +361,11 @@ class Counts:
     def forget(self) -> None:
         """Begin with none, in a child that was forked: the lock may be held by a thread that is not here."""
         self._lock = threading.Lock()
-        self.of, self._numbers, self._kept = "", Numbers(), False
+        self.of, self._numbers, self._kept, self._whole = "", Numbers(), False, False
 
     def _begin(self, rehearsal: str) -> Numbers:
         if self.of != rehearsal:
-            self.of, self._numbers, self._kept = rehearsal, Numbers(), False
+            self.of, self._numbers, self._whole = rehearsal, Numbers(), False
         # Who comes late (a request that was still running) has more to say.
         self._kept = False
         return self._numbers

@@ -195,6 +195,10 @@ class Site:
         found = self._proving.judged(look.record, look.census, causes, closing, expect=expect)
         return accepting_leases(found) if accept_leases else found
 
+    def hint(self, seconds: float) -> None:
+        """Wait until the store may hold something new, for `seconds` at most."""
+        self._proving.hint(seconds)
+
     def last_seen(self) -> State | None:
         """Return what the record meant when this host saw it change last, by this host's clock; None if it never did.
 

@@ -544,7 +544,7 @@ class Switch(Asking):
                 **history.tally_shortened(history.tally_since(self.tally.totals(), self._tally_then), LABELS_SENT),
                 "epoch": self._tally_epoch,
             },
-            "rehearsal": self._rehearsing(),
+            "rehearsal": self.rehearsed.totals(),
             "doubts": self._doubts(),
         }
 
@@ -561,12 +561,6 @@ class Switch(Asking):
         if abs(ahead) > APART_SECONDS:
             found.append(f"{CLOCK} {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the store's")
         return tuple(found)
-
-    def _rehearsing(self) -> Mapping[str, Any]:
-        rehearsal = self.view.state.rehearsal
-        if rehearsal is not None:
-            self.rehearsed.take_part(rehearsal.id)
-        return self.rehearsed.totals()
 
     def _keep_rehearsal(self, store: Store) -> None:
         """Keep in the store what was counted, once no more is to come: it is over, or this process ends."""
@@ -611,6 +605,10 @@ class Switch(Asking):
                 callback(state)
             except Exception:
                 logger.exception("readonly: a callback for changes failed")
+        # Only now: databases are hooked into by a callback. Whoever began the rehearsal waits for this.
+        follower = self._followers.get(os.getpid())
+        if state.rehearsal is not None and self.rehearsed.take_part(state.rehearsal.id) and follower is not None:
+            follower.wake()
 
 
 _inherited: list[object] = []

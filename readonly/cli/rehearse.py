@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from .. import rehearsal as rehearsals
+from ..changes import Change
 from ..errors import Error, NotYours
+from ..members import Condition, Confirmation
+from ..record import Rehearsal
 from ..rehearsal import Found
 from ..rehearsal_advice import advice, discards, lines, notes, policy
+from ..rehearsal_attendance import Attended, attendance, rehearsal_of, wait_begun, wait_over
 from ..rehearsal_page import page
+from ..site import Site
 from . import common
+from .groups import holding_up, role_lines, shortened
 from .options import Duration, json_option
-from .terminal import NOT_PROVEN, OK, Output, run
+from .progress import Progress
+from .terminal import NOT_PROVEN, OK, Output, run, unbroken
 from .words import clock_time, counted, printable, spoken
 
 SHOWN = 40
+LINES_OF_MISSING = 20
+
+_how_long = click.option(
+    "--timeout",
+    type=Duration(),
+    default="60s",
+    metavar="60s",
+    help="How long to wait for processes (default: 60s).",
+)
+_wait_option = click.option("--wait/--no-wait", default=True, help="Wait for all processes (the default), or return.")
 
 
 @click.group(
@@ -26,19 +45,24 @@ SHOWN = 40
     short_help="Refuse nothing, and count all that would have been refused.",
 )
 @click.option("--for", "lasting", type=Duration(), metavar="1h", help="How long; it ends by itself.")
+@_how_long
+@_wait_option
 @json_option
 @click.pass_context
-def rehearse(context: click.Context, lasting: timedelta | None, as_json: bool) -> None:
+def rehearse(context: click.Context, lasting: timedelta | None, timeout: timedelta, wait: bool, as_json: bool) -> None:
     """Rehearse: nothing is refused, and all that would have been is counted. `rehearse --for 1h`.
 
-    A real `on`, and a window, win. What was found, and the policy lines to add: `rehearse report`.
+    Returns when every process counts, or says which do not. A real `on`, and a window, win. What was found, and the
+    policy lines to add: `rehearse report`.
     """
     options: common.Options = context.obj
     if context.invoked_subcommand is not None:
-        if lasting is not None:
-            raise click.UsageError(
-                f"--for belongs to `rehearse` alone, not to `rehearse {context.invoked_subcommand}`."
-            )
+        for name, option in (("lasting", "--for"), ("timeout", "--timeout"), ("wait", "--wait/--no-wait")):
+            if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                raise click.UsageError(
+                    f"{option} before `{context.invoked_subcommand}` belongs to `rehearse` alone, not to `rehearse "
+                    f"{context.invoked_subcommand}`."
+                )
         options.as_json = options.as_json or as_json
         return
     if lasting is None:
@@ -48,39 +72,117 @@ def rehearse(context: click.Context, lasting: timedelta | None, as_json: bool) -
     def body() -> None:
         site = options.site()
         common.headline(site, options, output)
-        change = rehearsals.begin(site.store, options.operator(), lasting=lasting)
-        made = change.record.rehearsal
-        if made is None:
-            raise AssertionError("a rehearsal that has begun stands in the record")
+        with unbroken():
+            change = rehearsals.begin(site.store, options.operator(), lasting=lasting)
+            made = rehearsal_of(change)
+            output.standing = lambda _: _stands(made, options, output)
         output.line(f"Rehearsing until {clock_time(made.until, change.reading.at)}. Nothing is refused, by nobody.")
-        output.hints(
-            ("what it has found", options.typed("rehearse report")),
-            ("end it", options.typed("rehearse stop")),
-        )
-        output.result(OK, changed=True, rehearsal=_fields(made.id, made.by, made.since, made.until, going_on=True))
+        fields = {"changed": True, "rehearsal": _fields(made, going_on=True)}
+        if not wait:
+            output.line("Not every process counts yet: which do not, `rehearse report` says.")
+            _hint(options, output)
+            output.result(OK, **fields, whole_from=None, confirmed=False, missing=[])
+        attended = _waited(wait_begun, site, change, timeout, options, output)
+        found, whole = attended.found, attended.at
+        for line in role_lines(found):
+            output.line("  " + line)
+        if whole is not None:
+            there = _processes(len(found.of(Condition.OBEYS)))
+            output.line(f"Whole from {clock_time(whole, found.at)} on: every request of {there} is counted.")
+        else:
+            output.line("NOT WHOLE. The rehearsal goes on; what these are asked is not counted:")
+            _say_missing(found, options, output)
+        _hint(options, output)
+        code = NOT_PROVEN if whole is None else OK
+        output.result(code, **fields, whole_from=whole, confirmed=found.safe, missing=list(found.missing))
 
     run(body, output)
 
 
 @rehearse.command(short_help="End it now.")
+@_how_long
+@_wait_option
 @json_option
 @click.pass_obj
-def stop(options: common.Options, as_json: bool) -> None:
-    """End the rehearsal that goes on; what it has found stays."""
+def stop(options: common.Options, timeout: timedelta, wait: bool, as_json: bool) -> None:
+    """End the rehearsal that goes on; what it has found stays.
+
+    Returns when every process has said all that it counted, or says which have not.
+    """
     output = Output(as_json=as_json or options.as_json)
 
     def body() -> None:
         site = options.site()
-        common.headline(site, options, output)
-        change = rehearsals.stop(site.store, options.operator())
-        if change.changed:
-            output.line("The rehearsal is over.")
-            output.hints(("what it has found", options.typed("rehearse report")))
-        else:
+        look = common.headline(site, options, output)
+        with unbroken():
+            change = rehearsals.stop(site.store, options.operator())
+            if change.changed:
+                output.standing = lambda _: _ended(options, output)
+        if not change.changed:
             output.line("No rehearsal goes on.")
-        output.result(OK, changed=change.changed)
+            output.result(OK, changed=False, confirmed=True, missing=[])
+        if not wait:
+            output.line("The rehearsal is over; not every process has said yet what it counted.")
+            _hint(options, output, ended=True)
+            output.result(OK, changed=True, confirmed=False, missing=[])
+        # Afterwards nobody says any more that it knows no rehearsals.
+        before = attendance(site, look, rehearsal_of(change)).of(Condition.UNPROVEN, Condition.INERT)
+        attended = _waited(wait_over, site, change, timeout, options, output)
+        found, whole = attended.found, attended.at
+        if whole is not None:
+            output.line("The rehearsal is over, and all that was counted is told; what still runs comes with its end.")
+        else:
+            output.line("The rehearsal is over. These have not said all that they counted:")
+            _say_missing(found, options, output)
+        for member in before:
+            output.line(f"Note: {printable(member.report.name)} took no part: {printable(member.why)}")
+        _hint(options, output, ended=True)
+        code = NOT_PROVEN if whole is None else OK
+        output.result(code, changed=True, confirmed=found.safe, missing=list(found.missing))
 
     run(body, output)
+
+
+def _waited(
+    wait: Callable[..., Attended],
+    site: Site,
+    change: Change,
+    timeout: timedelta,
+    options: common.Options,
+    output: Output,
+) -> Attended:
+    with Progress(output, seconds=timeout.total_seconds(), all_of_them=options.typed("members")) as progress:
+        return wait(
+            site, change, timeout=timeout.total_seconds(), progress=progress.show, trouble=progress.trouble
+        )  # fmt: skip
+
+
+def _say_missing(found: Confirmation, options: common.Options, output: Output) -> None:
+    for line in shortened(holding_up(found), LINES_OF_MISSING, how=options.typed("members")):
+        output.line("  " + line)
+
+
+def _hint(options: common.Options, output: Output, *, ended: bool = False) -> None:
+    report = ("what it has found", options.typed("rehearse report"))
+    output.hints(report) if ended else output.hints(report, ("end it", options.typed("rehearse stop")))
+
+
+def _stands(made: Rehearsal, options: common.Options, output: Output) -> dict[str, Any]:
+    output.note("The rehearsal goes on, and nothing is refused; whether every process counts is not known.")
+    output.note(f"  end it   {options.typed('rehearse stop')}")
+    return {
+        "changed": True,
+        "rehearsal": _fields(made, going_on=True),
+        "whole_from": None,
+        "confirmed": False,
+        "missing": [],
+    }
+
+
+def _ended(options: common.Options, output: Output) -> dict[str, Any]:
+    output.note("The rehearsal is over; whether every process has said what it counted is not known.")
+    output.note(f"  what it has found   {options.typed('rehearse report')}")
+    return {"changed": True, "confirmed": False, "missing": []}
 
 
 @rehearse.command(short_help="What it has found, and what to add to the policy.")
@@ -122,7 +224,7 @@ def _say(found: Found, output: Output) -> None:
     output.line(
         f"Rehearsal by {printable(made.by)} from {clock_time(made.since, found.at)}, {until} "
         f"{clock_time(end, found.at)} ({spoken((found.at - made.since).total_seconds())}, "
-        f"{found.members} {'process' if found.members == 1 else 'processes'})"
+        f"{_processes(found.members)})"
     )
     output.line(f"{counted(numbers.requests, 'request')}, none refused")
     if numbers.signed_in:
@@ -168,15 +270,19 @@ def _say(found: Found, output: Output) -> None:
         output.line(f"Note: {printable(said)}")
 
 
-def _fields(name: str, by: str, since: Any, until: Any, *, going_on: bool) -> dict[str, Any]:
-    return {"id": name, "by": by, "since": since, "until": until, "going_on": going_on}
+def _processes(number: int) -> str:
+    return f"{number} {'process' if number == 1 else 'processes'}"
+
+
+def _fields(made: Rehearsal, *, going_on: bool) -> dict[str, Any]:
+    return {"id": made.id, "by": made.by, "since": made.since, "until": made.until, "going_on": going_on}
 
 
 def _report_fields(found: Found) -> dict[str, Any]:
     numbers, made = found.numbers, found.rehearsal
     what = advice(numbers)
     return {
-        "rehearsal": _fields(made.id, made.by, made.since, made.until, going_on=found.going_on),
+        "rehearsal": _fields(made, going_on=found.going_on),
         "at": found.at,
         "processes": found.members,
         "without": list(found.without),

@@ -32,7 +32,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 
 def rehearsing(shop: Shop) -> Rehearsal:
     """Have a rehearsal go on."""
-    done = shop.here("rehearse", "--for", "1h")
+    done = shop.here("rehearse", "--for", "1h", "--no-wait")
     assert done.returncode == 0, done.stderr
     record = shop.look().record
     assert record is not None
@@ -43,6 +43,7 @@ def rehearsing(shop: Shop) -> Rehearsal:
 def counted(rehearsal: str, route: str = "POST /notes", *, refused: int = 2, reader: str = "ann") -> dict[str, Any]:
     """Return what a process has counted."""
     counts = Counts()
+    counts.take_part(rehearsal)
     with counts.adding(rehearsal) as numbers:
         numbers.requests += refused
         numbers.signed_in += 1
@@ -71,7 +72,7 @@ def test_it_begins_says_until_when_and_stops(shop: Shop) -> None:
     """`status` knows of it; nobody was rehearsed before the first; the history tells."""
     assert shop.here("rehearse", "report").returncode == 6
     assert "never rehearsed" in shop.here("rehearse", "report").stderr
-    begun = shop.here("rehearse", "--for", "1h")
+    begun = shop.here("rehearse", "--for", "1h", "--no-wait")
     assert begun.returncode == 0
     assert "Rehearsing until" in begun.stdout
     assert "rehearse report" in begun.stdout
@@ -132,10 +133,12 @@ def test_who_takes_no_part_is_named(shop: Shop) -> None:
         report_of(host="off-1", inert=True),
         report_of(host="new-1"),
         report_of(host="good-1", rehearsal=counted(name)),
+        report_of(host="half-1", rehearsal={"id": name}),
         report_of(host="gone-1", gone=True),
     )
     without = result(shop, "rehearse", "report", code=3)["without"]
-    assert [one.partition(":")[0] for one in sorted(without)] == ["web new-1/7", "web off-1/7", "web old-1/7"]
+    hosts = ("half-1", "new-1", "off-1", "old-1")
+    assert [one.partition(":")[0] for one in sorted(without)] == [f"web {host}/7" for host in hosts]
     assert "web old-1/7: its readonly-mode 0.9 knows no rehearsals: upgrade it" in without
 
 
@@ -148,7 +151,7 @@ def test_a_clean_one_says_so_and_is_told_from_one_in_which_nothing_happened(shop
         route = numbers.route("POST /notes")
         route.act, route.refused = "write", 5
     shop.reported(report_of(rehearsal=counts.totals()))
-    assert result(shop, "rehearse", "stop")["changed"]
+    assert result(shop, "rehearse", "stop", "--no-wait")["changed"]
     done = shop.here("rehearse", "report", "--html", "found.html")
     assert done.returncode == 0
     assert "Clean" in done.stdout
