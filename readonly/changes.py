@@ -195,7 +195,8 @@ def _winner(base: Record, record: Record, *, closes: bool) -> tuple[str, str]:
     if closes:
         lift = max((lift for key, lift in record.lifted.items() if key not in base.lifted), key=lambda lift: lift.at)
         return lift.by, f"lifted {lift.id}"
-    before, now = ((*r.causes, *(as_cause(w) for w in r.windows if not w.ended)) for r in (base, record))
+    at = record.changed_at
+    before, now = ((*r.causes, *(as_cause(w) for w in r.windows if w.in_force(at))) for r in (base, record))
     standing = {c.id: c.revision for c in before}
     cause = max((c for c in now if c.revision > standing.get(c.id, 0)), key=lambda c: c.since)
     return cause.by, f"set {cause.id}"
@@ -402,6 +403,13 @@ def _chosen(
         if named is None:
             if cause in record.lifted or any(w.id == cause and w.ended for w in record.windows):
                 return []
+            planned = next((w for w in record.windows if w.id == cause), None)
+            if planned is not None:
+                raise NotYours(
+                    f"{cause} has not begun, it will at {planned.start:%Y-%m-%d %H:%M:%S} UTC, so there is nothing to "
+                    f"lift: schedule cancel {cause}. Nothing was changed",
+                    causes=[],
+                )
             stands = ", ".join(c.id for c in (*record.causes, *windows)) or "none"
             raise NotYours(f"there is no cause {cause}; standing: {stands}. Nothing was changed", causes=[])
         if named.kind == RUN:

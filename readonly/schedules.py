@@ -31,12 +31,16 @@ class NoSuchTime(ConfigurationError):
     """A local time that does not exist, or exists twice.
 
     Attributes:
-        candidates: What may have been meant: a time to type, and what it is.
+        candidates: What may have been meant: a time to type with its offset or by the zone, and what it is.
+        instants: The same as instants, UTC.
     """
 
-    def __init__(self, message: str, *, candidates: tuple[tuple[str, str], ...]) -> None:
+    def __init__(
+        self, message: str, *, candidates: tuple[tuple[str, str], ...], instants: tuple[datetime, ...]
+    ) -> None:
         super().__init__(message)
         self.candidates = candidates
+        self.instants = instants
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +118,17 @@ def instant_of(typed: str, zone: tzinfo | None) -> datetime:
                     (shifted, "as long after midnight as it would have been"),
                 )
             ),
+            instants=(start, shifted),
         )
     if mark == FOLD:
+        second = _at(found, zone, fold=1)
         raise NoSuchTime(
             f"{found:%Y-%m-%d %H:%M} exists twice in {zone}: the clocks are put back over it",
             candidates=tuple(
                 (at.astimezone(zone).isoformat(timespec="minutes"), f"{at:%Y-%m-%d %H:%M} UTC, {what}")
-                for at, what in ((start, "the first of the two"), (_at(found, zone, fold=1), "the second"))
+                for at, what in ((start, "the first of the two"), (second, "the second"))
             ),
+            instants=(start, second),
         )
     return start
 

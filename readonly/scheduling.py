@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+import durationpy
+
 from . import schedules, windows
 from .changes import LONGEST_EXPECTED, Change, Operator, read_in, rewrite
 from .errors import ConfigurationError, Error, NoRecord, NotYours, StoreUnreachable
@@ -83,12 +85,14 @@ class Scheduled:
         windows: The window, or the first occurrences of one that recurs.
         schedule: The recurring one, or None.
         overlaps: Each with another one that is in force at the same time.
+        was: What had been announced, and was changed to this; None: nothing had.
     """
 
     change: Change
     windows: tuple[Window, ...]
     schedule: Schedule | None
     overlaps: tuple[tuple[Window, Window], ...]
+    was: Window | None = None
 
 
 def schedule(store: Store, operator: Operator, wanted: Wanted) -> Scheduled:
@@ -107,12 +111,19 @@ def schedule(store: Store, operator: Operator, wanted: Wanted) -> Scheduled:
         raise ConfigurationError("for how long? What recurs has an end: say how long each time. Nothing was changed")
     made: list[tuple[Schedule | None, tuple[Window, ...]]] = []
     overlaps: list[tuple[Window, Window]] = []
+    before: list[Window] = []
+    shown: list[Window] = []
 
     def make(record: Record | None, at: datetime) -> tuple[Record | None, Sequence[str]]:
         whole = _whole(store, record)
         if not made:  # the same once more, when another change came in between: its id is told already
             made.append(_plan(wanted, operator, at))
         plan, found = made[0]
+        if wanted.ahead is not None and wanted.lasting is None:
+            # Typed again, it changes what was said before.
+            standing = windows.announced(whole, at=at, by=operator.name)
+            before[:] = [standing] if standing is not None else []
+            found = (windows.announced_anew(standing, found[0]),) if standing is not None else found
         overlaps[:] = windows.overlapping(whole, found)
         doubts = _doubts(found, overlaps, at)
         if doubts and not wanted.sure:
@@ -120,14 +131,14 @@ def schedule(store: Store, operator: Operator, wanted: Wanted) -> Scheduled:
         if plan is None and found[0].start < at:
             found = (replace(found[0], start=at.astimezone(UTC)),)
             made[0] = plan, found
+        shown[:] = found
         ids = [window.id for window in found] if plan is None else [plan.id]
         return windows.with_windows(whole, found, plan, at=at, by=operator.name), ids
 
     change = rewrite(
         store, make, closes=None, operator=operator, what="scheduled", reason=wanted.reason, message=wanted.message
     )
-    plan, found = made[0]
-    return Scheduled(change, found, plan, tuple(overlaps))
+    return Scheduled(change, tuple(shown), made[0][0], tuple(overlaps), next(iter(before), None))
 
 
 def _whole(store: Store, record: Record | None) -> Record:
@@ -156,7 +167,10 @@ def _plan(wanted: Wanted, operator: Operator, at: datetime) -> tuple[Schedule | 
     if isinstance(wanted.at, str):
         start, typed = schedules.instant_of(wanted.at, zone), wanted.at
     else:
-        start, typed = wanted.at if wanted.at is not None else at + (wanted.ahead or timedelta()), ""
+        ahead = wanted.ahead or timedelta()
+        start, typed = (
+            (wanted.at, "") if wanted.at is not None else (at + ahead, "" if wanted.lasting else windows.AHEAD)
+        )
     found = windows.planned(
         start=start, lasting=wanted.lasting, expected=wanted.expected, by=operator.name, reason=wanted.reason,
         message=wanted.message, sessions=wanted.sessions, typed=typed, zone=wanted.zone,
@@ -177,7 +191,7 @@ def _doubts(found: Sequence[Window], overlaps: Sequence[tuple[Window, Window]], 
     if first.start < at:
         doubts.append(f"{_utc(first.start)} has passed (now it is {_utc(at)}): the site turns read-only at once")
     if first.end is not None and first.end - first.start > windows.LONG:
-        doubts.append(f"it lasts {first.end - first.start}, longer than a day")
+        doubts.append(f"it lasts {durationpy.to_str(first.end - first.start)}, longer than a day")
     # Of one that recurs the first that it meets stands for all of them.
     others: dict[str, list[Window]] = {}
     for other in {other.id: other for _, other in overlaps}.values():
@@ -227,22 +241,22 @@ def await_start(store: Store, name: str, *, waiting: Callable[[Window | Error, d
     Args:
         store: Where it stands.
         name: Its id; or a schedule's, for its occurrence that is in force, else the next one.
-        waiting: Told at the beginning, and of each change, what is waited for, and the store's clock; or what keeps
-            the store from answering, which ends no wait.
+        waiting: Told at the beginning, and of each change, what is waited for, and the store's clock; or once what
+            keeps the store from answering, or has emptied it, which ends no wait.
 
     Raises:
         NotYours: There is none, or it is over or cancelled, perhaps meanwhile.
-        NoRecord: There is no whole record.
+        NoRecord: There was no whole record at the beginning.
         StoreUnreachable: The store did not answer at the beginning.
     """
     pause = threading.Event()
     told: object = None
+    trouble = ""
     while True:
-        seconds = RETRY_SECONDS
         try:
             reading = store.read()
             window = _named(_whole(store, read_in(store, reading)), name, reading.at)
-            name = window.id
+            name, trouble = window.id, ""
             left = (window.start - reading.at).total_seconds()
             if left <= 0:
                 return window
@@ -251,20 +265,24 @@ def await_start(store: Store, name: str, *, waiting: Callable[[Window | Error, d
                 waiting(window, reading.at)
             # Any change of the record is a hint; and clocks are asked again now and then.
             store.wait(min(left, LOOK_SECONDS))
-        except StoreUnreachable as error:
+        except (StoreUnreachable, NoRecord) as error:
             if told is None:
                 raise
-            waiting(error, datetime.now(UTC))
-            pause.wait(seconds)
+            if type(error).__name__ != trouble:
+                trouble = type(error).__name__
+                waiting(error, datetime.now(UTC))
+            pause.wait(RETRY_SECONDS)
 
 
 def _named(record: Record, name: str, at: datetime) -> Window:
-    of_schedule = [w for w in record.windows if w.schedule == name and not w.ended]
+    # One whose end has passed is over, also where no process was there to write that: nothing begins with it.
+    of_schedule = [w for w in record.windows if w.schedule == name and not windows.is_over(w, record, at=at)]
     found = next(iter(of_schedule), None) or next((w for w in record.windows if w.id == name), None)
-    if found is None or found.ended:
-        there = ", ".join(w.id for w in record.windows if not w.ended) or "none"
+    if found is None or windows.is_over(found, record, at=at):
         gone = "is over, or was cancelled" if found is not None else "is not there"
-        raise NotYours(f"window {name} {gone}; there are: {there}. Nothing was changed", causes=[])
+        raise NotYours(
+            f"window {name} {gone}; there are: {windows.there(record, at=at)}. Nothing was changed", causes=[]
+        )
     return found
 
 
@@ -327,6 +345,13 @@ def _standing(record: Record, operator: Operator, cause: str | None, at: datetim
     there = [c for c in State.at(at, record).causes if c.kind in (OPERATOR, RUN, BLOCK, WINDOW)]
     found = [c for c in there if c.id == cause] if cause is not None else [c for c in there if c.by == operator.name]
     if not found:
+        planned = next((w for w in record.windows if w.id == cause and not w.ended and w.start > at), None)
+        if planned is not None:
+            raise NotYours(
+                f"{planned.id} has not begun, it will at {_utc(planned.start)}, and only what stands is extended: "
+                f"schedule cancel {planned.id}, and plan a longer one. Nothing was changed",
+                causes=[],
+            )
         what = f"no cause {cause}" if cause is not None else f"nothing of yours ({operator.name})"
         lines = "; ".join(f"{c.kind} {c.id} by {c.by}" for c in there)
         raise NotYours(

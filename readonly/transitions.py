@@ -533,7 +533,8 @@ def contradicts(
         return any(key not in base.lifted and (after is None or lift.at >= after) for key, lift in now.lifted.items())
     before: Mapping[str, Cause] = _by_id(base.causes)
     known = {w.id: w.revision for w in base.windows}
-    if windows and any(not w.ended and w.revision > known.get(w.id, 0) for w in now.windows):
+    # What was planned for later, by a person or by a member that topped up a schedule, closes nothing yet.
+    if windows and any(w.in_force(now.changed_at) and w.revision > known.get(w.id, 0) for w in now.windows):
         return True
     return any(
         c.revision > before[c.id].revision if c.id in before else after is None or c.since >= after for c in now.causes

@@ -15,6 +15,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import durationpy
+
 from .errors import ConfigurationError, NotYours
 from .record import RUN, SESSIONS, TOMBSTONE_AGE, Record, Schedule, Window
 from .schedules import Occurrence, floors, occurrences, zone_named
@@ -30,6 +32,8 @@ FEWEST_LEFT: Final = 6
 KEEP_OVER: Final = timedelta(days=1)
 # Who plans a longer one may have typed days for hours.
 LONG: Final = timedelta(days=1)
+# What stands as the time that was typed of a window by `on --in`.
+AHEAD: Final = "on --in"
 # Zones are at most a day apart from UTC.
 _A_DAY: Final = timedelta(days=1)
 _complained_of: set[str] = set()
@@ -117,7 +121,7 @@ def recurring(
         typed: The rule as it was typed.
 
     Raises:
-        ConfigurationError: What was asked for makes no sense, or an occurrence would begin before the last one's end.
+        ConfigurationError: What was asked for makes no sense, or the site would not open between two occurrences.
     """
     _check(lasting, sessions)
     after = at.astimezone(zone_named(zone)).replace(tzinfo=None)
@@ -127,10 +131,11 @@ def recurring(
     )  # fmt: skip
     found = _next(schedule, (), at=at, count=OCCURRENCES, running=False)
     for one, other in itertools.pairwise(found):
-        if other.local - one.local < lasting:
+        if other.local - one.local <= lasting:
             raise ConfigurationError(
-                f"{schedule.typed!r} comes again after {other.local - one.local}, and each would last {lasting}: make "
-                "it shorter, or rarer. Nothing was changed"
+                f"{schedule.typed!r} comes again after {durationpy.to_str(other.local - one.local)}, and each would "
+                f"last {durationpy.to_str(lasting)}, so that the site would not open in between: make it shorter, or "
+                "rarer. Nothing was changed"
             )
     return _made(schedule, found)
 
@@ -194,13 +199,34 @@ def _made(schedule: Schedule, found: Sequence[Occurrence]) -> tuple[Schedule, tu
 def with_windows(
     record: Record, windows: Sequence[Window], schedule: Schedule | None, *, at: datetime, by: str
 ) -> Record:
-    """Return the record with windows more, and with the schedule that they are occurrences of."""
+    """Return the record with windows more, or changed ones; and with the schedule that they are occurrences of."""
+    ids = {window.id for window in windows}
     made = replace(
         record,
-        windows=(*record.windows, *windows),
+        windows=(*(w for w in record.windows if w.id not in ids), *windows),
         schedules=record.schedules if schedule is None else (*record.schedules, schedule),
     )
     return changed(made, at=at, by=by)
+
+
+def announced(record: Record, *, at: datetime, by: str) -> Window | None:
+    """Return the window that somebody announced by `on --in`, and that has not begun; None if there is none."""
+    mine = (w for w in record.windows if w.typed == AHEAD and w.by == by and w.start > at and not w.ended)
+    return next(mine, None)
+
+
+def announced_anew(window: Window, wanted: Window) -> Window:
+    """Return an announced window as it is to be now: what is given anew replaces what was said before."""
+    lasting = None if window.expected_end is None else window.expected_end - window.start
+    return replace(
+        window,
+        start=wanted.start,
+        expected_end=wanted.expected_end or (None if lasting is None else wanted.start + lasting),
+        reason=wanted.reason or window.reason,
+        message=wanted.message or window.message,
+        sessions=wanted.sessions or window.sessions,
+        revision=window.revision + 1,
+    )
 
 
 def overlapping(record: Record, windows: Sequence[Window]) -> tuple[tuple[Window, Window], ...]:
@@ -233,7 +259,7 @@ def without_window(record: Record, name: str, *, at: datetime, by: str) -> tuple
     """
     schedule = next((one for one in record.schedules if one.id == name), None)
     if schedule is None:
-        window = _window(record, name)
+        window = _window(record, name, at)
         if window.ended:
             return record, ()
         _not_begun(window, at)
@@ -254,7 +280,7 @@ def without_occurrence(record: Record, name: str, *, at: datetime, by: str) -> t
         NotYours: There is none, or it has begun; nothing was changed.
     """
     of_schedule = [w for w in record.windows if w.schedule == name and not w.ended and w.start > at]
-    window = of_schedule[0] if of_schedule else _window(record, name)
+    window = of_schedule[0] if of_schedule else _window(record, name, at)
     if not window.schedule:
         raise NotYours(
             f"{window.id} does not recur, so there is nothing to go on with after it: cancel {window.id}. "
@@ -267,16 +293,18 @@ def without_occurrence(record: Record, name: str, *, at: datetime, by: str) -> t
     return _ended(record, window, at=at, by=by), (window.id,)
 
 
-def _window(record: Record, name: str) -> Window:
+def _window(record: Record, name: str, at: datetime) -> Window:
     found = next((w for w in record.windows if w.id == name), None)
     if found is None:
-        there = [w.id for w in record.windows if not w.ended] + [
-            one.id for one in record.schedules if one.cancelled_at is None
-        ]
-        raise NotYours(
-            f"there is no window {name}; there are: {', '.join(there) or 'none'}. Nothing was changed", causes=[]
-        )
+        raise NotYours(f"there is no window {name}; there are: {there(record, at=at)}. Nothing was changed", causes=[])
     return found
+
+
+def there(record: Record, *, at: datetime) -> str:
+    """Return the windows that are left, by their ids; of one that recurs its own, for all of its occurrences."""
+    recurring = [one.id for one in record.schedules if one.cancelled_at is None]
+    single = [w.id for w in record.windows if not is_over(w, record, at=at) and w.schedule not in recurring]
+    return ", ".join([*single, *recurring]) or "none"
 
 
 def _not_begun(window: Window, at: datetime) -> None:
@@ -327,6 +355,11 @@ def next_due(record: Record, *, at: datetime) -> datetime | None:
     if _held(record):
         return None
     return min((w.end for w in record.windows if w.in_force(at) and w.end is not None), default=None)
+
+
+def is_over(window: Window, record: Record, *, at: datetime) -> bool:
+    """Return whether a window is over, or will be as soon as some member has written that."""
+    return window.ended or (_up(window, at) and not _held(record))
 
 
 def kept(record: Record, *, at: datetime) -> Record | None:

@@ -237,8 +237,10 @@ def test_a_window_in_force_is_named_like_a_cause(store: Meddled, clock: SetClock
     store.holds(record(windows=(begun, window("w2", start=clock.now() + minutes(60)))))
     with pytest.raises(NotYours, match=r"because of others, not you .bob.: window w1 by ann"):
         turn_off(store, BOB)
-    with pytest.raises(NotYours, match=r"no cause w2; standing: w1"):
+    with pytest.raises(NotYours, match=r"w2 has not begun, .* schedule cancel w2"):
         turn_off(store, BOB, cause="w2")
+    with pytest.raises(NotYours, match=r"no cause w3; standing: w1"):
+        turn_off(store, BOB, cause="w3")
     assert turn_off(store, BOB, cause="w1", undo=True).causes == ("w1",)
     assert State.at(clock.now(), store.stored).sessions_ended_before("end") is None
     assert not turn_off(store, BOB, cause="w1").changed

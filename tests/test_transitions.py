@@ -640,12 +640,17 @@ def test_what_a_member_brings_back_contradicts_nobody() -> None:
 
 
 def test_a_window_that_was_moved_contradicts_who_would_end_it() -> None:
-    """An extension always wins; one that has ended, or that was there before, does not."""
-    planned, moved = window(), window(end=NOON + minutes(180), revision=2)
-    for now, expected in ((planned, False), (moved, True), (replace(moved, ended=True), False), (window("w2"), True)):
-        base = record(windows=(planned,))
-        assert contradicts(base, record(windows=(now,)), closes=False, windows=True) is expected
-        assert not contradicts(base, record(windows=(now,)), closes=False)
+    """An extension always wins; one that has ended, that was there before, or that is only planned, does not."""
+    stood, moved = window(), window(end=NOON + minutes(180), revision=2)
+    # By a person, for next week, or by a member that adds to what recurs.
+    planned = window("w2", start=NOON + minutes(90))
+    at = NOON + minutes(70)
+    for now, expected in (
+        (stood, False), (moved, True), (replace(moved, ended=True), False), (window("w2"), True), (planned, False),
+    ):  # fmt: skip
+        base = record(windows=(stood,), changed_at=at)
+        assert contradicts(base, record(windows=(now,), changed_at=at), closes=False, windows=True) is expected
+        assert not contradicts(base, record(windows=(now,), changed_at=at), closes=False)
 
 
 def test_a_rehearsal_that_was_ended_stays_ended_and_a_later_one_stands() -> None:

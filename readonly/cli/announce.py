@@ -25,8 +25,12 @@ def announce(site: Site, wanted: Wanted, options: common.Options, output: Output
     (window,), at = found.windows, found.change.reading.at
     output.event("scheduled", windows=[window_fields(window, at)])
     left = (window.start - at).total_seconds()
+    until = "until `off`"
+    if window.expected_end is not None:
+        until = f"expected until {local_too(window.expected_end, at)}, ends by `off`"
+    before = f", instead of {local_too(found.was.start, at)}" if found.was is not None else ""
     output.line(
-        f"ANNOUNCED: read-only from {local_too(window.start, at)}, in {spoken(left)}, until `off`   {window.id}"
+        f"ANNOUNCED: read-only from {local_too(window.start, at)}, in {spoken(left)}{before}, {until}   {window.id}"
     )
     if not wait:
         output.line(f"It turns by itself. Start nothing irreversible before, then:   {options.typed('wait')}")
@@ -48,9 +52,11 @@ def announce(site: Site, wanted: Wanted, options: common.Options, output: Output
         output.note(f"  when it turned  {options.typed('wait')}")
         return {"cause": window.id, "safe": False, "confirmed": False}
 
-    def waiting(what: Window | Error, _at: datetime) -> None:
+    def waiting(what: Window | Error, at: datetime) -> None:
         if not isinstance(what, Window):
             output.note(f"  {printable(str(what))}: waiting all the same")
+        elif what.start != window.start:
+            output.note(f"  {what.id} begins at {local_too(what.start, at)} now")
 
     output.standing = stands
     await_start(site.store, window.id, waiting=waiting)

@@ -10,13 +10,24 @@ from ..changes import Change
 from ..databases.fence import Fenced
 from ..fencing import Raised
 from ..members import Condition, Confirmation, accepting_leases
+from ..record import LOCAL, RUN
 from ..site import APP_ONLY, LEASE, Site, fence_problems, level_of
 from ..state import State
 from . import common
 from .bypass import lines as bypass_lines
 from .groups import SILENT, holding_up, role_lines, shortened
 from .terminal import NOT_PROVEN, OK, Output
-from .words import cause_lines, confirmation_fields, counted, printable, spoken, state_fields
+from .words import (
+    cause_lines,
+    coming,
+    confirmation_fields,
+    counted,
+    local_too,
+    opens_at,
+    printable,
+    spoken,
+    state_fields,
+)
 
 LEVELS_MEAN = {
     APP_ONLY: "the site's own processes refuse; cron, consoles and other programs can still write to the database",
@@ -30,6 +41,8 @@ FENCED_MEAN = {
 }
 # Who is missing is named in so many lines; a site of hundreds has `members` for all of them.
 LINES_OF_MISSING = 20
+# A window so far ahead is news to whoever opens the site, or waits; a later one `schedule list` knows.
+SOON = timedelta(days=1)
 HOSTS_NAMED = 3
 
 
@@ -61,6 +74,11 @@ def conclude_closed(
     fields["missing"] = [*found.missing, *problems]
     safe = found.safe and not problems
     fields["confirmed"] = safe
+    end = opens_at(state)
+    until = "until `off`"
+    if end is not None:
+        until = f"until {local_too(end, found.at)}: then it opens by itself"
+        until = until if end > found.at else "until a process has noticed that its window is over"
     for line in fence_lines(raised):
         output.line("  " + line)
     if safe and level in FENCED:
@@ -68,7 +86,7 @@ def conclude_closed(
             output.line(f"  held by the fence: {printable(line)}")
         weak = _weaker(level, require)
         output.line(
-            f"SAFE ({level}) after {seconds:.1f} s: {FENCED_MEAN[level]}, until `off`."
+            f"SAFE ({level}) after {seconds:.1f} s: {FENCED_MEAN[level]}, {until}."
             + (f" You asked for {require}." if weak else "")
         )
         output.result(NOT_PROVEN if weak else OK, **fields, safe=not weak, level=level)
@@ -77,7 +95,7 @@ def conclude_closed(
         what = (
             f"no write of {who} can commit any more" if level == APP_ONLY else f"none of {who} admits a write any more"
         )
-        output.line(f"SAFE ({level}) after {seconds:.1f} s: {what}, until `off`.")
+        output.line(f"SAFE ({level}) after {seconds:.1f} s: {what}, {until}.")
         if found.accepted:
             output.line(f"  {LEASE}: {LEVELS_MEAN[LEASE]}:")
             for line in shortened([printable(a) for a in found.accepted], LINES_OF_MISSING, how=_everybody(options)):
@@ -88,6 +106,8 @@ def conclude_closed(
         weak = _weaker(level, require)
         if weak:
             output.line(f"  You asked for {require}: that takes a fence at the database, see `readonlyctl fence plan`.")
+        if end is not None:
+            output.hints(("it will take longer:", options.typed("extend 30m")))
         output.result(NOT_PROVEN if weak else OK, **fields, safe=not weak, level=level)
     output.line(
         f"NOT CONFIRMED after {spoken(timeout.total_seconds())}. The site is read-only; start nothing irreversible. "
@@ -184,6 +204,10 @@ def _lifting(state: State, options: common.Options) -> list[tuple[str, str]]:
         command = f"off --cause {cause.id}"
         if cause.fence is not None:
             command = f"fence lift {shlex.quote(cause.fence.name)}"
+        elif cause.kind == RUN:
+            command = f"abandon {cause.id}"
+        elif cause.kind == LOCAL:
+            continue
         ways.append((f"lift {cause.id}:", options.typed(command)))
     return ways
 
@@ -202,8 +226,9 @@ def conclude_open(
         output.line(f"Still READ-ONLY, epoch {state.epoch}:" if state.causes else f"UNKNOWN: {state.unknown_because}")
         for line in cause_lines(state.causes, at):
             output.line("  " + line)
-        if state.causes:
-            output.hints(*_lifting(state, options))
+        ways = _lifting(state, options)
+        if ways:
+            output.hints(*ways)
         output.result(NOT_PROVEN, **fields | {"confirmed": False})
     for line in role_lines(found):
         output.line("  " + line)
@@ -217,4 +242,11 @@ def conclude_open(
     who = f"{counted(following, 'member')} {'follows' if following == 1 else 'follow'}" if following else common.NOBODY
     before = " It was writable before; nothing was changed." if change is not None and not change.changed else ""
     output.line(f"WRITABLE, epoch {state.epoch}: {who}.{before}".replace("?.", "?"))
+    window = state.next_window
+    if window is not None and window.start - at <= SOON:
+        # Who takes back what was announced, or waits for it, must not take this for the last word.
+        output.line(f"It will not stay so: {coming(state, at)}.")
+        output.hints(
+            ("not after all:", options.typed(f"schedule {'skip' if window.schedule else 'cancel'} {window.id}"))
+        )
     output.result(OK, **fields)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from datetime import datetime, timedelta
 
 import click
@@ -10,10 +11,11 @@ import click
 from .. import scheduling
 from ..errors import ConfigurationError
 from ..record import WINDOW
-from ..schedules import instant_of, zone_named
+from ..schedules import NoSuchTime, instant_of, zone_named
 from ..state import State
 from . import common
 from .options import Duration, Text, json_option, yes_option, zone_option
+from .planned import refuse_time
 from .terminal import OK, Output, run
 from .words import local_too, printable, state_fields
 
@@ -55,7 +57,14 @@ def extend(
         look = common.headline(site, options, output)
         common.check_site(options, site, look, f"Move the end of what stands on {site.name}?", yes=yes)
         output.standing = lambda _: common.stands_now(site, output)
-        end = None if until is None else _instant(until, options.zone(zone), look.census.reading.at)
+        named = options.zone(zone)
+        try:
+            end = None if until is None else _instant(until, named, look.census.reading.at)
+        except NoSuchTime as error:
+            which = f" --cause {shlex.quote(cause)}" if cause is not None else ""
+            refuse_time(
+                error, lambda at: f"extend --until {shlex.quote(at)} --tz {shlex.quote(named)}{which}", options, output
+            )
         change = scheduling.extend(site.store, options.operator(), longer=longer, until=end, cause=cause)
         at = change.reading.at
         state = State.at(at, change.record)
@@ -86,8 +95,14 @@ def _instant(typed: str, zone: str, at: datetime) -> datetime:
         )
     today = at.astimezone(found).date()
     time = typed.strip().rjust(5, "0")
-    for day in (today, today + timedelta(days=1)):
-        end = instant_of(f"{day:%Y-%m-%d} {time}", found)
+    for day in (today, today + timedelta(days=1), today + timedelta(days=2)):
+        try:
+            end = instant_of(f"{day:%Y-%m-%d} {time}", found)
+        except NoSuchTime as error:
+            # What lies behind can't be meant, whichever of the two it is.
+            if any(instant > at for instant in error.instants):
+                raise
+            continue
         if end > at:
             return end
-    raise AssertionError("a time of tomorrow is ahead")
+    raise AssertionError("a time of the day after tomorrow is ahead")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 from zoneinfo import ZoneInfo
 
 from ..errors import ConfigurationError
 from ..record import Record, Schedule, Window
-from ..schedules import MARKS_MEAN, zone_named
+from ..schedules import MARKS_MEAN, NoSuchTime, zone_named
+from . import common
+from .terminal import USAGE, Output
 from .words import printable, spoken
 
 
@@ -32,7 +35,7 @@ def span(window: Window) -> str:
 
 def _from_to(window: Window, zone: Any, *, today: datetime | None = None) -> str:
     start = window.start.astimezone(zone)
-    seconds = ":%S" if window.start.second else ""
+    seconds = ":%S" if window.start.second or (window.end is not None and window.end.second) else ""
     date = "" if today is not None and today.date() == start.date() else "%Y-%m-%d "
     if window.end is None:
         return f"{start:{date}%H:%M{seconds} %Z} until `off`"
@@ -71,6 +74,21 @@ def recurring_line(plan: Schedule) -> str:
         f"{printable(plan.id)}   {rule} by the clocks of {printable(plan.zone)}, {spoken(plan.seconds)} each, "
         f"by {printable(plan.by)}"
     )
+
+
+def refuse_time(error: NoSuchTime, typed: Callable[[str], str], options: common.Options, output: Output) -> NoReturn:
+    """Refuse a local time that its zone's clocks never show, or twice, with what may be meant, each as a command.
+
+    Args:
+        error: Which time, and what may be meant.
+        typed: The command for one of those times.
+        options: How commands are typed here.
+        output: Where to say it.
+    """
+    output.line(f"REFUSED: {printable(str(error))}. Nothing was changed. One of these may be meant:")
+    output.hints(*((what, options.typed(typed(at))) for at, what in error.candidates))
+    output.event("error", error=type(error).__name__, message=str(error))
+    output.result(USAGE, changed=False)
 
 
 def window_fields(window: Window, at: datetime) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 import durationpy
@@ -21,8 +21,8 @@ from ..stores import Store
 from ..windows import FEWEST_LEFT
 from . import common
 from .options import Duration, Text, json_option, yes_option, zone_option
-from .planned import recurring_fields, recurring_line, span, window_fields, window_line
-from .terminal import OK, REFUSED, USAGE, Output, run
+from .planned import recurring_fields, recurring_line, refuse_time, span, window_fields, window_line
+from .terminal import OK, REFUSED, Output, run
 from .words import printable, spoken
 
 SHOWN = 3
@@ -76,10 +76,12 @@ def add(
         try:
             found = scheduling.schedule(site.store, options.operator(), wanted)
         except NoSuchTime as error:
-            ways = [(what, options.typed(_typed(wanted, at=candidate))) for candidate, what in error.candidates]
-            _refused(error, "One of these may be meant:", ways, USAGE, output)
+            refuse_time(error, lambda at: _typed(wanted, at=at), options, output)
         except Unsure as error:
-            _refused(error, "If it is:", [("it is meant:", options.typed(_typed(wanted) + " --yes"))], REFUSED, output)
+            output.line(f"REFUSED: {printable(str(error))}. If it is:")
+            output.hints(("it is meant:", options.typed(_typed(wanted) + " --yes")))
+            output.event("error", error=type(error).__name__, message=str(error))
+            output.result(REFUSED, changed=False)
         _say_scheduled(found, options, output)
         windows, plan = found.windows, found.schedule
         output.result(
@@ -91,16 +93,6 @@ def add(
         )
 
     run(body, output)
-
-
-def _refused(
-    error: NoSuchTime | Unsure, leading: str, ways: list[tuple[str, str]], code: int, output: Output
-) -> NoReturn:
-    nothing = "" if isinstance(error, Unsure) else ". Nothing was changed"
-    output.line(f"REFUSED: {printable(str(error))}{nothing}. {leading}")
-    output.hints(*ways)
-    output.event("error", error=type(error).__name__, message=str(error))
-    output.result(code, changed=False)
 
 
 def _typed(wanted: Wanted, *, at: str | None = None) -> str:
@@ -247,7 +239,9 @@ def _leave(
         if change.changed:
             output.line(f"{done} {', '.join(map(printable, change.causes))}")
         else:
-            output.line(f"{printable(name)} was so already: nothing was changed.")
+            output.line(
+                f"{printable(name)} will not be anyway: it was {done.lower()} before, or is over. Nothing was changed."
+            )
         output.result(OK, **_left_fields(site, change))
 
     run(body, output)

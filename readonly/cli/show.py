@@ -23,7 +23,18 @@ from .options import accept_option, expect_option, json_option
 from .replicated import known_replicas, replica_fields, replica_lines
 from .standing import run_lines
 from .terminal import NO_STORE, NOT_PROVEN, OK, Output, run
-from .words import cause_lines, clock_time, confirmation_fields, expected_end, printable, spoken, state_fields
+from .words import (
+    cause_lines,
+    clock_time,
+    coming,
+    confirmation_fields,
+    expected_end,
+    local_too,
+    opens_at,
+    printable,
+    spoken,
+    state_fields,
+)
 
 LINES_OF_MISSING = 20
 
@@ -110,6 +121,9 @@ def show(look: Look, found: Confirmation, site: Site, options: common.Options, s
         say(f"READ-ONLY{lasting}{expected_end(state, at)}, epoch {state.epoch}")
     for line in cause_lines(state.causes, at):
         say("  " + line)
+    end = opens_at(state)
+    if end is not None and end > at:
+        say(f"  opens by itself at {local_too(end, at)}")
     standing = standing_run(look.record)
     if standing is not None:
         for line in run_lines(read_run(site, standing.id), site, options):
@@ -117,7 +131,7 @@ def show(look: Look, found: Confirmation, site: Site, options: common.Options, s
     if look.record is not None and look.record.partial and state.causes:
         say("  the store was emptied: `off` needs a process that knew the state, or init")
     if state.next_window is not None:
-        say(f"  next window {printable(state.next_window.id)}: {clock_time(state.next_window.start, at)}")
+        say(f"  next: {coming(state, at)}")
     for line in bypass_lines(state, at):
         say("  " + line)
     for line in (*role_lines(found), *unguarded_lines(found), *escape_lines(found)):

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..members import Confirmation, Member
-from ..record import Cause
+from ..record import WINDOW, Cause
 from ..state import State
 
 _OBEYED = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
@@ -63,6 +63,26 @@ def expected_end(state: State, at: datetime) -> str:
     left = (state.expected_end - at).total_seconds()
     distance = f"in {spoken(left)}" if left >= 0 else f"overdue {spoken(-left)}"
     return f", expected until {local_too(state.expected_end, at)}, {distance}"
+
+
+def opens_at(state: State) -> datetime | None:
+    """Return when the site opens by itself: at the end of the last window; None where anything else stands."""
+    windows = {w.id: w.end for w in (state.record.windows if state.record is not None else ())}
+    ends = [windows.get(cause.id) if cause.kind == WINDOW else None for cause in state.causes]
+    known = [end for end in ends if end is not None]
+    return max(known) if known and len(known) == len(ends) else None
+
+
+def coming(state: State, at: datetime) -> str:
+    """Return when the site turns read-only by itself, and by whom, or "" if nothing is planned."""
+    window = state.next_window
+    if window is None:
+        return ""
+    left = (window.start - at).total_seconds()
+    return (
+        f"window {printable(window.id)} by {printable(window.by)} begins at {local_too(window.start, at)}, "
+        f"in {spoken(left)}"
+    )
 
 
 def cause_line(cause: Cause, at: datetime) -> str:

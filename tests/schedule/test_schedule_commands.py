@@ -10,39 +10,11 @@ from typing import Any
 
 import pytest
 
-from readonly.record import Record, Schedule, Window, dump
 from support.operating import Member, Shop, json_lines, made
+from support.planning import in_force, record, result, with_windows
 from support.waiting import eventually
 
 BERLIN = ("--tz", "Europe/Berlin")
-
-
-def result(shop: Shop, *words: str, code: int = 0) -> dict[str, Any]:
-    """Type a command and return its result."""
-    done = shop.here("--json", *words)
-    assert done.returncode == code, done.stdout + done.stderr
-    return json_lines(done.stdout)[-1]
-
-
-def record(shop: Shop) -> Record:
-    """Return the record that stands."""
-    found = shop.look().record
-    assert found is not None
-    return found
-
-
-def with_windows(shop: Shop, *windows: Window, schedules: tuple[Schedule, ...] = ()) -> None:
-    """Have these be planned, whatever the clock says."""
-    reading = shop.store.read()
-    stands = record(shop)
-    new = replace(stands, epoch=stands.epoch + 1, id="test", windows=windows, schedules=schedules)
-    assert shop.store.replace(dump(new), was=reading.record).record == dump(new)
-
-
-def in_force(name: str = "w1", by: str = "anna", minutes: int = 30) -> Window:
-    """Return a window that began five minutes ago."""
-    now = datetime.now(UTC)
-    return Window(name, now - timedelta(minutes=5), now + timedelta(minutes=minutes), by)
 
 
 # --- add -------------------------------------------------------------------------------------------------------------
@@ -195,7 +167,7 @@ def test_list_marks_what_the_clocks_do(shop: Shop) -> None:
     assert "   fold: the clocks are put back, and that time comes twice: it begins at the first of the two" in done
     assert "A window has no process that could raise a fence" in done
     assert len(result(shop, "schedule", "cancel", name)["left_out"]) == 12
-    assert shop.here("schedule", "cancel", name).stdout.endswith("was so already: nothing was changed.\n")
+    assert shop.here("schedule", "cancel", name).stdout.endswith("Nothing was changed.\n")
     assert [w["id"] for w in result(shop, "schedule", "list")["windows"]] == [other]
     assert result(shop, "schedule", "cancel", other)["left_out"] == [other]
     # A window that was cancelled is shown until its time.

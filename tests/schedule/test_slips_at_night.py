@@ -1,0 +1,177 @@
+"""What an operator types too early, twice, or of the wrong thing: said before it does harm, with what is meant."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from unittest import mock
+
+import pytest
+
+from readonly import scheduling
+from readonly.changes import start_run
+from readonly.cli.extend import _instant
+from readonly.errors import NoRecord, NotYours, StoreUnreachable
+from readonly.record import Window
+from readonly.schedules import NoSuchTime
+from readonly.scheduling import await_start
+from support.operating import BEN, Member, Shop
+from support.planning import in_force, record, result, with_windows
+
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+
+
+def planned(name: str = "w1", ahead: timedelta = HOUR, by: str = "anna") -> Window:
+    """Return a window that has not begun."""
+    start = datetime.now(UTC) + ahead
+    return Window(name, start, start + HOUR, by)
+
+
+# --- on --in ---------------------------------------------------------------------------------------------------------
+
+
+def test_on_in_typed_again_moves_what_was_announced(shop: Shop) -> None:
+    """Put off, the site must not turn at the first time; what is not said anew stays."""
+    first = result(shop, "on", "--in", "10m", "--for", "45m", "--reason", "INC-1", "--no-wait")["cause"]
+    done = shop.here("on", "--in", "20m", "--message", "Soon.", "--no-wait")
+    assert (done.returncode, f"{first}\n" in done.stdout, "instead of" in done.stdout) == (0, True, True), done.stdout
+    (window,) = record(shop).windows
+    assert (window.id, window.reason, window.message) == (first, "INC-1", "Soon.")
+    left = window.start - datetime.now(UTC)
+    assert timedelta(minutes=19) < left <= timedelta(minutes=20)
+    assert window.expected_end == window.start + timedelta(minutes=45)
+    # Another person's is another one; and so is what was planned otherwise.
+    assert result(shop, "--as", "ben", "on", "--in", "5m", "--no-wait")["cause"] != first
+    assert len(record(shop).windows) == 2
+
+
+def test_off_says_what_was_announced(shop: Shop) -> None:
+    """Whoever takes it back by `off` is told that it comes all the same, and what takes it back."""
+    with_windows(shop, planned(by="ben"))
+    done = shop.here("off", "--timeout", "10ms")
+    assert "It will not stay so: window w1 by ben begins at" in done.stdout
+    assert "readonlyctl schedule cancel w1" in done.stdout
+    assert "It will not stay so" in shop.here("wait", "--timeout", "10ms").stdout
+    assert "next: window w1 by ben begins at" in shop.here("status").stdout
+    with_windows(shop, planned(ahead=timedelta(days=3)))
+    assert "It will not stay so" not in shop.here("off", "--timeout", "10ms").stdout
+
+
+@pytest.mark.parametrize("typed", [("off", "--cause", "w1"), ("extend", "30m", "--cause", "w1")])
+def test_what_has_not_begun_is_named_as_that(shop: Shop, typed: tuple[str, ...]) -> None:
+    """It is there, though no cause of that id stands."""
+    with_windows(shop, planned())
+    done = shop.here(*typed)
+    assert (done.returncode, "w1 has not begun" in done.stderr) == (6, True), done.stderr
+    assert "schedule cancel w1" in done.stderr
+
+
+# --- in force --------------------------------------------------------------------------------------------------------
+
+
+def test_a_window_is_not_safe_until_off(served: tuple[Shop, Member]) -> None:
+    """It opens by itself: `wait` and `status` say when, and what keeps it closed for longer."""
+    shop, _ = served
+    with_windows(shop, in_force())
+    done = shop.here("wait", "--timeout", "20s")
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"SAFE \(app only\) .*, until [\d:]+ UTC: then it opens by itself", done.stdout)
+    assert "until `off`" not in done.stdout
+    assert "readonlyctl extend 30m" in done.stdout
+    assert "opens by itself at" in shop.here("status").stdout
+    # What stands beside it, or has no end, opens by `off` alone.
+    shop.here("--as", "ben", "on", "--no-wait")
+    assert "until `off`" in shop.here("wait", "--timeout", "20s").stdout
+    shop.here("extend", "--until-off")
+    shop.here("--as", "ben", "off", "--timeout", "10ms")
+    assert "opens by itself" not in shop.here("status").stdout
+    shop.here("off", "--timeout", "20s")
+
+
+def test_a_run_is_lifted_by_what_lifts_runs(shop: Shop) -> None:
+    """`off --cause` refuses a run, so it is not what is offered."""
+    start_run(shop.store, BEN, "r1")
+    shop.here("on", "--no-wait")
+    done = shop.here("off", "--timeout", "10ms")
+    assert (done.returncode, "abandon r1" in done.stdout) == (3, True), done.stdout
+    assert "off --cause r1" not in done.stdout
+
+
+def test_nothing_begins_with_a_window_that_is_over(shop: Shop) -> None:
+    """Where no process was there to write down its end: a command for the next night must not begin by day."""
+    plan = result(shop, "schedule", "add", "--every", "Sun 02:00", "--tz", "UTC", "--for", "1h")["schedules"][0]["id"]
+    found = record(shop)
+    late = replace(found.windows[0], start=found.windows[0].start - timedelta(days=7), end=found.changed_at, id="late")
+    with_windows(shop, late, *found.windows, schedules=found.schedules)
+
+    def told(what: Window | Exception, _at: datetime) -> None:
+        assert what == found.windows[0]
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        await_start(shop.store, plan, waiting=told)
+    with pytest.raises(NotYours, match="late is over"):
+        await_start(shop.store, "late", waiting=told)
+
+
+def test_a_store_that_is_away_is_said_once(shop: Shop) -> None:
+    """Whoever waits for a window for an hour need not read so every second; nor does an emptied store end that."""
+    with_windows(shop, planned())
+    begins = replace(shop.store.read(), at=datetime.now(UTC) + 90 * MINUTE)
+    away, gone = StoreUnreachable("away"), NoRecord("gone")
+    answers = [shop.store.read(), away, away, gone, gone, away, begins]
+    said: list[object] = []
+    with (
+        mock.patch.object(shop.store, "read", side_effect=answers),
+        mock.patch.object(shop.store, "wait"),
+        mock.patch.object(scheduling, "RETRY_SECONDS", 0.0),
+    ):
+        found = await_start(shop.store, "w1", waiting=lambda what, _: said.append(what))
+    assert (found.id, said[1:]) == ("w1", [away, gone, away])
+
+
+# --- times -----------------------------------------------------------------------------------------------------------
+
+
+def test_extend_until_a_time_that_is_no_time(shop: Shop) -> None:
+    """Refused with both as commands; one that lies behind stands in nobody's way."""
+    # 25 October 2026, by Berlin's clocks: 02:30 comes at 00:30 UTC and at 01:30 UTC.
+    for hour, expected in ((0, None), (2, datetime(2026, 10, 26, 1, 30, tzinfo=UTC))):
+        at = datetime(2026, 10, 25, hour, tzinfo=UTC)
+        if expected is None:
+            with pytest.raises(NoSuchTime):
+                _instant("02:30", "Europe/Berlin", at)
+        else:
+            assert _instant("2:30", "Europe/Berlin", at) == expected
+    # On the evening before the clocks are put forward.
+    with pytest.raises(NoSuchTime):
+        _instant("02:30", "Europe/Berlin", datetime(2026, 3, 28, 20, tzinfo=UTC))
+    with_windows(shop, in_force())
+    done = shop.here("extend", "--until", "2035-10-28 02:30", "--tz", "Europe/Berlin", "--cause", "w1")
+    assert (done.returncode, record(shop).windows[0].revision) == (2, 1), done.stderr
+    offered = re.findall(r"readonlyctl (extend .*)", done.stdout)
+    assert len(offered) == 2
+    assert "--cause w1" in offered[0]
+    assert result(shop, *shlex.split(offered[1]))["expected_end"] == "2035-10-28T01:30:00Z"
+
+
+def test_seconds_are_shown_where_there_are_any(shop: Shop) -> None:
+    """Of the end as well: one from 18:37 to 18:37 would be none."""
+    at = datetime(2035, 11, 25, 2, tzinfo=UTC)
+    with_windows(shop, Window("w1", at, at + timedelta(seconds=20), "anna"))
+    assert "02:00:00 to 02:00:20 UTC, 20 s" in shop.here("schedule", "list").stdout
+
+
+def test_what_would_never_open_is_refused(shop: Shop) -> None:
+    """Each begins where the last one ends."""
+    done = shop.here("schedule", "add", "--every", "day 02:00", "--tz", "UTC", "--for", "24h", "--yes")
+    assert (done.returncode, "would not open in between" in done.stderr) == (2, True), done.stderr
+    assert "24h" in done.stderr
+
+
+def test_an_id_that_is_not_there_is_answered_with_those_that_are(shop: Shop) -> None:
+    """Of one that recurs with its own: it has twelve occurrences."""
+    plan = result(shop, "schedule", "add", "--every", "Sun 02:00", "--tz", "UTC", "--for", "1h")["schedules"][0]["id"]
+    assert f"there are: {plan}. Nothing" in shop.here("schedule", "cancel", "w0").stderr
