@@ -17,7 +17,6 @@ from pathlib import Path
 
 from ..errors import NotYours
 from ..hostfile import state_folder
-from .journal import Progress
 
 # What the child's environment names it by; guards and `writing()` let the child of a standing run through.
 VARIABLE = "READONLY_RUN"
@@ -46,22 +45,26 @@ def environment(run: str, token: str, environ: Mapping[str, str] | None = None) 
     return found
 
 
-def lives(found: Progress) -> bool:
-    """Tell whether the command's process is there: its number, and the name of the run in its environment."""
-    try:
-        return f"{VARIABLE}={found.id}".encode() in Path(f"/proc/{found.pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return False
+def processes_of(run: str) -> tuple[int, ...]:
+    """Return which processes of this host are the run's command, or were started by it: their environment says so."""
+    named, found = f"{VARIABLE}={run}".encode(), []
+    for folder in Path("/proc").glob("[0-9]*"):
+        # It has ended, or is another user's.
+        with suppress(OSError):
+            if named in (folder / "environ").read_bytes().split(b"\0") and int(folder.name) != os.getpid():
+                found.append(int(folder.name))
+    return tuple(sorted(found))
 
 
-def end_here(found: Progress) -> None:
+def end_here(run: str) -> None:
     """End the command's processes on this host, and wait until they are gone."""
-    if found.pid is None or not lives(found):
-        return
-    with suppress(ProcessLookupError):
-        os.killpg(found.pid, signal.SIGTERM)
     pause, deadline = threading.Event(), time.monotonic() + END_SECONDS
-    while lives(found) and time.monotonic() < deadline:
+    told: set[int] = set()
+    while (left := processes_of(run)) and time.monotonic() < deadline:
+        for pid in set(left) - told:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        told.update(left)
         pause.wait(TAIL_SECONDS)
 
 

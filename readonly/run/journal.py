@@ -49,6 +49,11 @@ class Step(StrEnum):
 _ORDER = {step: number for number, step in enumerate(Step)}
 
 
+# The command's first word comes before it is started, and the second, with its process, right after.
+STARTS = "starts"
+BEGINS = frozenset({STARTS, "begins"})
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One line of a run's journal.
@@ -129,15 +134,15 @@ class Progress:
         for entry in self.entries:
             if entry.step not in _ORDER:
                 continue
-            if entry.what == "begins":  # and what follows it is to be done again
+            if entry.what in BEGINS:  # and what follows it is to be done again
                 last = {step: what for step, what in last.items() if _ORDER[Step(step)] < _ORDER[Step(entry.step)]}
             last[entry.step] = entry.what
         return tuple(step for step in Step if last.get(step) == "done")
 
     @property
     def command_began(self) -> bool:
-        """Whether the command was ever started."""
-        return any(entry.step == Step.COMMAND and entry.what == "begins" for entry in self.entries)
+        """Whether the command was ever started; where its runner died at that moment, it may not have been."""
+        return any(entry.step == Step.COMMAND and entry.what in BEGINS for entry in self.entries)
 
 
 class RunFailed(Error):
@@ -232,7 +237,7 @@ def _with(found: Progress, told: Mapping[str, Any]) -> Progress:
         found = replace(found, frozen=())
     elif step == WATCH and what in NOT_FROZEN:
         found = replace(found, frozen=tuple(name for name in found.frozen if name != told["name"]))
-    if step == Step.COMMAND and what == "begins":
+    if step == Step.COMMAND and what in BEGINS:
         return replace(
             found, command=tuple(told["command"]), log=told["log"], host=told["host"], pid=told.get("pid"),
             exit_code=None,

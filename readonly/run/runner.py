@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .. import changes, scheduling
 from ..changes import Change
@@ -19,13 +19,14 @@ from ..freezing import Watch
 from ..record import RUN
 from ..site import Site
 from ..stores import Reading, Store, store_from_url
-from .command import end_here, environment, follow, lives, log_of, signals_to
+from .command import end_here, environment, follow, log_of, processes_of, signals_to
 from .journal import (
     ALIVE_SECONDS,
     LONG_AGO,
     NEVER_STARTED,
     NOT_EXECUTABLE,
     NOT_FOUND,
+    STARTS,
     SUCCEEDED_NOT_OPEN,
     WATCH,
     Freezing,
@@ -170,11 +171,11 @@ class Runner:
             RunFailed: A fence could not be lifted; the site stays closed.
         """
         if end_sessions:
+            found = self._given_up(run)
             for fence in self.site.fences.fences:
                 fence.end_sessions(run)
-            found = read(self.site, run)
-            if found.host == self.site.operator.host and not found.reports:
-                end_here(found)
+            if found.host == self.site.operator.host:
+                end_here(run)
         self._taken_over(run)
         record = self.site.look().record
         if record is None:
@@ -265,6 +266,12 @@ class Runner:
     def _command(self, work: Work, command: Sequence[str]) -> int:
         path = log_of(work.run)
         path.parent.mkdir(parents=True, exist_ok=True)
+        began: dict[str, Any] = {"command": list(command), "log": f"{self.site.operator.host}:{path}"}
+        try:
+            # Before it is: of one that is at work and in no journal, nobody would know.
+            work.journal.write(Step.COMMAND, STARTS, **began)
+        except Error as error:
+            self._undo(work, error)
         with path.open("ab") as log:
             os.chmod(path, 0o600)  # noqa: PTH101 - what a migration prints may be anybody's data
             begin = log.tell()
@@ -277,9 +284,9 @@ class Runner:
                 self._never_ran(work, f"{command[0]}: there is no such command", NOT_FOUND, error)
             except OSError as error:
                 self._never_ran(work, f"{command[0]}: can't be run: {error.strerror}", NOT_EXECUTABLE, error)
-        work.journal.write(
-            Step.COMMAND, "begins", command=list(command), log=f"{self.site.operator.host}:{path}", pid=child.pid
-        )
+        # It is at work: the store may be away, and this stays with it all the same.
+        with suppress(StoreUnreachable):
+            work.journal.write(Step.COMMAND, "begins", pid=child.pid, **began)
         self.voice.step(Step.COMMAND, "begins", " ".join(command))
         watch = Watch(self.site.standbys, work.frozen, limit=work.freezing.limit)
         with signals_to(child), watch.watching():
@@ -287,8 +294,15 @@ class Runner:
         self._noticed(work, watch)
         # A shell's way to say that a signal ended it.
         code = 128 - code if code < 0 else code
-        work.journal.write(Step.COMMAND, "done" if code == 0 else "failed", f"exit {code}", exit_code=code)
         self.voice.step(Step.COMMAND, "done" if code == 0 else "failed", f"exit {code}")
+        try:
+            work.journal.write(Step.COMMAND, "done" if code == 0 else "failed", f"exit {code}", exit_code=code)
+        except StoreUnreachable as error:
+            raise RunFailed(
+                f"the command ended with {code}, and that could not be written down: {error}. The site stays "
+                f"read-only: resume {work.run}{'' if code == 0 else ' -- COMMAND'}, or abandon {work.run}",
+                step=Step.COMMAND, code=code or SUCCEEDED_NOT_OPEN,
+            ) from error  # fmt: skip
         return code
 
     def _noticed(self, work: Work, watch: Watch) -> None:
@@ -300,6 +314,8 @@ class Runner:
             self.voice.step(Step.FREEZE, noticed.what, noticed.said)
 
     def _never_ran(self, work: Work, said: str, code: int, error: OSError) -> NoReturn:
+        with suppress(StoreUnreachable):  # it was to begin, and did not
+            work.journal.write(Step.COMMAND, "failed", said, exit_code=code)
         self._undo(work, RunFailed(said, step=Step.COMMAND, code=code))
 
     # --- who is at work ---------------------------------------------------------------------------------------------
@@ -348,11 +364,11 @@ class Runner:
                 said = f"takes longer than was said; visitors are told {moved.expected_end:%Y-%m-%d %H:%M} UTC now"
                 self.voice.step(Step.COMMAND, "announced", said)
 
-    def _taken_over(self, run: str) -> Progress:
-        """Return a run that nobody is at work on.
+    def _given_up(self, run: str) -> Progress:
+        """Return a run whose runner is gone.
 
         Raises:
-            NotYours: Somebody is, or it does not stand.
+            NotYours: It is at work, or the run does not stand.
         """
         found = read(self.site, run)
         if found.cause is None or found.cause.kind != RUN:
@@ -365,6 +381,15 @@ class Runner:
                 "Interrupt it there. Nothing was changed",
                 causes=[run],
             )
+        return found
+
+    def _taken_over(self, run: str) -> Progress:
+        """Return a run that nobody is at work on, its command neither.
+
+        Raises:
+            NotYours: Somebody is, or it does not stand.
+        """
+        found = self._given_up(run)
         still = [str(holdup) for fence in self.site.fences.fences for holdup in fence.sessions_of(run)]
         if still:
             raise NotYours(
@@ -372,10 +397,12 @@ class Runner:
                 f"it: abandon {run} --end-sessions. Nothing was changed",
                 causes=[run],
             )
-        if found.exit_code is None and found.pid is not None and found.host == self.site.operator.host and lives(found):
+        here = found.exit_code is None and found.host == self.site.operator.host
+        left = processes_of(run) if here else ()
+        if left:
             raise NotYours(
-                f"the command of run {run} is still at work here: process {found.pid}. Wait for it, or end it. "
-                "Nothing was changed",
+                f"the command of run {run} is still at work here: process {', '.join(map(str, left))}. Wait for it, or "
+                "end it. Nothing was changed",
                 causes=[run],
             )
         return found

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from readonly.site import Site
 from support.fence_layouts import Shop as Database
 from support.fence_layouts import one_role, two_roles
 from support.fenced_site import Fenced, fenced_site
@@ -39,6 +40,12 @@ def solo(one_process: tuple[Shop, Member], postgres: PostgresServer, tmp_path: P
     """One role."""
     with one_role(postgres) as database:
         yield from fenced_site(one_process, database, tmp_path)
+
+
+@pytest.fixture
+def from_code(solo: Fenced) -> Site:
+    """What a script makes of the operator's file."""
+    return Site.from_config(solo.file)
 
 
 @pytest.fixture(scope="session")

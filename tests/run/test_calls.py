@@ -13,12 +13,6 @@ from support.fenced_site import Fenced
 from support.running import MIGRATION, psql
 
 
-@pytest.fixture
-def from_code(solo: Fenced) -> Site:
-    """What a script makes of the operator's file."""
-    return Site.from_config(solo.file)
-
-
 def test_a_run_that_succeeds(solo: Fenced, from_code: Site) -> None:
     """Fenced while the command runs, open after it; its output goes to who was given as the voice."""
     heard: list[bytes] = []

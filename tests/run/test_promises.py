@@ -38,12 +38,6 @@ switch.close()
 """
 
 
-@pytest.fixture
-def from_code(solo: Fenced) -> Site:
-    """What a script makes of the operator's file."""
-    return Site.from_config(solo.file)
-
-
 def test_an_end_that_was_not_kept_is_announced_anew(solo: Fenced, from_code: Site, tmp_path: Path) -> None:
     """Visitors are told a later one for as long as the command runs; the site is open when it has ended."""
     latch = tmp_path / "latch"
