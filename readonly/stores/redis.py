@@ -7,13 +7,12 @@ notices is what this store must not miss.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import selectors
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
@@ -34,7 +33,6 @@ from .redis_connection import (
     Address,
     Connection,
     Misplaced,
-    NoAnswer,
     NoScript,
     OneServer,
     Place,
@@ -44,17 +42,10 @@ from .redis_connection import (
     explain,
     info,
 )
+from .redis_listening import Listener, Waker
 from .redis_scripts import APPEND, CENSUS, FORGET, MARK, READ, REPLACE, REPORT, SILENT, Script
 
 T = TypeVar("T")
-
-# A connection that listens is given up when a ping on it is not answered for so long. TCP alone may take
-# minutes.
-DEAD_SECONDS = 1.5
-# Pings are for a connection that listens and is dead while the other one lives, which is rare; what is lost by it the
-# next heartbeat finds. A ping costs the server a third of one, so those of many members are rarer than these.
-PING_SECONDS = 1.0
-PINGS_PER_SECOND = 10.0
 
 # How often one call follows a server that says that another one takes the writes.
 REDIRECTIONS = 3
@@ -89,49 +80,6 @@ class _Commands:
         return address_of(self.connection)
 
 
-@dataclass(slots=True)
-class _Listener:
-    """The connection that listens.
-
-    Attributes:
-        connection: It.
-        selector: Watches it and the waker.
-        channels: What it is subscribed to.
-        heard: When something last came from it, on the monotonic clock.
-        pinged: When a ping was sent that was not answered, or None.
-        looked: When it was last looked at.
-    """
-
-    connection: Connection
-    selector: selectors.BaseSelector
-    channels: frozenset[str]
-    heard: float
-    pinged: float | None
-    looked: float
-
-
-class _Waker:
-    """A pipe to itself: the one way to end a wait for a socket that a signal handler may use."""
-
-    def __init__(self) -> None:
-        self.read_end, self._write_end = os.pipe()
-        os.set_blocking(self.read_end, False)
-        os.set_blocking(self._write_end, False)
-
-    def ring(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # full: it rings already
-            os.write(self._write_end, b"\0")
-
-    def quiet(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self.read_end, 65536)
-
-    def __del__(self) -> None:
-        with contextlib.suppress(AttributeError, OSError):
-            os.close(self.read_end)
-            os.close(self._write_end)
-
-
 class RedisStore:
     """The `Store` contract over one Redis server at a time. It connects at the first call.
 
@@ -158,8 +106,8 @@ class RedisStore:
         self._asked = self._prefix + "member:"
         self._pid = os.getpid()
         self._commands: _Commands | None = None
-        self._listener: _Listener | None = None
-        self._waker: _Waker | None = None
+        self._listener: Listener | None = None
+        self._waker: Waker | None = None
         self._woken = False
         self._members = 0
 
@@ -261,17 +209,8 @@ class RedisStore:
         self._in_this_process()
         try:
             if self._waker is None:
-                self._waker = _Waker()
-            listener = self._listener
-            if listener is not None and listener.channels >= wanted:
-                try:
-                    return self._listen(listener, self._waker, deadline, wanted)
-                except FAILURES:
-                    # Perhaps only this connection is gone. Whatever was published meanwhile is lost, so that
-                    # subscribing again is a hint.
-                    pass
-            self._subscribe(self._waker, frozenset(wanted))
-            return True
+                self._waker = Waker()
+            return self._hint(deadline, self._waker, wanted)
         except FAILURES as error:
             self._stop_listening()
             self._give_up(error)
@@ -421,68 +360,30 @@ class RedisStore:
 
     # --- listening ----------------------------------------------------------------------------------------
 
-    def _subscribe(self, waker: _Waker, channels: frozenset[str]) -> None:
+    def _hint(self, deadline: float, waker: Waker, wanted: Set[str]) -> bool:
+        listener = self._listener
+        if listener is not None and listener.channels >= wanted:
+            try:
+                return listener.listen(deadline, wanted, members=self._members, woken=partial(self._was_woken, waker))
+            except FAILURES:
+                # Perhaps only this connection is gone. Whatever was published meanwhile is lost, so that
+                # subscribing again is a hint.
+                pass
         self._stop_listening()
-        connection = self._place.connect()
-        try:
-            connection.send_command("SUBSCRIBE", *sorted(channels))
-            for _ in channels:
-                connection.read_response()
-            selector = getattr(selectors, "PollSelector", selectors.SelectSelector)()
-            selector.register(connection._sock, selectors.EVENT_READ)
-            selector.register(waker.read_end, selectors.EVENT_READ)
-        except BaseException:
-            connection.disconnect()
-            raise
-        now = time.monotonic()
-        self._listener = _Listener(connection, selector, channels, heard=now, pinged=None, looked=now)
+        self._listener = Listener(self._place.connect(), waker, wanted)
+        return True
 
-    def _listen(self, listener: _Listener, waker: _Waker, deadline: float, wanted: Collection[str]) -> bool:
-        """Wait for a hint; raises what redis-py raises where the connection is lost."""
-        connection = listener.connection
-        if listener.pinged is not None:
-            # Nobody looked for an answer while nobody waited.
-            listener.pinged += time.monotonic() - listener.looked
-        ping_seconds = max(PING_SECONDS, self._members / PINGS_PER_SECOND)
-        while True:
-            hint = False
-            # Also what redis-py or TLS has read already, and no selector will show again.
-            while connection.can_read(0):
-                hint = self._is_hint(connection.read_response(), wanted) or hint
-                listener.heard, listener.pinged = time.monotonic(), None
-            if hint:
-                return True
-            if self._woken:
-                waker.quiet()
-                self._woken = False
-                return False
-            now = listener.looked = time.monotonic()
-            if now >= deadline:
-                return False
-            if listener.pinged is None and now - listener.heard >= ping_seconds:
-                connection.send_command("PING")
-                listener.pinged = now
-            if listener.pinged is None:
-                due = listener.heard + ping_seconds
-            elif now - listener.pinged < DEAD_SECONDS:
-                due = listener.pinged + DEAD_SECONDS
-            else:
-                raise NoAnswer(f"no answer to a ping for {DEAD_SECONDS:g} s")
-            listener.selector.select(min(deadline, due) - now)
-            listener.looked = time.monotonic()
-
-    def _is_hint(self, message: Any, wanted: Collection[str]) -> bool:
-        # [b"message", channel, data]; [b"pong", b""]; a second [b"subscribe", …] is a connection made again.
-        kind, channel = bytes(message[0]), bytes(message[1])
-        if kind == b"message":
-            return channel.decode(errors="replace") in wanted
-        return kind != b"pong"
+    def _was_woken(self, waker: Waker) -> bool:
+        if not self._woken:
+            return False
+        waker.quiet()
+        self._woken = False
+        return True
 
     def _stop_listening(self) -> None:
         listener, self._listener = self._listener, None
         if listener is not None:
-            listener.selector.close()
-            listener.connection.disconnect()
+            listener.close()
 
     # --- inside -------------------------------------------------------------------------------------------
 

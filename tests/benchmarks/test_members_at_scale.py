@@ -27,7 +27,7 @@ from readonly.follower import FUNERALS_PER_SECOND, REPORTS_PER_SECOND
 from readonly.members import Report
 from readonly.site import Site
 from readonly.stores import store_from_url
-from readonly.stores.redis import PINGS_PER_SECOND
+from readonly.stores.redis_listening import PINGS_PER_SECOND
 from support import children, missing
 from support.missing import ServerMissing
 from support.redis_server import RedisServer

@@ -13,8 +13,11 @@ from readonly.stores import Store, store_from_url
 from readonly.stores.sqlite import SQLiteStore
 from support.interrupting import every_interruption
 
-SQLITE = ("contextlib", "readonly.stores.sqlite", "readonly.stores._sqlite_files")
-REDIS = ("contextlib", "readonly.stores.redis", "readonly.stores.redis_connection")
+SQLITE: tuple[str, ...] = ("contextlib", "readonly.stores.sqlite", "readonly.stores._sqlite_files")
+REDIS: tuple[str, ...] = (
+    "contextlib",
+    *(f"readonly.stores.{name}" for name in ("redis", "redis_connection", "redis_listening")),
+)
 ANNA = Operator("anna", "bastion")
 
 

@@ -19,7 +19,6 @@ from support.redis_server import RedisServer
 from support.waiting import eventually
 
 pytest.importorskip("redis")
-redis_store: Any = importlib.import_module("readonly.stores.redis")
 redis_connection: Any = importlib.import_module("readonly.stores.redis_connection")
 
 
@@ -53,8 +52,8 @@ def own_store(own_redis: RedisServer) -> Iterator[Store]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the watchdog quick."""
-    monkeypatch.setattr(redis_store, "PING_SECONDS", 0.05)
-    monkeypatch.setattr(redis_store, "DEAD_SECONDS", 0.2)
+    monkeypatch.setattr("readonly.stores.redis_listening.PING_SECONDS", 0.05)
+    monkeypatch.setattr("readonly.stores.redis_listening.DEAD_SECONDS", 0.2)
 
 
 def aged(store: Store) -> float:
@@ -295,7 +294,9 @@ def test_a_quiet_server_is_pinged_and_answers(own_store: Store) -> None:
 def test_time_in_which_nobody_waits_is_no_silence(own_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that was stopped, or busy elsewhere, does not take its own absence for the server's."""
     away = [0.0]
-    monkeypatch.setattr(redis_store, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + away[0]))
+    shifted = SimpleNamespace(monotonic=lambda: time.monotonic() + away[0])
+    for module in ("redis", "redis_listening"):
+        monkeypatch.setattr(f"readonly.stores.{module}.time", shifted)
     settle(own_store)
     assert own_store.wait(0.12) is False
     listener = own_store._listener  # type: ignore[attr-defined]
