@@ -17,13 +17,18 @@ Answer = TypeVar("Answer")
 
 # A transaction that has written holds these on its tables; FOR UPDATE and its like, which a read-only transaction is
 # refused as well, the last one. A row that another table refers to is locked so, too: it counts where nothing else is.
+# A sequence that numbers a table's rows goes by that table's name.
 _TABLES: Final = """
 SELECT n.nspname, c.relname, l.mode
 FROM pg_catalog.pg_locks l
-JOIN pg_catalog.pg_class c ON c.oid = l.relation
+JOIN pg_catalog.pg_class r ON r.oid = l.relation
+LEFT JOIN pg_catalog.pg_depend d ON r.relkind = 'S' AND d.objid = r.oid AND d.deptype IN ('a', 'i')
+  AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+  AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+JOIN pg_catalog.pg_class c ON c.oid = coalesce(d.refobjid, r.oid)
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND l.granted
-  AND l.mode <> 'AccessShareLock' AND c.relkind IN ('r', 'p', 'm', 'S', 'v') AND c.relpersistence <> 't'
+  AND l.mode <> 'AccessShareLock' AND r.relkind IN ('r', 'p', 'm', 'S', 'v') AND c.relpersistence <> 't'
   AND n.nspname <> 'pg_catalog'
 ORDER BY 1, 2
 LIMIT 50

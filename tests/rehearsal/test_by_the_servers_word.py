@@ -29,6 +29,7 @@ SCHEMA = (
     "CREATE SCHEMA other",
     "CREATE TABLE other.notes (id int)",
     "CREATE SEQUENCE counter",
+    "CREATE TABLE numbered (id serial primary key, other int generated always as identity)",
     "INSERT INTO notes VALUES (1, 'x')",
     "CREATE FUNCTION logged() RETURNS trigger LANGUAGE plpgsql AS "
     "$$ BEGIN INSERT INTO log VALUES ('updated'); RETURN NEW; END $$",
@@ -43,6 +44,8 @@ VIEWS = {
     "GET /trigger": (["UPDATE notes SET body = 'y'"], ["main.log", "main.notes"]),
     "GET /nothing": (["UPDATE notes SET body = 'y' WHERE id = 99"], None),
     "GET /function": (["SELECT nextval('counter')"], ["main.counter"]),
+    "GET /number": (["SELECT nextval('numbered_id_seq')"], ["main.numbered"]),
+    "GET /numbered": (["INSERT INTO numbered DEFAULT VALUES"], ["main.numbered"]),
     "GET /temporary": (["CREATE TEMPORARY TABLE mine (id int)", "INSERT INTO mine VALUES (1)"], None),
     "GET /ddl": (["CREATE TABLE made (id int)"], ["main.made"]),
     "GET /with": (["WITH gone AS (DELETE FROM comments RETURNING id) SELECT * FROM gone"], ["main.comments"]),
