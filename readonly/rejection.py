@@ -224,7 +224,8 @@ class Rejection:
         operator = operator and bool(state.unknown_because)
         key: tuple[object, ...]
         if kind is Format.PAGE:
-            key = (language, ended, login, operator, form, now.timestamp() // 60)
+            # Within the very minute of the announced end, too, a page says at once that this takes longer.
+            key = (language, ended, login, operator, form, now.timestamp() // 60, _overdue(state, now))
         else:
             key = (language, kind, ended, login, retry_after)
         typed = draft_html(draft, catalog, script=script) if draft is not None else ""
@@ -291,6 +292,8 @@ class Rejection:
             headers = [("Content-Type", "application/problem+json")]
         else:
             minute = now.replace(second=0, microsecond=0)
+            if state.expected_end is not None and _overdue(state, now):
+                minute = max(minute, state.expected_end)
             body, headers = self._render(verdict, state, minute, operator, language, catalog, form, typed)
         return body, headers + self._common(body, state, language)
 
@@ -345,6 +348,10 @@ class Rejection:
         except (IndexError, KeyError, ValueError):
             logger.exception("the page's translation to %r failed; it is shown in English instead", language)
             return render(refused), headers
+
+
+def _overdue(state: State, now: datetime) -> bool:
+    return state.expected_end is not None and state.expected_end <= now
 
 
 def _told(verdict: Verdict, state: State, retry_after: int | None, catalog: Catalog) -> Refusal:

@@ -389,6 +389,10 @@ def test_the_page_knows_when_it_does_not_know() -> None:
     """An end that is not announced, that has passed, or that is on another day."""
     assert "can’t say yet" in page(read_only(None)).text  # noqa: RUF001
     assert "takes longer than planned" in page(read_only(NOW - timedelta(minutes=1))).text
+    # Within the minute as well, in which the page before it was kept.
+    answers, state = Rejection(jitter=lambda: 0.0), read_only(NOW + timedelta(seconds=20))
+    assert "expect to be done" in page(state, rejection=answers).text
+    assert "takes longer than planned" in page(state, rejection=answers, now=NOW + timedelta(seconds=30)).text
     assert "Monday, 2 March, 14:30 UTC" in page(read_only(END + timedelta(days=1))).text
     assert "can’t say yet" in page(UNKNOWN).text  # noqa: RUF001
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
 
-from ..history import KEEP, Entry
+from ..history import KEEP, Entry, instant
 from . import common
 from .groups import by_route
 from .options import Text, json_option
@@ -54,12 +55,11 @@ def show(options: common.Options, epoch: int, as_json: bool) -> None:
     def body() -> None:
         site = options.site()
         output.site = site.name
-        found = _time_of(site.history(), epoch)
-        if not found:
+        time = _time_of(site.history(), epoch)
+        if time is None:
             raise Refusal(f"the history knows no read-only time of epoch {epoch}. readonlyctl history lists it", FAILED)
-        end = found[-1]
-        closed = found[0]
-        output.line(f"{site.name}   {closed.at} - {end.at if end.what in _OPENING else 'still read-only'}")
+        found = time.entries
+        output.line(f"{site.name}   {time.since} - {found[-1].at if time.over else 'still read-only'}")
         for entry in found:
             output.line("  " + _line(entry))
             for line in _details(entry):
@@ -69,27 +69,74 @@ def show(options: common.Options, epoch: int, as_json: bool) -> None:
     run(body, output)
 
 
-_OPENING = ("off", "undo", "opened", "not confirmed open")
+@dataclass(slots=True)
+class _Time:
+    """One read-only time.
+
+    Attributes:
+        since: When it began.
+        entries: What was done in it, what was planned of a window included.
+        over: Something ended it.
+    """
+
+    since: str
+    entries: list[Entry]
+    over: bool = False
 
 
-def _time_of(entries: Sequence[Entry], epoch: int) -> list[Entry]:
-    """Return the entries of one read-only time: from the first `on` at or before that epoch to what opened it."""
-    times: list[list[Entry]] = []
+_CLOSING = ("on", "run")
+_OPENING = ("off", "undo", "ended")
+# They follow what opened the site, and belong to it.
+_AFTERWARDS = ("opened", "not confirmed open", "ended")
+
+
+def _time_of(entries: Sequence[Entry], epoch: int) -> _Time | None:
+    """Return the read-only time of that epoch: from the first `on` or `run` at or before it to what opened it.
+
+    A window begins by itself, and stands in no entry of its own: its time is told by the one that ended it.
+    """
+    times: list[_Time] = []
     standing: set[str] = set()
     for entry in entries:
-        if entry.what == "on" and not standing:
-            times.append([])
-        if entry.what == "on":
+        last = times[-1] if times else None
+        if entry.what in _CLOSING:
+            if not standing:
+                last = _Time(entry.at, [])
+                times.append(last)
             standing |= set(entry.causes)
-        if times:
-            times[-1].append(entry)
-        if entry.what in ("off", "undo", "init"):
+        elif last is not None and last.over:
+            if entry.what in _AFTERWARDS and entry.epoch == last.entries[-1].epoch:
+                last.entries.append(entry)
+            elif entry.what in _OPENING:
+                times.append(_of_window(entry, entries))
+            continue
+        elif last is None:
+            if entry.what in _OPENING:
+                times.append(_of_window(entry, entries))
+            continue
+        last.entries.append(entry)
+        if entry.what in (*_OPENING, "init"):
             standing -= set(entry.causes) if entry.what != "init" else standing
-    for number, time in enumerate(times):
-        until = times[number + 1][0].epoch if number + 1 < len(times) else None
-        if time[0].epoch <= epoch and (until is None or epoch < until) and epoch <= max(e.epoch for e in time):
+            last.over = not standing
+    for time in times:
+        # What was planned of a window may lie far before it, and other times in between.
+        first = time.entries[0] if time.entries[0].what in _CLOSING else time.entries[-1]
+        if first.epoch <= epoch <= time.entries[-1].epoch or any(e.epoch == epoch for e in time.entries):
             return time
-    return []
+    return None
+
+
+def _of_window(end: Entry, entries: Sequence[Entry]) -> _Time:
+    names = {*end.causes, *(cause.partition("-")[0] for cause in end.causes)}
+    since = end.at
+    if end.seconds is not None:
+        since = instant(datetime.fromisoformat(end.at) - timedelta(seconds=end.seconds))
+    before = [e for e in entries if e.epoch < end.epoch and (names & set(e.causes) or since <= e.at <= end.at)]
+    return _Time(since, [*before, end], over=True)
+
+
+# What is told with the ids that it was about.
+_NAMED = ("on", "off", "undo", "run", "scheduled", "cancelled", "skipped", "extended", "ended")
 
 
 def _line(entry: Entry) -> str:
@@ -97,13 +144,13 @@ def _line(entry: Entry) -> str:
     text = f"{when} UTC  epoch {entry.epoch}  {printable(entry.what):<13}  {printable(entry.by)}"
     if entry.host and not entry.by.endswith("@" + entry.host):
         text += f" @ {printable(entry.host)}"
-    if entry.what in ("off", "undo") and entry.seconds is not None:
+    if entry.what in _OPENING and entry.seconds is not None:
         text += f"   after {spoken(entry.seconds)}"
     elif entry.seconds is not None:
         text += f"   {entry.seconds:.1f} s"
     if entry.level:
         text += f"   SAFE ({entry.level})"
-    if entry.causes and entry.what in ("on", "off", "undo"):
+    if entry.causes and entry.what in _NAMED:
         text += f"   {printable(', '.join(entry.causes))}"
     if entry.what == "forgot":
         text += f"   {printable(', '.join(entry.missing))}"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from support.operating import Member, Shop, json_lines
+from readonly.changes import lift_exactly, start_run
+from support.operating import ANNA, Member, Shop, json_lines
+from support.waiting import eventually
 
 Served = tuple[Shop, Member]
 
@@ -15,6 +18,13 @@ def entries(shop: Shop) -> list[tuple[str, str]]:
     """Return what was done, and by whom."""
     lines = json_lines(shop.here("history", "--json", "--last", "1000").stdout)
     return [(line["what"], line["by"]) for line in lines if line["event"] == "entry"]
+
+
+def epoch_of(shop: Shop) -> int:
+    """Return the epoch that stands."""
+    record = shop.look().record
+    assert record is not None
+    return record.epoch
 
 
 def test_everything_that_is_done_is_kept(served: Served) -> None:
@@ -55,6 +65,40 @@ def test_one_read_only_time_is_shown_whole(served: Served) -> None:
     unknown = shop.here("history", "show", "999999")
     assert unknown.returncode == 1
     assert "knows no read-only time" in unknown.stderr
+
+
+def test_what_comes_later_belongs_to_no_time_that_is_over(served: Served) -> None:
+    """What was planned after it does not keep it from having ended; and it is named."""
+    shop, _ = served
+    shop.here("on", "--reason", "INC-442")
+    epoch = epoch_of(shop)
+    shop.here("off")
+    name = json_lines(shop.here("--json", "on", "--in", "1h", "--no-wait").stdout)[-1]["cause"]
+    shown = shop.here("history", "show", str(epoch)).stdout
+    assert "still read-only" not in shown
+    assert name not in shown
+    shop.here("schedule", "cancel", name)
+    assert [name in line for line in shop.here("history").stdout.splitlines()[-2:]] == [True, True]
+    assert shop.here("history", "show", str(epoch_of(shop))).returncode == 1
+
+
+def test_the_time_of_a_window_and_of_a_run_are_shown(served: Served) -> None:
+    """A window begins by itself, and no entry says so: from its end and how long it lasted."""
+    shop, _ = served
+    start = datetime.now(UTC) + timedelta(milliseconds=200)
+    words = ("schedule", "add", "--at", start.isoformat(), "--for", "200ms", "--reason", "INC-443")
+    (window,) = json_lines(shop.here("--json", *words).stdout)[-1]["windows"]
+    eventually(lambda: "ended" in [what for what, _ in entries(shop)][-1:])
+    shown = shop.here("history", "show", str(epoch_of(shop))).stdout.splitlines()
+    assert shown[0].startswith(f"shop   {start:%Y-%m-%dT%H:%M:%S}")
+    assert "still read-only" not in shown[0]
+    assert [line.split()[5] for line in shown[1:]] == ["scheduled", "ended"]
+    assert all(window["id"] in line and "INC-443" in line for line in shown[1:])
+    run = start_run(shop.store, ANNA, "r1", reason="INC-444")
+    lift_exactly(shop.store, ANNA, "r1")
+    shown = shop.here("history", "show", str(run.record.epoch)).stdout.splitlines()
+    assert [line.split()[5] for line in shown[1:]] == ["run", "off"]
+    assert "still read-only" not in shown[0]
 
 
 def test_a_lost_history_affects_nothing_and_this_host_remembers(served: Served) -> None:
