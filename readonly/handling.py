@@ -81,6 +81,7 @@ class Judged:
         marks: What its response carries, if that was worked out already.
         holder: Name of the bypass that let it through, else "".
         noted: What a rehearsal notes of it, while one goes on. Whoever has it judged says when it is over.
+        private: It came with a bypass, good here or elsewhere: its page may say so, and is nobody else's.
     """
 
     verdict: Verdict
@@ -90,6 +91,7 @@ class Judged:
     marks: HeaderList = field(default_factory=list)
     holder: str = ""
     noted: Noted | None = None
+    private: bool = False
 
 
 class Kept(Generic[T]):
@@ -237,9 +239,8 @@ class Handling(Generic[T]):
             if act.unsafe and state.read_only and not bypass:
                 self.switch.tally.allowed(self.route(act, facts), act.kind)
             noted = None if bypass else self._noted(act, facts, cookies, state)
-            return Judged(
-                self.gate.decide(act, facts, state, bypass=bypass), taken, state, now, holder=name, noted=noted
-            )
+            verdict = self.gate.decide(act, facts, state, bypass=bypass)
+            return Judged(verdict, taken, state, now, holder=name, noted=noted, private=bool(held))
         taken = self.sessions.look(cookies, state, now) if self.sessions.any else UNTOUCHED
         if held or (state.read_only and LINK_PATH in facts.path):
             # Where their bypass is good, or will be in a moment, their session is wanted again: it waits.
@@ -251,7 +252,8 @@ class Handling(Generic[T]):
             self.switch.tally.ended(len(taken.expire))
         if act.unsafe and state.read_only and verdict.passed:
             self.switch.tally.allowed(self.route(act, facts), act.kind)
-        return Judged(verdict, taken, state, now, noted=self._noted(act, facts, cookies, state))
+        noted = self._noted(act, facts, cookies, state)
+        return Judged(verdict, taken, state, now, noted=noted, private=bool(held))
 
     def _noted(self, act: Act, facts: Facts, cookies: Sequence[str], state: State) -> Noted | None:
         if state.rehearsal is None and self.view.sample and not state.read_only:
@@ -418,7 +420,7 @@ class Handling(Generic[T]):
             judged.noted.answered(headers)
         if judged.taken.edits:
             headers = self.sessions.answer(headers, judged.taken, judged.now, secure=secure)
-        if judged.holder:
+        if judged.private:
             headers = _private(headers)
         return headers + self.said(judged)
 

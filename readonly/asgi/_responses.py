@@ -28,10 +28,10 @@ def edited(
 ) -> RawHeaders:
     """Return a response's headers as they may leave."""
     taken = judged.taken
-    if taken.edits or judged.holder:
+    if taken.edits or judged.private:
         headers = list(headers)
         cookies = any(name.lower() == b"set-cookie" for name, _ in headers)
-        if taken.lost or taken.expire or judged.holder or cookies:
+        if taken.lost or taken.expire or judged.private or cookies:
             text = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
             return raw(handling.response(text, judged, secure=scope.get("scheme") in ("https", "wss")))
     return [*headers, *raw_marks(handling, judged.state)]

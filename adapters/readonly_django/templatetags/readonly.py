@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from readonly.script import SCRIPT_NAME
-from readonly_django.visible import BANNER, shown
+from readonly_django.visible import kept_by_nobody, shown
 
 register = template.Library()
 
@@ -34,8 +34,6 @@ def readonly_banner(context: Context) -> dict[str, Any]:
     """
     request = context.get("request")
     found = shown(request)
-    if found["notice"] is not None and request is not None:
-        setattr(request, BANNER, True)
-        # Django's own cache of whole pages asks this.
-        request._cache_update_cache = False
+    if found["notice"] is not None:
+        kept_by_nobody(request)
     return {"readonly": found}

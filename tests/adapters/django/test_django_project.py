@@ -25,7 +25,9 @@ from readonly.words import Words
 from readonly_django import checks, conf
 from readonly_django.asgi import with_lifespan
 from readonly_django.test import override_readonly
+from support.django_site import views
 from support.django_site.models import Article
+from support.holding import SCOPES, check, let_through
 
 from .conftest import FIRST, OURS, Visitor, Witness
 
@@ -286,6 +288,27 @@ def test_djangos_own_cache_does_not_keep_the_banner(project: None) -> None:
         with override_readonly():
             assert b"<p>True</p>" in Visitor().get("/banner").content
         assert b"<p>False</p>" in Visitor().get("/banner").content
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("source", ["{% load readonly %}{% readonly_banner %}", "{{ readonly.banner }}"])
+@pytest.mark.parametrize("cached", [False, True])
+def test_the_banner_of_a_bypass_is_its_holders(
+    switch: Switch, monkeypatch: pytest.MonkeyPatch, source: str, scope: tuple[str, ...], cached: bool
+) -> None:
+    """By a request as a browser sends it; neither a cache on the way nor Django's own hands it to others."""
+    monkeypatch.setattr(views, "BANNER", source)
+    middleware = [OURS, "django.middleware.cache.UpdateCacheMiddleware", *FIRST[1:]]
+    middleware += ["django.middleware.cache.FetchFromCacheMiddleware"]
+    prefix = f"bypass-{source}-{scope}".replace(" ", "")
+    with override_settings(MIDDLEWARE=middleware if cached else FIRST, CACHE_MIDDLEWARE_KEY_PREFIX=prefix):
+        holder = let_through(switch, *scope)
+
+        def get(cookie: str) -> tuple[str, Any]:
+            answer = Visitor().get("/banner", **({"cookie": cookie} if cookie else {}))
+            return answer.content.decode(), answer.headers
+
+        check(get, holder)
 
 
 def test_every_text_is_translated() -> None:

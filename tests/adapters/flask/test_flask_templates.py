@@ -21,6 +21,7 @@ from readonly.errors import ConfigurationError
 from readonly.pages import Refused
 from readonly_flask import ReadOnly, changed
 from support.flask_sites import MakeApp, installed, switch_of
+from support.holding import PUBLIC, SCOPES, check, let_through
 from support.waiting import eventually
 
 BANNER = "{% from 'readonly/banner.html' import banner %}{{ banner() }}"
@@ -80,6 +81,25 @@ def test_the_banner_announces(make_app: MakeApp) -> None:
     assert 'data-readonly-banner="announced" lang="fr"' in answer.text
     assert "&lt;i&gt;new&lt;/i&gt;" in answer.text
     assert answer.headers["X-Read-Only-From"]
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("source", [BANNER, "{{ readonly.banner }}"])
+def test_the_banner_of_a_bypass_is_its_holders(make_app: MakeApp, source: str, scope: tuple[str, ...]) -> None:
+    """By a request as a browser sends it; a page that everybody may keep is then one that nobody else may."""
+    app = make_app()
+
+    @app.get("/")
+    def home() -> Any:
+        return render_template_string(source), {"Cache-Control": PUBLIC}
+
+    holder = let_through(switch_of(app), *scope)
+
+    def get(cookie: str) -> tuple[str, Any]:
+        answer = app.test_client(use_cookies=False).get("/", headers={"Cookie": cookie} if cookie else {})
+        return answer.text, answer.headers
+
+    check(get, holder)
 
 
 def test_the_banner_escapes_by_itself(make_app: MakeApp) -> None:

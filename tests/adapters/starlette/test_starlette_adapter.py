@@ -21,6 +21,7 @@ from starlette.websockets import WebSocket
 
 from readonly import Policy, Switch, reads, writes
 from readonly_starlette import ReadOnlyMiddleware, status_app, template_context, writing
+from support.holding import PUBLIC, SCOPES, check, let_through
 
 
 @pytest.fixture
@@ -212,6 +213,26 @@ def test_a_banner_that_needs_no_template(switch: Switch, tmp_path: Path) -> None
         assert 'data-readonly-banner="announced" lang="de"' in answer.text
         assert "&lt;i&gt;new&lt;/i&gt;" in answer.text
         assert answer.headers["X-Read-Only-From"]
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_the_banner_of_a_bypass_is_its_holders(switch: Switch, tmp_path: Path, scope: tuple[str, ...]) -> None:
+    """By a request as a browser sends it; a page that everybody may keep is then one that nobody else may."""
+    (tmp_path / "page.html").write_text("{{ readonly.banner }}")
+    templates = Jinja2Templates(tmp_path, context_processors=[template_context(switch)])
+
+    async def page(request: Request) -> Response:
+        return templates.TemplateResponse(request, "page.html", headers={"Cache-Control": PUBLIC})
+
+    app = Starlette(routes=[Route("/", page)], middleware=[Middleware(ReadOnlyMiddleware, switch=switch)])
+    with TestClient(app) as client:
+        holder = let_through(switch, *scope)
+
+        def get(cookie: str) -> tuple[str, Any]:
+            answer = client.get("/", headers={"Cookie": cookie} if cookie else {})
+            return answer.text, answer.headers
+
+        check(get, holder)
 
 
 @pytest.mark.parametrize("mount", ["/-/readonly", ""])

@@ -28,6 +28,7 @@ from rest_framework.routers import SimpleRouter
 from readonly import ReadOnlyError, reads, writes
 from readonly_django.conf import switch
 from support.django_site.models import Article
+from support.holding import PUBLIC
 
 # What a view saw; emptied by a fixture.
 SEEN: list[Any] = []
@@ -337,10 +338,14 @@ TROUBLE = {
 }
 
 
+# What a page with the banner has in its template.
+BANNER = "{% load readonly %}{% readonly_banner %}"
+
+
 def banner(request: HttpRequest) -> HttpResponse:
-    """A page with the banner, and what templates know."""
-    template = engines["django"].from_string("{% load readonly %}{% readonly_banner %}<p>{{ readonly.read_only }}</p>")
-    return HttpResponse(template.render({}, request))
+    """A page with the banner, and what templates know, which everybody may keep."""
+    template = engines["django"].from_string(BANNER + "<p>{{ readonly.read_only }}</p>")
+    return HttpResponse(template.render({}, request), headers={"Cache-Control": PUBLIC})
 
 
 def own_page(refused: Any) -> str:
