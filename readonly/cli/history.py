@@ -98,22 +98,17 @@ def _time_of(entries: Sequence[Entry], epoch: int) -> _Time | None:
     times: list[_Time] = []
     standing: set[str] = set()
     for entry in entries:
-        last = times[-1] if times else None
         if entry.what in _CLOSING:
             if not standing:
-                last = _Time(entry.at, [])
-                times.append(last)
+                times.append(_Time(entry.at, []))
             standing |= set(entry.causes)
-        elif last is not None and last.over:
-            if entry.what in _AFTERWARDS and entry.epoch == last.entries[-1].epoch:
-                last.entries.append(entry)
+        elif not times or times[-1].over:
+            if times and entry.what in _AFTERWARDS and entry.epoch == times[-1].entries[-1].epoch:
+                times[-1].entries.append(entry)
             elif entry.what in _OPENING:
                 times.append(_of_window(entry, entries))
             continue
-        elif last is None:
-            if entry.what in _OPENING:
-                times.append(_of_window(entry, entries))
-            continue
+        last = times[-1]
         last.entries.append(entry)
         if entry.what in (*_OPENING, "init"):
             standing -= set(entry.causes) if entry.what != "init" else standing
