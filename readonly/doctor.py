@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from .clock import APART_SECONDS
-from .databases.fence import Fence
+from .databases.fence import Fence, FenceUnreachable, Level, Preflight, Strategy
 from .doubts import CLOCK, COOKIE, EXEMPT, PAST, POSITION, TWINS, WEBSOCKET
 from .errors import Error, StoreUnreachable
 from .fencing import standing_fences
+from .following import Standbys
 from .members import Condition, Confirmation, Report
 from .replicating import reported
 from .site import Look, Site
@@ -265,36 +266,82 @@ def _replicas(reports: list[Report]) -> Iterator[Finding]:
         yield Finding("replicas", True, f"{len(found)} fit")
 
 
+def _standbys(site: Site, unanswered: Container[str]) -> Iterator[Finding]:
+    """Look at the replicas that this machine knows, beside primaries that answer."""
+    groups = [group for group in site.standbys.groups if group.standbys and group.fence.name not in unanswered]
+    said, problems = Standbys(groups).fitness(freeze=True)
+    for what in problems:
+        yield Finding("replicas", False, what, "mend it before the night, or take it out of readonly.toml")
+    if said and not problems:
+        yield Finding("replicas", True, "; ".join(said))
+
+
 def _fences(site: Site, look: Look | None) -> list[Finding]:
     found: list[Finding] = []
     known = {c.fence.name for c in standing_fences(look.record) if c.fence is not None} if look is not None else None
+    unanswered = set()
     for fence in site.fences.fences:
         try:
             found += _fence(site, fence, known)
         except Error as error:
-            fix = "start the database, or mend url in readonly.toml"
-            found.append(Finding("fences", False, f"{fence.name}: {error}", fix))
-    return found
+            unanswered.add(fence.name)
+            away = isinstance(error, FenceUnreachable)
+            fix = f"{'start the database, or mend url' if away else 'mend it'} in [fence.{fence.name}] of readonly.toml"
+            found.append(Finding("fences", False, str(error), fix))
+    return [*found, *_standbys(site, unanswered)]
 
 
-def _fence(site: Site, fence: Fence, known: set[str] | None) -> Iterable[Finding]:
-    standing = fence.status()
-    orphan = f"readonlyctl fence lift {fence.name} --orphan"
+def _fence(site: Site, fence: Fence, known: Container[str] | None) -> Iterable[Finding]:
+    name, standing = fence.name, fence.status()
     if standing is not None and standing.site != site.name:
         run = f", run {standing.run}" if standing.run else ""
         what = (
-            f"{fence.name} carries a fence of {standing.site}{run}, raised {standing.raised_at:%Y-%m-%d %H:%M}: "
+            f"{name} carries a fence of {standing.site}{run}, raised {standing.raised_at:%Y-%m-%d %H:%M} UTC: "
             "restored from a copy of its database?"
         )
-        return [Finding("fences", False, what, orphan)]
-    if standing is not None and known is not None and fence.name not in known:
-        what = f"{fence.name} carries a fence that this site's record does not know: its writers are refused"
-        return [Finding("fences", False, what, f"readonlyctl fence lift {fence.name}")]
-    plan = fence.preflight()
+        return [Finding("fences", False, what, f"readonlyctl fence lift {name} --orphan")]
+    if standing is not None and known is not None and name not in known:
+        what = f"{name} carries a fence that this site's record does not know: its writers are refused"
+        return [Finding("fences", False, what, f"readonlyctl fence lift {name}")]
+    if standing is not None:
+        left = fence.open_tables()
+        if left:
+            what = f"the fence of {name} stands, and does not cover {', '.join(left)}"
+            return [Finding("fences", False, what, f"readonlyctl fence raise {name}")]
+        return [Finding("fences", True, f"{name}: a fence stands, {standing}")]
+    if known is not None and name in known:
+        what = f"the record says that {name} is fenced, and it is not: its writers are let through"
+        return [Finding("fences", False, what, f"readonlyctl fence raise {name}")]
+    return list(_planned(name, fence.preflight()))
+
+
+def _planned(name: str, plan: Preflight) -> Iterator[Finding]:
+    if plan.pooled:
+        what = f"something stands between {name} and its server (a pooler, such as PgBouncer): what is set in a session"
+        fix = f"name the server itself, with its own port, as url in [fence.{name}] of readonly.toml"
+        yield Finding("fences", False, f"{what} may be another's", fix)
+        return
     if not plan.possible:
-        what = f"{fence.name}: the fencer lacks rights, so that no fence can be raised"
-        return [Finding("fences", False, what, f"run there, as somebody who may: {'; '.join(plan.missing)}")]
-    return [Finding("fences", True, f"{fence.name}: {plan.strategy} reaches {plan.level}, {plan.why}")]
+        # A command is typed here; all else is for somebody who may, at the server.
+        typed = [one for one in plan.missing if one.startswith("readonlyctl ")]
+        there = [one for one in plan.missing if one not in typed]
+        steps = [f"run there, as somebody who may: {'; '.join(there)}"] if there else []
+        what = f"{name}: no fence can be raised by {plan.strategy}, something is missing"
+        yield Finding("fences", False, what, ". Then here: ".join([*steps, *typed]))
+        return
+    open_to_writers = [way for way in plan.ways if way.writers]
+    for way in open_to_writers:
+        what = f"{name}: a fence by {plan.strategy} would not hold the application: {way.what}"
+        yield Finding("fences", False, what, way.remedy)
+    if open_to_writers:
+        return
+    if plan.level is Level.APP_ONLY and plan.strategy is not Strategy.BARRIER:
+        what = f"{name}: a fence by {plan.strategy} would not hold the application: {plan.why}"
+        yield Finding("fences", False, what, f"leave strategy out of [fence.{name}] in readonly.toml")
+        return
+    ways = "; ".join(way.what for way in plan.ways if not way.insists)
+    left = f"; left open: {ways}" if ways else ""
+    yield Finding("fences", True, f"{name}: {plan.strategy} reaches {plan.level}, {plan.why}{left}")
 
 
 def _counted(words: Iterable[str]) -> str:

@@ -169,6 +169,8 @@ def plan_lines(name: str, found: Preflight) -> list[str]:
     ]
     if found.tables:
         lines.append(f"  covers {found.tables} tables")
+    if found.pooled:
+        lines.append("  not the server itself: a pooler answers there; url names the server")
     for way in found.ways:
         mark = "leaves open" if not way.insists else "but for"
         lines.append(

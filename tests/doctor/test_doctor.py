@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
-import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +17,7 @@ from readonly import Policy, Switch, asgi, wsgi
 from readonly.clock import SystemClock
 from readonly.databases.fence import Fence
 from readonly.databases.fence.values import Fenced, Level, Preflight, Strategy
-from readonly.doctor import CHECKS, Finding, check
+from readonly.doctor import CHECKS, check
 from readonly.doubts import MAX_EACH, Doubts
 from readonly.errors import StoreUnreachable
 from readonly.follower import SAMPLE_FIRST_SECONDS
@@ -26,40 +25,9 @@ from readonly.members import Guarded, Report
 from readonly.site import Site
 from readonly.stores.sqlite import SQLiteStore
 from support.apps import Request, asgi_scope, run, wsgi_environ
+from support.doctoring import faults, healthy, report_of
 from support.operating import Shop, json_lines, made
 from support.waiting import eventually
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    """A healthy site: initialised, with two members that guard their databases."""
-    found = made(tmp_path / "shop.db")
-    healthy(found)
-    yield found
-    found.store.close()
-
-
-def healthy(shop: Shop) -> None:
-    """Have two processes report that all is well."""
-    shop.reported(report_of(host="web-1"), report_of(host="web-2"))
-
-
-def report_of(**said: Any) -> Report:
-    """Return the report of a process on another machine."""
-    told: dict[str, Any] = {
-        "id": secrets.token_hex(16), "host": "web-3", "pid": 7, "role": "web", "interval": 300.0, "library": "1.0",
-        "synced": True, "closed": False, "guards": (Guarded("main", "", {"server": "sqlite"}),),
-    }  # fmt: skip
-    return Report(**(told | said))
-
-
-def faults(shop: Shop, *fences: Fence, now: datetime | None = None) -> dict[str, Finding]:
-    """Return what is wrong, by check."""
-    site = Site(Switch(shop.store), fences=fences)
-    found = site.check() if now is None else check(site, now=now)
-    assert [CHECKS.index(one.check) for one in found] == sorted(CHECKS.index(one.check) for one in found)
-    assert all(bool(one.fix) is not one.ok for one in found), "a fault has a fix, and nothing else has"
-    return {one.check: one for one in found if not one.ok}
 
 
 class Planted(Fence):

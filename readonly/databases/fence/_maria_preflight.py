@@ -114,7 +114,7 @@ def ways_left(session: Session, people: Accounts, writing: Sequence[str], migrat
     if bypassing:
         found.append(
             Way(f"{_names(bypassing)} has {_PAST}, which read_only does not stop", insists=False,
-                remedy=f"REVOKE {_PAST} ON *.* FROM {_grantee(people.past[bypassing[0]])}")
+                remedy=f"REVOKE {_PAST} ON *.* FROM {_grantee(people.past[bypassing[0]])}", writers=True)
         )  # fmt: skip
     if not people.known:
         found.append(

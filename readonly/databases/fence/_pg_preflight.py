@@ -65,6 +65,8 @@ _FOREIGN = """
 SELECT n.nspname || '.' || c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'f' ORDER BY 1
 """
+# What is missing where the gate is asked for; the fence's name belongs behind it.
+INSTALL = "readonlyctl fence install"
 _WRITE_ALL = "pg_write_all_data"
 _SIGNAL = "pg_signal_backend"
 _STATS = "pg_read_all_stats"
@@ -147,7 +149,7 @@ def ways_left(connection: Connection, who: Roles, strategy: Strategy) -> tuple[W
     if who.superusers:
         found.append(
             Way(f"{_names(who.superusers)} is a superuser, whom no privilege binds", insists=False,
-                remedy="ALTER ROLE " + who.superusers[0] + " NOSUPERUSER")
+                remedy=f"ALTER ROLE {who.superusers[0]} NOSUPERUSER", writers=True)
         )  # fmt: skip
     subscriptions = _column(connection, _SUBSCRIPTIONS)
     if subscriptions:
@@ -184,7 +186,7 @@ def _ways_past_privileges(connection: Connection, who: Roles) -> list[Way]:
     if _WRITE_ALL in who.reach:
         found.append(
             Way(f"{_names(who.writers)} is a member of {_WRITE_ALL}", insists=False,
-                remedy=f"REVOKE {_WRITE_ALL} FROM {who.writers[0]}")
+                remedy=f"REVOKE {_WRITE_ALL} FROM {who.writers[0]}", writers=True)
         )  # fmt: skip
     fencer = _value(connection, "SELECT current_user")
     known = [*who.reach, *who.migrators, fencer]
@@ -244,7 +246,7 @@ def _by_trigger(connection: Connection, who: Roles, strategy: Strategy, why: str
         if not _may_become(connection, owner):
             missing.append(_grant(connection, owner))
     if strategy is Strategy.GATE and not state.adopted(connection):
-        missing.append("readonlyctl fence install")
+        missing.append(INSTALL)
     ways = ways_left(connection, who, strategy)
     level = Level.COOPERATIVE if any(not way.insists for way in ways) else Level.HARD
     return _answer(connection, strategy, level, why, ways, missing, len(tables))

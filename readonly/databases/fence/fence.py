@@ -72,6 +72,11 @@ class Fence(ABC):
                 ) from error
             _require_writers(name, writers)
             chosen = Strategy(strategy) if strategy else None
+            if chosen in {Strategy.GLOBAL, Strategy.BARRIER}:
+                raise ConfigurationError(
+                    f"fence.{name}: strategy={strategy!r} is none of PostgreSQL's: use revoke, gate, each or defaults, "
+                    "or leave it out"
+                )
             return PostgresFence(
                 f"postgresql://{rest}", writers=writers, migrators=migrators, name=name, strategy=chosen
             )

@@ -115,7 +115,8 @@ class PostgresFence(Fence):
         """
         with self._connect() as connection:
             self._require_primary(connection)
-            return checks.preflight(connection, self._who(connection), strategy=strategy or self._strategy)
+            found = checks.preflight(connection, self._who(connection), strategy=strategy or self._strategy)
+            return replace(self._named(found), pooled=_pooled(connection))
 
     def status(self) -> Fenced | None:
         """Return the fence that stands in this database, whoever raised it; None if there is none."""
@@ -600,9 +601,16 @@ class PostgresFence(Fence):
             )  # fmt: skip
         return standing
 
+    def _named(self, flight: Preflight) -> Preflight:
+        """Have what is missing be a command that can be typed."""
+        return replace(
+            flight, missing=tuple(f"{one} {self.name}" if one == checks.INSTALL else one for one in flight.missing)
+        )
+
     def _require(self, flight: Preflight) -> None:
         if flight.possible:
             return
+        flight = self._named(flight)
         raise FenceRefused(
             f"{self.name} at {flight.server}: no fence can be raised by {flight.strategy}; nothing was changed. "
             f"What is missing: {'; '.join(flight.missing)}",
@@ -703,6 +711,12 @@ def _give_defaults_back(connection: Connection) -> int:
             )
         connection.execute(statement)
     return len(rows)
+
+
+def _pooled(connection: Connection) -> bool:
+    """Tell whether a pooler answered when this connection was opened: it has a number of its own to cancel by."""
+    row = connection.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
+    return row is not None and row[0] != connection.info.backend_pid
 
 
 def _said(error: psycopg.Error) -> str:

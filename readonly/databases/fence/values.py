@@ -67,11 +67,13 @@ class Way:
         insists: True where only a client that means to get round the fence takes it: the level stays what it is and
             this is said beside it. False where any client may take it by accident: the level falls.
         remedy: What closes it, as a statement or a sentence; "" where nothing does.
+        writers: True where the writers themselves take it: those whom the fence is for.
     """
 
     what: str
     insists: bool
     remedy: str = ""
+    writers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,8 @@ class Preflight:
         advised: Statements that are not needed, and what each would help with.
         tables: How many tables it would cover.
         server: Which server and database was asked, for people.
+        pooled: Something stands between the fencer and the server, so that what was asked may be true of another
+            session, or of another role.
     """
 
     strategy: Strategy
@@ -98,6 +102,7 @@ class Preflight:
     advised: tuple[str, ...] = ()
     tables: int = 0
     server: str = ""
+    pooled: bool = False
 
     @property
     def possible(self) -> bool:

@@ -248,7 +248,8 @@ class Watch(Generic[T]):
             # Not `need`: that may read the store, and whoever reports is the one who reads it.
             # A copied file tells no lag, and is not read before it was taken anew: no fault of a site that writes.
             lag = None if self._identity is not None else self._lag
-            need = self._need(self._switch.view.state) or Need(lag=lag, **self._wanted())
+            system = self.system if self._identity is None else self._file
+            need = self._need(self._switch.view.state) or Need(lag=lag, system=system, **self._wanted())
             found["replicas"] = [_described(replica, need) for replica in self.replicas.all]
         return found
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from readonly.databases.fence import FenceRefused, Level, Strategy
+from readonly.databases.fence import Fence, FenceRefused, Level, Strategy
+from readonly.errors import ConfigurationError
 from support.fence_layouts import Shop
 
 
@@ -126,3 +127,10 @@ def test_who_migrates_through_the_writers_group_keeps_its_rights(shop: Shop) -> 
     found = shop.fence(migrators=["app_rw"]).preflight()
     assert found.strategy is Strategy.EACH
     assert "app_rw migrates" in shop.fence(migrators=["app_rw"]).preflight(strategy=Strategy.REVOKE).why
+
+
+@pytest.mark.parametrize("strategy", [Strategy.GLOBAL, Strategy.BARRIER])
+def test_a_strategy_of_another_kind_of_server(strategy: Strategy) -> None:
+    """It is refused when the file is read, and not when the fence is wanted."""
+    with pytest.raises(ConfigurationError, match=f"strategy='{strategy}' is none of PostgreSQL's"):
+        Fence.from_url("postgresql://fencer@db1/shop", writers=["app"], strategy=strategy)
