@@ -97,7 +97,7 @@ class Bypasses:
     def _of(self, state: State) -> _Known:
         known = self._known
         if known.state is not state:
-            named = standing(state)
+            named = state.bypasses
             if named == known.named:  # most states differ in something else
                 known = known._replace(state=state)
             else:
@@ -107,18 +107,6 @@ class Bypasses:
                 known = _Known(state, named, keys, links)
             self._known = known
         return known
-
-
-def standing(state: State) -> tuple[Bypass, ...]:
-    """Return the bypasses that are not revoked and whose read-only time is not over; they may have run out.
-
-    What a process knew that can't be trusted any more (its lease has run out, the store was emptied) lets nobody
-    through: the bypass may have been taken back meanwhile, and somebody told that nothing writes.
-    """
-    if state.record is None or not state.record.bypasses or not state.read_only or not state.synced:
-        return ()
-    causes = {cause.id for cause in state.causes}
-    return tuple(one for one in state.record.bypasses if not one.revoked and not causes.isdisjoint(one.causes))
 
 
 def tokens(header: str | None, cookies: Sequence[str]) -> list[str]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 class _Counts(Protocol):
     def holds(self, key: object, /) -> bool: ...
+    def lets(self, key: object, /) -> bool: ...
 
 
 class Owner(Protocol):
@@ -33,6 +34,10 @@ class Owner(Protocol):
     @property
     def inflight(self) -> _Counts:
         """The writes that were admitted."""
+        ...
+
+    def lets_through(self, by: str, /) -> bool:
+        """Return whether a bypass, by its id, still lets anybody through."""
         ...
 
 
@@ -49,27 +54,29 @@ class Work:
 
     Attributes:
         of: The switch that it belongs to.
-        bypass: A bypass lets it write, whatever the state; nobody waits for what it begins while read-only.
+        by: Id of the bypass that lets it through; "" if none of the record's does.
         name: Route or job, for the log.
         escape: The first refusal of a guard inside this work, else None.
         reads_from: The replica that each database is read from, by whoever chose it.
         noted: What a rehearsal notes of it, while one goes on.
     """
 
-    __slots__ = ("_key", "bypass", "escape", "name", "noted", "of", "reads_from")
+    __slots__ = ("_bypass", "_key", "by", "escape", "name", "noted", "of", "reads_from")
 
-    def __init__(self, of: Owner, *, key: object = None, bypass: bool = False, name: str = "") -> None:
+    def __init__(self, of: Owner, *, key: object = None, bypass: bool = False, by: str = "", name: str = "") -> None:
         """Describe a piece of work.
 
         Args:
             of: The switch that it belongs to.
-            key: What it is counted by, if it was admitted: it is for as long as that is in flight.
+            key: What it is counted by, if it was admitted or let through: it is for as long as that is in flight.
             bypass: A bypass lets it write.
+            by: That bypass's id, if it is one of the record's.
             name: Route or job, for the log.
         """
         self.of = of
         self._key = key
-        self.bypass = bypass
+        self._bypass = bypass
+        self.by = by
         self.name = name
         self.escape: ReadOnlyError | None = None
         self.reads_from: dict[object, object] | None = None
@@ -80,6 +87,17 @@ class Work:
         """True while it is in flight as a write that was admitted: what it begins is part of that, and drained."""
         # Not a flag: that would be true for ever in a child that was forked meanwhile, whose count begins at nothing.
         return self._key is not None and self.of.inflight.holds(self._key)
+
+    @property
+    def bypass(self) -> bool:
+        """True if it may write whatever the state, as part of what a bypass has let through or by one that still does.
+
+        What was let through as a write goes on to its end, and is counted until then. A read that lives on when its
+        bypass is over begins no write any more.
+        """
+        if not self._bypass or not self.by:
+            return self._bypass
+        return (self._key is not None and self.of.inflight.lets(self._key)) or self.of.lets_through(self.by)
 
     @property
     def may_write(self) -> bool:
@@ -98,7 +116,7 @@ class Work:
     def end(self) -> None:
         """Say that it is over: what inherited the context and lives on writes no more."""
         self._key = None
-        self.bypass = False
+        self._bypass = False
 
 
 # Innermost first: an application may call another in the same process, and each has a switch of its own.

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from .context import Work, enter, leave
 from .drafts import Offer
-from .gate import Act
+from .gate import Act, Outcome, Verdict
 from .handling import Handling, Judged
 from .rejection import Answer, HeaderList
 from .rules import Endpoint, Facts
@@ -69,6 +69,7 @@ class Exchange:
         "_mount",
         "_refused_again",
         "_secure",
+        "_through",
         "act",
         "facts",
         "judged",
@@ -114,6 +115,8 @@ class Exchange:
         self._looks_again = looks_again
         self._mount = mount
         self._refused_again = False
+        # What it is counted by as a write that a bypass lets through.
+        self._through: object = None
 
     # --- the request -------------------------------------------------------------------------------------------------
 
@@ -233,6 +236,9 @@ class Exchange:
                 self._handling.count_escape(work, work.escape)
             work.end()
         self._uncount()
+        through, self._through = self._through, None
+        if through is not None:
+            self._handling.switch.inflight.end(through)
         judged: Judged | None = getattr(self, "judged", None)
         if judged is not None and judged.noted is not None:
             judged.noted.end()
@@ -278,10 +284,21 @@ class Exchange:
 
     def _begun(self, state: State) -> Answer | None:
         self.judged = self._handling.judge(self.act, self.facts, self._cookies, state, bypass=self._bypass)
+        if self.judged.by and self.act.may_write:
+            self._let_through()
         if not self.judged.verdict.passed:
             return self._refused()
         self._let_work()
         return None
+
+    def _let_through(self) -> None:
+        # Count, then look: who takes a bypass back and sees nothing in flight is told the truth.
+        switch, judged = self._handling.switch, self.judged
+        self._through = switch.inflight.let(judged.by)
+        if not switch.lets_through(judged.by):
+            switch.inflight.end(self._through)
+            self._through = None
+            self.judged = replace(judged, verdict=Verdict(Outcome.READ_ONLY, self.act), holder="", by="")
 
     def _refused(self) -> Answer:
         self._uncount()
@@ -293,7 +310,8 @@ class Exchange:
         matters = self.judged.state.read_only or self.key is not None or bypass or self._looks_again
         noted = self.judged.noted
         if (switch.guarded and matters) or noted is not None:
-            self.work = Work(switch, key=self.key, bypass=bypass)
+            key = self.key if self._through is None else self._through
+            self.work = Work(switch, key=key, bypass=bypass, by=self.judged.by)
             self.work.noted = noted
 
     def _write_after_all(self, endpoint: Endpoint | None) -> Act | None:

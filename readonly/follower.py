@@ -593,7 +593,11 @@ class Follower:
         # The order is what makes a report worth something: the view was swapped before, the count is read after,
         # and only then is it sent (protocol.md 1.12).
         state, others = self._view.state, self._others
-        keys = self._inflight.keys()
+        latest = self.latest()
+        lets = tuple(one.id for one in state.bypasses if latest < one.until)
+        # What a bypass lets write is nobody's to wait for; what one that is over has let write is. Of a process that
+        # ends nobody can ask later.
+        keys = self._inflight.keys() | self._inflight.left(() if self._stopping else lets)
         now = self._monotonic()
         self._first_seen = {key: self._first_seen.get(key, now) for key in keys}
         if count:
@@ -619,6 +623,7 @@ class Follower:
             registry=others.registry,
             knew=others.knew,
             lacks=self.known.record.lacks if self.known.record is not None else (),
+            lets=lets,
             **self._describe(),
         )
 
@@ -634,6 +639,7 @@ class Follower:
         return (
             report.epoch,
             report.causes,
+            report.lets,
             report.closed,
             report.synced,
             # Of a writable process nobody waits for this, and under load it would change with every look.

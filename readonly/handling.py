@@ -80,6 +80,7 @@ class Judged:
         now: When.
         marks: What its response carries, if that was worked out already.
         holder: Name of the bypass that let it through, else "".
+        by: That bypass's id.
         noted: What a rehearsal notes of it, while one goes on. Whoever has it judged says when it is over.
         private: It came with a bypass, good here or elsewhere: its page may say so, and is nobody else's.
     """
@@ -90,6 +91,7 @@ class Judged:
     now: datetime
     marks: HeaderList = field(default_factory=list)
     holder: str = ""
+    by: str = ""
     noted: Noted | None = None
     private: bool = False
 
@@ -235,12 +237,12 @@ class Handling(Generic[T]):
         bypass = bypass or holder is not None
         if bypass or act.kind is ActKind.EXEMPT:
             taken = self.sessions.away(state, now) if self.sessions.any else UNTOUCHED
-            name = holder.name if holder is not None else ""
+            name, by = (holder.name, holder.id) if holder is not None else ("", "")
             if act.unsafe and state.read_only and not bypass:
                 self.switch.tally.allowed(self.route(act, facts), act.kind)
             noted = None if bypass else self._noted(act, facts, cookies, state)
             verdict = self.gate.decide(act, facts, state, bypass=bypass)
-            return Judged(verdict, taken, state, now, holder=name, noted=noted, private=bool(held))
+            return Judged(verdict, taken, state, now, holder=name, by=by, noted=noted, private=bool(held))
         taken = self.sessions.look(cookies, state, now) if self.sessions.any else UNTOUCHED
         if held or (state.read_only and LINK_PATH in facts.path):
             # Where their bypass is good, or will be in a moment, their session is wanted again: it waits.

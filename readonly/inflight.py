@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class InFlight:
         draining: What was in flight when the process was closed, and still is; before that, parts of admitted work.
     """
 
-    __slots__ = ("_closed", "_drained", "_open", "add", "discard", "draining")
+    __slots__ = ("_asked", "_closed", "_drained", "_let", "_open", "add", "discard", "draining")
 
     def __init__(self, drained: Callable[[], None] = lambda: None) -> None:
         # Neither is ever replaced by another set: who is about to put a key into one must not miss it.
@@ -52,6 +52,9 @@ class InFlight:
         self.draining: set[object] = set()
         self._closed = False
         self._drained = drained
+        # What bypasses let write, with the id of each, and which of that somebody waits for.
+        self._let: dict[object, str] = {}
+        self._asked: frozenset[object] = frozenset()
 
     def begin(self, *, part: bool = False) -> object:
         """Count one write and return its key. Look at the state only after this.
@@ -74,6 +77,37 @@ class InFlight:
             draining.discard(key)
             if self._closed and not draining:
                 self._drained()
+        if self._let and self._let.pop(key, None) is not None and key in self._asked:
+            self._drained()
+
+    def let(self, by: str, key: object = None) -> object:
+        """Count one write that a bypass lets through, until `end`. Look only after this whether it still does.
+
+        Nobody waits for it as long as that bypass is good: whoever says "safe" names it. Once it is not, it is waited
+        for like any other write.
+
+        Args:
+            by: The bypass's id.
+            key: What it is counted by; None: a new one.
+        """
+        key = object() if key is None else key
+        self._let[key] = by
+        return key
+
+    def lets(self, key: object) -> bool:
+        """Return whether that write was let through by a bypass, and is in flight."""
+        return key in self._let
+
+    def left(self, good: Collection[str]) -> frozenset[object]:
+        """Return what is in flight that was let through by bypasses which let nobody through any more.
+
+        Args:
+            good: Ids of those that still do.
+        """
+        if not self._let:
+            return frozenset()
+        found = self._asked = frozenset(key for key, by in self._let.copy().items() if by not in good)
+        return found
 
     def close(self) -> None:
         """Watch what is in flight now. Call it when every thread can see the closed state; twice does no harm."""
@@ -109,6 +143,7 @@ class InFlight:
         """Drop what a forked child has inherited: those writes are the parent's."""
         self._open.clear()
         self.draining.clear()
+        self._let.clear()
 
 
 class _Admitting(Protocol):
@@ -118,6 +153,7 @@ class _Admitting(Protocol):
     def inflight(self) -> InFlight: ...
     @property
     def in_run(self) -> bool: ...
+    def lets_through(self, by: str, /) -> bool: ...
     def admit(self) -> State | None: ...
     async def aadmit(self) -> State | None: ...
     def wait_writable(self, timeout: float) -> bool: ...
@@ -242,8 +278,12 @@ class Writing:
 
     def _enter(self, key: object, state: State | None) -> None:
         outer = current(self._switch)
+        by = outer.by if outer is not None and state is not None else ""
+        if by:
+            self._switch.inflight.let(by, key)  # counted, and only then looked at
         bypass = (outer is not None and outer.bypass) or (state is not None and self._switch.in_run)
         if state is not None and not bypass:
+            self._switch.inflight.end(key)
             refusal = ReadOnlyError(
                 f"the site is read-only ({state.reason}): this work was not begun",
                 expected_end=state.expected_end,
@@ -252,8 +292,8 @@ class Writing:
                 # Inside a request: an exception would be a 500 by the time it leaves the framework.
                 outer.mark(refusal)
             raise refusal
-        # Of a bypass while read-only the key counts for nothing: nobody waits for that.
-        work = Work(self._switch, key=key, bypass=bypass, name="writing")
+        # Of the command of a run the key counts for nothing: nobody waits for that.
+        work = Work(self._switch, key=key, bypass=bypass, by=by, name="writing")
         if outer is None:
             self._switch.begins(self._name)
         elif outer.noted is not None:

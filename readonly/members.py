@@ -91,6 +91,7 @@ class Report:
         rehearsal: What it has counted in the rehearsal that goes on, or went on last; empty without one, or once that
             was kept in the store.
         doubts: What it doubts about its own set-up: `cookie sid`.
+        lets: Ids of the bypasses that let somebody through in its view.
     """
 
     id: str
@@ -123,6 +124,7 @@ class Report:
     lacks: tuple[str, ...] = ()
     rehearsal: Mapping[str, Any] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
+    lets: tuple[str, ...] = ()
 
     def dump(self) -> bytes:
         """Return the report as it is sent: JSON, UTF-8."""
@@ -391,8 +393,9 @@ def confirm(
     """
     wanted = tuple(causes)
     problems: list[str] = []
-    standing = State.at(at, record).causes if record is not None else ()
-    present = {c.id for c in standing}
+    state = State.at(at, record)
+    present = {c.id for c in state.causes}
+    good = {one.id for one in state.bypasses if at < one.until}
     if closing and not wanted:
         # Members of an emptied store refuse, too, until one that knows more writes the whole record back.
         problems.append("no cause keeps the site read-only: it may open by itself")
@@ -414,7 +417,7 @@ def confirm(
         roster[role] = min(roster.get(role, ago), ago)
     crews = Counter(role for role, ago in heard if ago <= roster[role] + CREW_SECONDS)
     found = [
-        _judge(report, s, wanted, present, closing, at, here_since or {}, registry, longest_transaction)
+        _judge(report, s, wanted, present, good, closing, at, here_since or {}, registry, longest_transaction)
         for report, s in loaded
     ]
     members = tuple(sorted((m for m in found if m is not None), key=lambda m: (m.report.role, m.report.name)))
@@ -478,6 +481,7 @@ def _judge(
     seen: Seen,
     causes: Sequence[str],
     present: Collection[str],
+    good: Collection[str],
     closing: bool,
     at: datetime,
     here_since: Mapping[str, datetime],
@@ -489,7 +493,9 @@ def _judge(
     def member(condition: Condition, why: str = "") -> Member:
         return Member(report, silent, condition, why)
 
-    idle = report.closed and report.synced and not report.in_flight and set(causes) <= set(report.causes)
+    # Who lets somebody through that nobody else does any more may have let writes begin that nobody counts.
+    over = not set(report.lets).issubset(good)
+    idle = report.closed and report.synced and not report.in_flight and set(causes) <= set(report.causes) and not over
     if report.gone:
         # Its last words settle it: nothing in flight, so nothing of its own can commit any more.
         if not report.in_flight or silent > longest_transaction:
@@ -514,7 +520,7 @@ def _judge(
     if report.inert:
         return member(Condition.INERT, "inert (READONLY_DISABLED is set there): it refuses nothing" if closing else "")
     if closing:
-        return _judge_closing(report, causes, registry, member)
+        return _judge_closing(report, causes, registry, member, over=over)
     held = sorted(set(causes) & set(report.causes))
     if held:
         return member(Condition.LATE, f"still holds {', '.join(held)}")
@@ -539,11 +545,13 @@ def _forgetful(report: Report) -> str:
     )
 
 
-def _judge_closing(report: Report, causes: Sequence[str], registry: str, member: Any) -> Member:
+def _judge_closing(report: Report, causes: Sequence[str], registry: str, member: Any, *, over: bool) -> Member:
     found: Member
     missing = sorted(set(causes) - set(report.causes))
     if not report.closed or missing:
         found = member(Condition.LATE, "has not taken the change in yet")
+    elif over:
+        found = member(Condition.LATE, "still lets somebody through by a bypass that is over")
     elif report.in_flight:
         found = member(
             Condition.DRAINS,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from .record import WINDOW, Cause, Mode, Record, Rehearsal, Window
+from .record import WINDOW, Bypass, Cause, Mode, Record, Rehearsal, Window
 
 # Ended sessions are the strictest, kept ones the mildest; of several causes the strictest rules.
 _STRICTNESS = ("keep", "suspend", "end")
@@ -88,6 +88,18 @@ class State:
             unknown_because=unknown_because,
             rehearsal=_rehearsal(record, instant) if mode is Mode.WRITABLE else None,
         )
+
+    @property
+    def bypasses(self) -> tuple[Bypass, ...]:
+        """The bypasses that are not revoked and whose read-only time is not over; they may have run out.
+
+        What a process knew that can't be trusted any more (its lease has run out, the store was emptied) lets nobody
+        through: the bypass may have been taken back meanwhile, and somebody told that nothing writes.
+        """
+        if self.record is None or not self.record.bypasses or not self.read_only or not self.synced:
+            return ()
+        causes = {cause.id for cause in self.causes}
+        return tuple(one for one in self.record.bypasses if not one.revoked and not causes.isdisjoint(one.causes))
 
     @property
     def message(self) -> str:

@@ -256,6 +256,10 @@ class Switch(Asking):
         follower = self._followers.get(os.getpid())
         return self._clock.now() if follower is None else follower.latest()
 
+    def lets_through(self, by: str) -> bool:
+        """Return whether a bypass, by its id, still lets its holder through, as far as this process knows. No I/O."""
+        return any(one.id == by and self.latest() < one.until for one in self.view.state.bypasses)
+
     @property
     def in_run(self) -> bool:
         """Whether this process was started by the run that the site is read-only for, so that it may write.

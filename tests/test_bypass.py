@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from readonly import Switch, bypassing, history
-from readonly.bypass import COOKIE, HEADER, begins_at, exchanged_for, standing, tokens
+from readonly.bypass import COOKIE, HEADER, begins_at, exchanged_for, tokens
 from readonly.changes import Operator, initialise, turn_off, turn_on
 from readonly.errors import ConfigurationError, NotYours, StoreUnreachable
 from readonly.own_routes import OwnRoutes
@@ -371,7 +371,7 @@ def served(store: MemoryStore) -> Iterator[Served]:
 def link_of(served: Served, name: str = "ann", **options: Any) -> str:
     """Give a bypass and return its link's token, as soon as the process knows it."""
     _, made, link, _ = bypassing.give(served.store, ANN, name, lasting=timedelta(minutes=5), **options)
-    eventually(lambda: made.id in {b.id for b in standing(served.switch.state)})
+    eventually(lambda: made.id in {b.id for b in served.switch.state.bypasses})
     return link
 
 

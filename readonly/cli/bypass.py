@@ -118,7 +118,10 @@ def revoke(options: common.Options, name: str | None, everybody: bool, as_json: 
         common.headline(site, options, output)
         revoked = site.let_nobody_through(name, operator=options.operator())
         names = ", ".join(printable(one.name) for one in revoked) or "nobody was let through"
-        output.line(f"Taken back: {names}. Processes know within a moment; what has begun may still end.")
+        output.line(f"Taken back: {names}.")
+        if revoked:
+            waits = options.typed("wait")
+            output.line(f"Processes know within a moment; what has begun goes on to its end, which {waits} waits for.")
         output.result(OK, revoked=[one.name for one in revoked])
 
     run(body, output)

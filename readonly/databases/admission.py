@@ -65,7 +65,8 @@ class Admission:
     def begin(self) -> object | None:
         """Count a transaction that begins now, look, and return its key; None if it may not write, uncounted again.
 
-        What only a bypass lets write has a key that counts for nothing: nobody waits for it.
+        What a bypass lets write is counted apart: nobody waits for it as long as that is good. The key of what the
+        command of a run writes counts for nothing.
         """
         if self.never:
             return None
@@ -84,7 +85,13 @@ class Admission:
         if admitted:
             return key
         inflight.end(key)
-        return key if self._bypasses(work) else None
+        by = work.by if work is not None else ""
+        if by:
+            inflight.let(by, key)  # counted, and only then looked at
+        if self._bypasses(work):
+            return key
+        inflight.end(key)
+        return None
 
     def again(self) -> object:
         """Count a transaction that was admitted before, and was not counted for a while."""

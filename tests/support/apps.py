@@ -60,6 +60,10 @@ class HandSwitch:
         """Return the store's clock."""
         return datetime.now(UTC) + self.behind
 
+    def lets_through(self, by: str) -> bool:
+        """Return whether a bypass still lets anybody through."""
+        return Switch.lets_through(self.as_switch(), by)
+
     # --- set by the test ------------------------------------------------------------------------------------------
 
     def set(self, state: State) -> None:
