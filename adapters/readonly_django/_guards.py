@@ -304,12 +304,13 @@ class Guards:
         if guard is None:
             if hooks is not None:
                 hooks.remove()
+                self.rehearsing.unhook(wrapper)
         elif hooks is None:
             Hooks(wrapper, guard)
             if guard.replica is not None:
                 wrapper.execute_wrappers.insert(0, self.routing.retry)
             else:
-                wrapper.execute_wrappers.append(self.rehearsing)
+                self.rehearsing.hook(wrapper)
 
     def refuses(self, alias: str) -> Guard | None:
         """Return the guard of an alias if a write to it would be refused here and now, else None.

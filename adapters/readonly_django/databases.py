@@ -98,9 +98,9 @@ def uninstall() -> None:
         hooks = hooks_of(wrapper)
         if hooks is not None:
             hooks.remove()
-        for ours in (guards.routing.retry, guards.rehearsing):
-            if ours in wrapper.execute_wrappers:
-                wrapper.execute_wrappers.remove(ours)
+        guards.rehearsing.unhook(wrapper)
+        if guards.routing.retry in wrapper.execute_wrappers:
+            wrapper.execute_wrappers.remove(guards.routing.retry)
 
 
 def installed() -> Guards | None:

@@ -7,19 +7,27 @@ is not looked at.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
+
+from readonly.rehearsal_counts import MAX_JOBS, cleaned, count
+from readonly.switch import Switch
 
 from .postgresql import answered, sqlstate
 
 Answer = TypeVar("Answer")
 
+# How often a process looks who else is writing.
+LOOK_SECONDS: Final = 1.0
+
 # A transaction that has written holds these on its tables; FOR UPDATE and its like, which a read-only transaction is
 # refused as well, the last one. A row that another table refers to is locked so, too: it counts where nothing else is.
-# A sequence that numbers a table's rows goes by that table's name.
+# So does a sequence that numbers a table's rows, by that table's name: its lock, and the number that was drawn, outlive a
+# savepoint that is taken back.
 _TABLES: Final = """
-SELECT n.nspname, c.relname, l.mode
+SELECT n.nspname, c.relname, CASE WHEN d.refobjid IS NULL THEN l.mode ELSE 'number' END
 FROM pg_catalog.pg_locks l
 JOIN pg_catalog.pg_class r ON r.oid = l.relation
 LEFT JOIN pg_catalog.pg_depend d ON r.relkind = 'S' AND d.objid = r.oid AND d.deptype IN ('a', 'i')
@@ -86,6 +94,34 @@ class Asking:
     apart: Callable[[Any, Callable[[], Any]], Any] = lambda _connection, ask: _as_it_is(ask)
 
 
+class Around:
+    """Sees, once in a while, who else is writing to one database: clients that no process of this site accounts for.
+
+    Args:
+        switch: The process's switch.
+        name: The database's name in reports.
+    """
+
+    def __init__(self, switch: Switch, name: str) -> None:
+        self._switch = switch
+        self._name = name
+        self.next_look = float("-inf")
+
+    def look(self, connection: Any, ask: Asking) -> None:
+        """Look, if it is time to, on a connection that is about to commit."""
+        now = time.monotonic()
+        rehearsal = self._switch.view.state.rehearsal
+        if now < self.next_look or rehearsal is None:
+            return
+        self.next_look = now + LOOK_SECONDS
+        own, others = ask.writers(connection)
+        with self._switch.rehearsed.adding(rehearsal.id) as numbers:
+            if own:
+                count(numbers.own, cleaned(f"{self._name} {own}"), most=MAX_JOBS)
+            for who in others:
+                count(numbers.clients, cleaned(f"{self._name} {who}"), most=MAX_JOBS)
+
+
 def asking(server: str) -> Asking | None:
     """Return how to ask connections of such a server (`postgresql`, `sqlite`, `mysql`); None where there is no way."""
     return _ASKING.get(server)
@@ -95,7 +131,8 @@ def _postgresql(connection: Any, _before: object) -> tuple[str, ...] | None:
     if _rows(connection, "SELECT pg_catalog.txid_current_if_assigned()")[0][0] is None:
         return None
     found = [(str(schema), str(table), str(mode)) for schema, table, mode in _rows(connection, _TABLES)]
-    written = [row for row in found if row[2] != "RowShareLock"] or found
+    numbered = [row for row in found if row[2] == "number"]
+    written = [row for row in found if row[2] not in ("RowShareLock", "number")] or numbered or found
     tables = dict.fromkeys(table if schema == "public" else f"{schema}.{table}" for schema, table, _ in written)
     # A temporary table may be written in a read-only transaction as well.
     return tuple(tables) or None

@@ -108,7 +108,7 @@ def test_somebody_else_who_writes_is_found(stage: Stage, run: Run, postgres_url:
     with psycopg.connect(postgres_url, application_name="nightly-import") as stranger:
         stranger.execute("INSERT INTO notes VALUES (1)")
         rehearsed = _rehearsed_of(stage)
-        rehearsed._next_look = float("-inf")
+        rehearsed._around.next_look = float("-inf")
         assert stage.ask("GET /plain", view=partial(run, "SELECT 1"))
         found = stage.numbers
         assert [one for one in found.clients if one.endswith(" nightly-import")], found.clients
@@ -116,7 +116,7 @@ def test_somebody_else_who_writes_is_found(stage: Stage, run: Run, postgres_url:
         (one,) = (one for one in advice(found) if one.value.endswith("nightly-import"))
         assert "none of this site's processes" in one.why
         stranger.rollback()
-    rehearsed._next_look = float("-inf")
+    rehearsed._around.next_look = float("-inf")
     before = sum(stage.numbers.clients.values())
     assert stage.ask("GET /plain", view=partial(run, "SELECT 1"))
     assert sum(stage.numbers.clients.values()) == before, "who has written before writes no more"
@@ -166,7 +166,7 @@ def test_a_question_that_fails_loses_nothing(
     """A statement that fails spoils its transaction, of which COMMIT then makes a ROLLBACK without a word."""
     monkeypatch.setattr(f"readonly.databases.rehearsed.{question}", "SELECT 1/0")
     run("CREATE TABLE notes (id int)")
-    _rehearsed_of(stage)._next_look = float("-inf")
+    _rehearsed_of(stage)._around.next_look = float("-inf")
     stage.ask("GET /insert", view=partial(run, "INSERT INTO notes VALUES (1)"))
     with psycopg.connect(postgres_url) as own:
         assert own.execute("SELECT count(*) FROM notes").fetchone() == (1,)

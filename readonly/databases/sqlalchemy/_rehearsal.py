@@ -6,7 +6,6 @@ The dialect's methods are replaced for that time. Each is one attribute, so that
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,8 +14,8 @@ from typing import Any
 from sqlalchemy import Delete, Engine, Insert, Update
 
 from readonly.context import Notes, current
-from readonly.databases.rehearsed import Asking, Unasked, asking
-from readonly.rehearsal_counts import MAX_JOBS, caller, cleaned, count, keep
+from readonly.databases.rehearsed import Around, Asking, Unasked, asking
+from readonly.rehearsal_counts import MAX_JOBS, caller, cleaned, keep
 from readonly.state import State
 from readonly.switch import Switch
 
@@ -25,8 +24,6 @@ from ._hooks import instead_of_commit, proxied_of
 
 logger = logging.getLogger("readonly")
 
-# How often a process looks who else is writing, on a connection that is about to commit.
-LOOK_SECONDS = 1.0
 # The four letters that reads begin with: what else a text does, its server says.
 _READS = frozenset({"SELE", "SHOW", "EXPL", "PRAG", "SAVE", "RELE", "ROLL", "SET "})
 
@@ -68,7 +65,7 @@ class Rehearsed:
         self._discards = discards
         self._key = ("readonly-rehearsal", id(self))
         self._asking: Asking | None = asking(server)
-        self._next_look = float("-inf")
+        self._around = Around(switch, name)
         self._replaced: list[tuple[str, Any]] = []
         self._stop: Callable[[], None] = switch.on_change(self._changed)
         self._changed(switch.view.state)
@@ -161,7 +158,7 @@ class Rehearsed:
         return commit
 
     def _ask(self, connection: Any, ask: Asking, known: _Open) -> tuple[str, ...] | None:
-        self._look_around(connection, ask)
+        self._around.look(connection, ask)
         return ask.wrote(connection, known.before)
 
     def _commit(self, proxied: Any, known: _Open, written: tuple[str, ...] | None) -> None:
@@ -189,20 +186,6 @@ class Rehearsed:
                 where = next((place for place in tables.values() if place), "?")
                 with self._switch.rehearsed.adding(rehearsal.id) as numbers:
                     keep(numbers.outside, cleaned(where), cleaned(", ".join(tables)), most=MAX_JOBS)
-
-    def _look_around(self, connection: Any, ask: Asking) -> None:
-        """See, once in a while, who else is writing: clients that no process of this site accounts for."""
-        now = time.monotonic()
-        rehearsal = self._switch.view.state.rehearsal
-        if now < self._next_look or rehearsal is None:
-            return
-        self._next_look = now + LOOK_SECONDS
-        own, others = ask.writers(connection)
-        with self._switch.rehearsed.adding(rehearsal.id) as numbers:
-            if own:
-                count(numbers.own, cleaned(f"{self._name} {own}"), most=MAX_JOBS)
-            for who in others:
-                count(numbers.clients, cleaned(f"{self._name} {who}"), most=MAX_JOBS)
 
     def _rolling_back(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def rollback(target: Any, *args: Any, **kwargs: Any) -> Any:
