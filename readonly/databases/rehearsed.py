@@ -24,7 +24,7 @@ LOOK_SECONDS: Final = 1.0
 
 # A transaction that has written holds these on its tables; FOR UPDATE and its like, which a read-only transaction is
 # refused as well, the last one. A row that another table refers to is locked so, too: it counts where nothing else is.
-# So does a sequence that numbers a table's rows, by that table's name: its lock, and the number that was drawn, outlive a
+# So does a sequence that numbers a table's rows, by that table's name: its lock and the number that was drawn outlive a
 # savepoint that is taken back.
 _TABLES: Final = """
 SELECT n.nspname, c.relname, CASE WHEN d.refobjid IS NULL THEN l.mode ELSE 'number' END
