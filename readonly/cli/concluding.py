@@ -14,6 +14,7 @@ from ..record import LOCAL, RUN
 from ..site import APP_ONLY, LEASE, Site, fence_problems, level_of
 from ..state import State
 from . import common
+from .bypass import let_through
 from .bypass import lines as bypass_lines
 from .groups import SILENT, holding_up, role_lines, shortened
 from .terminal import NOT_PROVEN, OK, Output
@@ -69,6 +70,7 @@ def conclude_closed(
         "seconds": round(seconds, 3),
         "fences": fence_fields(raised),
         "replicas": _replicas(raised),
+        "let_through": let_through(state, found.at),
         **said,
     }
     fields["missing"] = [*found.missing, *problems]

@@ -15,6 +15,7 @@ from ..run import read as read_run
 from ..run import standing_run
 from ..site import LEASE, Look, Site, level_of, no_record
 from . import common
+from .bypass import let_through
 from .bypass import lines as bypass_lines
 from .groups import SILENT, escape_lines, group_line, holding_up, member_line, role_lines, shortened, unguarded_lines
 from .history import forget
@@ -85,6 +86,7 @@ def status(options: common.Options, wanted: str | None, accept: str | None, as_j
             **confirmation_fields(found) | state_fields(look.state),
             safe=safe,
             level=level_of(found) if safe else None,
+            let_through=let_through(look.state, found.at),
             protected=look.record.protected if look.record is not None else None,
             store=site.shown_store,
             unreadable=look.unreadable.why if look.unreadable is not None else None,

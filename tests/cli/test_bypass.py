@@ -33,6 +33,9 @@ def test_somebody_is_let_through_and_taken_off_again(served: Served) -> None:
     shown = shop.here("status").stdout + shop.here("wait").stdout + shop.here("bypass", "list").stdout
     assert shown.count("bypass ann   /admin/*   until") == 3
     assert "But who is let through still writes: bypass ann" in shown
+    for words in (("on",), ("wait",), ("status", "--expect", "safe")):
+        said = result(shop, *words)
+        assert (said["safe"], said["let_through"]) == (True, ["ann"])
     stored = shop.store.read().record or b""
     history = shop.here("history", "--json").stdout
     for secret in (header[1], link[0].rpartition("/")[2]):
@@ -40,6 +43,7 @@ def test_somebody_is_let_through_and_taken_off_again(served: Served) -> None:
         assert secret not in shown + history
     assert shop.here("bypass", "revoke", "ann").returncode == 0
     assert "let through" not in shop.here("status").stdout
+    assert result(shop, "wait")["let_through"] == result(shop, "status")["let_through"] == []
     assert "taken back" in shop.here("bypass", "list").stdout
     assert [e["what"] for e in map(json.loads, history.splitlines()) if e.get("what", "").startswith("bypass")]
 
