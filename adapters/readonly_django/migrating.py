@@ -13,12 +13,11 @@ from django.core.management.base import CommandError
 from django.db.models.signals import post_migrate, pre_migrate
 
 from readonly.errors import ReadOnlyError
+from readonly.refused_commands import REFUSED
 from readonly.switch import Switch
 
 from . import conf
 
-# EX_TEMPFAIL of sysexits.h, as a job that was skipped.
-REFUSED: Final = 75
 # Longer than the time for which a process takes no write from a store that is young.
 SETTLING_SECONDS: Final = 4.0
 _UID: Final = "readonly_django.migrating"

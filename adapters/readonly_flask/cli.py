@@ -28,11 +28,13 @@ def group(switch: Switch) -> click.Group:
     return command_group(site, program=typed)
 
 
-def typed(context: click.Context) -> str:
+def typed(context: click.Context, *words: str) -> str:
     """Return how the command was called, with the option without which Flask would not find the application."""
+    path = " ".join([context.command_path, *words])
     info = context.find_object(ScriptInfo)
     named = context.find_root().get_parameter_source("app") is ParameterSource.COMMANDLINE
     if info is None or info.app_import_path is None or not named:
-        return context.command_path
-    program, _, rest = context.command_path.partition(" ")
-    return f"{program} --app {shlex.quote(info.app_import_path)} {rest}"
+        return path
+    # `flask`, or `python -m flask`.
+    program = str(context.find_root().info_name)
+    return f"{program} --app {shlex.quote(info.app_import_path)}{path[len(program) :]}"

@@ -21,7 +21,7 @@ from readonly.stores import store_from_url
 from readonly.switch import Switch
 from readonly.wsgi import ReadOnlyMiddleware
 
-from . import cli, databases, policies, templating
+from . import cli, databases, policies, refused_commands, templating
 from .routes import Routes
 from .settings import BindKey, Settings, read_settings
 from .signals import changed
@@ -70,6 +70,7 @@ class ReadOnly:
         templating.install(app, installed.switch, settings.words)
         app.extensions[databases.EXTENSION] = installed
         app.cli.add_command(cli.group(installed.switch))
+        refused_commands.explain_refusals(app)
         _wrap(app, installed)
 
     @property
