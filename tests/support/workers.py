@@ -22,6 +22,7 @@ APART = ("tests/demo/test_demo_is_honest.py", "tests/demo/test_postgres_demo.py"
 # What takes longest, the longest first, each the beginning of some tests' ids (a file before
 # its folder); all others follow as they were drawn.
 LONGEST = (
+    "tests/benchmarks/test_members_at_scale.py",
     "tests/demo/test_demo_is_honest.py",
     "tests/torture/",
     "tests/run/test_killed.py",
