@@ -22,7 +22,7 @@ from .options import Duration, Text, freeze_options, json_option, timeout_option
 from .planned import window_fields, window_line
 from .progress import Progress as Live
 from .standing import run_lines
-from .terminal import OK, Output
+from .terminal import OK, Interrupted, Output
 from .terminal import run as run_body
 from .words import cause_lines, printable, state_fields
 
@@ -135,7 +135,7 @@ def run(
                 f"This machine runs no part of {site.name}. If it sleeps, the command may die with it: better a shell "
                 "on one that does, in tmux or the like."
             )
-        begun = None if window is None else _begun(site, window, output)
+        begun = None if window is None else _begun(site, window, options, output)
         # What visitors were told before stays so, where nothing else is said.
         until = None if begun is None or begun.end is None else begun.end - site.look().census.reading.at
         lasting = until if expected is None and until is not None and until > timedelta(0) else expected
@@ -165,17 +165,30 @@ def run(
     run_body(body, output)
 
 
-def _begun(site: Site, name: str, output: Output) -> Window:
+def _begun(site: Site, name: str, options: common.Options, output: Output) -> Window:
     """Wait until a window has begun, and say what is waited for."""
 
     def waiting(what: Window | Error, at: datetime) -> None:
         if isinstance(what, Window):
             output.event("scheduled", windows=[window_fields(what, at)])
             output.note(f"  waiting for {window_line(what, at)}")
+            output.standing = lambda why: _stands(why, what, options, output)
         else:
             output.note(f"  {printable(str(what))}: waiting all the same")
 
-    return await_start(site.store, name, waiting=waiting)
+    before = output.standing
+    found = await_start(site.store, name, waiting=waiting)
+    output.standing = before
+    return found
+
+
+def _stands(why: BaseException, window: Window, options: common.Options, output: Output) -> dict[str, Any]:
+    """Say that a window comes, whoever waited for it."""
+    what = "The command was not started, and will not be" if isinstance(why, Interrupted) else "Nothing was changed"
+    output.note(f"{what}. {printable(window.id)} stands: the site turns read-only by itself.")
+    which = "skip" if window.schedule else "cancel"
+    output.note(f"  not after all   {options.typed(f'schedule {which} {window.id}')}")
+    return {"changed": False}
 
 
 @click.command(cls=_Dashed, short_help="Go on with a run whose runner is gone.")

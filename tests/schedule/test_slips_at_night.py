@@ -132,6 +132,17 @@ def test_a_store_that_is_away_is_said_once(shop: Shop) -> None:
     assert (found.id, said[1:]) == ("w1", [away, gone, away])
 
 
+def test_who_waits_no_longer_is_told_that_the_window_comes(shop: Shop) -> None:
+    """Ctrl-C ends the waiting, and not what was planned."""
+    with_windows(shop, planned())
+    with shop.start("run", "--window", "w1", "--", "true") as command:
+        command.says("waiting for w1")
+        command.process.send_signal(2)
+        assert command.ends() == 130
+    assert "w1 stands: the site turns read-only by itself" in command.err
+    assert "schedule cancel w1" in command.err
+
+
 # --- times -----------------------------------------------------------------------------------------------------------
 
 
