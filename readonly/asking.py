@@ -247,8 +247,12 @@ class Asking(ABC):
 
     # --- bypasses ----------------------------------------------------------------------------------------------------
 
-    def redeem_bypass(self, link: str) -> str | None:
+    def redeem_bypass(self, link: str, name: str = "") -> str | None:
         """Exchange the token of a bypass's link for the one of a cookie, once.
+
+        Args:
+            link: The token.
+            name: Whose it is, for the history.
 
         Returns:
             The cookie's token, or None if the link does nothing (any more).
@@ -256,11 +260,11 @@ class Asking(ABC):
         Raises:
             StoreUnreachable: The store did not answer; the link may be used up.
         """
-        return self._wait_for(self._redeem(link))
+        return self._wait_for(self._redeem(link, name))
 
-    async def aredeem_bypass(self, link: str) -> str | None:
+    async def aredeem_bypass(self, link: str, name: str = "") -> str | None:
         """Do what `redeem_bypass` does, awaited."""
-        return await asyncio.wrap_future(self._redeem(link))
+        return await asyncio.wrap_future(self._redeem(link, name))
 
     # --- inside --------------------------------------------------------------------------------------------------
 
@@ -335,11 +339,11 @@ class Asking(ABC):
 
         return follower.submit(run)
 
-    def _redeem(self, link: str) -> Future[str | None]:
+    def _redeem(self, link: str, name: str) -> Future[str | None]:
         follower = self._follower()
 
         def run(store: Store) -> str | None:
-            change, token = bypassing.redeem(store, link)
+            change, token = bypassing.redeem(store, link, name)
             follower.apply(change.reading)
             return token
 

@@ -54,15 +54,15 @@ def give(
         if record is None:
             raise NoRecord(f"the store {redacted(store.url)} holds no record for {store.site}: nothing was changed")
         at = at.astimezone(UTC)
-        causes = tuple(c.id for c in (*record.causes, *(as_cause(w) for w in record.windows if w.in_force(at))))
+        causes = _in_force(record, at)
         if not causes:
             raise NotYours(
                 f"{record.site} is writable: nobody needs a bypass, and one that was made now would end with nothing. "
                 "Make it when the site is read-only. Nothing was changed",
                 causes=(),
             )
-        for one in record.bypasses:
-            if one.name == name and not one.revoked and at < one.until and not set(causes).isdisjoint(one.causes):
+        for one in _good(record, at):
+            if one.name == name:
                 raise NotYours(
                     f"{name} is let through already, until {one.until:%H:%M} UTC, by {one.by}: take that back first "
                     f"(bypass revoke {name}), or use another name. Nothing was changed",
@@ -78,6 +78,15 @@ def give(
     return change, next(one for one in change.record.bypasses if one.id == mine), link, token
 
 
+def _in_force(record: Record, at: datetime) -> tuple[str, ...]:
+    return tuple(c.id for c in (*record.causes, *(as_cause(w) for w in record.windows if w.in_force(at))))
+
+
+def _good(record: Record, at: datetime) -> list[Bypass]:
+    causes = set(_in_force(record, at))
+    return [one for one in record.bypasses if not one.revoked and at < one.until and not causes.isdisjoint(one.causes)]
+
+
 def revoke(store: Store, operator: Operator, name: str | None) -> tuple[Change, tuple[Bypass, ...]]:
     """Take back the bypasses of a name, or all of them.
 
@@ -90,13 +99,9 @@ def revoke(store: Store, operator: Operator, name: str | None) -> tuple[Change, 
     def make(record: Record | None, at: datetime) -> tuple[Record | None, Sequence[str]]:
         if record is None:
             raise NoRecord(f"the store {redacted(store.url)} holds no record for {store.site}: nothing was changed")
-        revoked[:] = [
-            one
-            for one in record.bypasses
-            if not one.revoked and at < one.until and (name is None or name in (one.name, one.id))
-        ]
+        revoked[:] = [one for one in _good(record, at) if name is None or name in (one.name, one.id)]
         if not revoked and name is not None:
-            live = ", ".join(one.name for one in record.bypasses if not one.revoked and at < one.until) or "nobody"
+            live = ", ".join(one.name for one in _good(record, at)) or "nobody"
             raise NotYours(f"nobody is let through as {name}; let through: {live}. Nothing was changed", causes=())
         for one in revoked:
             record = with_bypass(record, replace(one, revoked=True), at=at, by=operator.name)
@@ -106,8 +111,13 @@ def revoke(store: Store, operator: Operator, name: str | None) -> tuple[Change, 
     return change, tuple(revoked)
 
 
-def redeem(store: Store, link: str) -> tuple[Change, str | None]:
+def redeem(store: Store, link: str, name: str = "") -> tuple[Change, str | None]:
     """Exchange a link's token for a cookie's, once.
+
+    Args:
+        store: Where the record is.
+        link: The token.
+        name: Whose it is, for the history.
 
     Returns:
         What changed, and the cookie's token; None if the link was used already, or does nothing any more.
@@ -121,16 +131,12 @@ def redeem(store: Store, link: str) -> tuple[Change, str | None]:
     def make(record: Record | None, at: datetime) -> tuple[Record | None, Sequence[str]]:
         if record is None:
             raise NoRecord(f"the store {redacted(store.url)} holds no record for {store.site}")
-        found[:] = [
-            one
-            for one in record.bypasses
-            if hmac.compare_digest(one.link, hashed) and not one.revoked and at < one.until
-        ]
+        found[:] = [one for one in _good(record, at) if hmac.compare_digest(one.link, hashed)]
         if not found:
             return None, ()
         used = replace(found[0], link="", keys=(*found[0].keys, token_hash(token)))
         return with_bypass(record, used, at=at, by=used.name), ()
 
     holder = Operator("a bypass's link", host_name())
-    change = rewrite(store, make, closes=None, operator=holder, what="bypass used", reason="")
+    change = rewrite(store, make, closes=None, operator=holder, what="bypass used", reason=name)
     return change, token if found else None

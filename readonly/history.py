@@ -21,7 +21,10 @@ from .tally import OTHER
 
 logger = logging.getLogger("readonly")
 LOG = "history"
+# Apart, since they are many: who works through a bypass all night must not push out who closed the site.
+USES_LOG = "uses"
 KEEP = 1000
+LET_THROUGH = "let through"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ def write(store: Store, folder: Path | None, entry: Entry) -> None:
     """Keep an entry, in the store and on this host. What fails is logged: a change is not undone for its history."""
     raw = entry.dump()
     try:
-        store.append(LOG, raw, keep=KEEP)
+        store.append(USES_LOG if entry.what == LET_THROUGH else LOG, raw, keep=KEEP)
     except StoreUnreachable as error:
         logger.warning("readonly: the history could not be kept in the store: %s", error)
     if folder is None:
@@ -118,12 +121,12 @@ def read(store: Store, folder: Path | None, *, last: int) -> list[Entry]:
     """
     here = _on_this_host(folder, store.site)
     try:
-        there = store.entries(LOG, last=KEEP)
+        there = [entry for log in (LOG, USES_LOG) for entry in store.entries(log, last=KEEP)]
     except StoreUnreachable:
         if not here:
             raise
         logger.warning("readonly: the store did not answer; this is what this host remembers")
-        there = ()
+        there = []
     return _merged([*there, *here])[-last:]
 
 

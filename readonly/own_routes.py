@@ -74,7 +74,7 @@ class OwnRoutes:
         if bypass is None:
             return _page(404, facts, "This link does nothing", _USED)
         try:
-            cookie = self._switch.redeem_bypass(token)
+            cookie = self._switch.redeem_bypass(token, bypass.name)
         except Error:
             return _page(503, facts, "Not now", _LATER)
         return self._exchanged(facts, bypass, cookie, mount)
@@ -89,7 +89,7 @@ class OwnRoutes:
         if bypass is None:
             return _page(404, facts, "This link does nothing", _USED)
         try:
-            cookie = await self._switch.aredeem_bypass(token)
+            cookie = await self._switch.aredeem_bypass(token, bypass.name)
         except Error:
             return _page(503, facts, "Not now", _LATER)
         return self._exchanged(facts, bypass, cookie, mount)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import functools
 import logging
 import math
@@ -20,7 +21,7 @@ from . import history, twins
 from .asking import Asking
 from .clock import APART_SECONDS, Clock, SystemClock, boottime
 from .doubts import CLOCK, TWINS, Doubts
-from .errors import ConfigurationError
+from .errors import ConfigurationError, Error
 from .follower import ANNOUNCE_SECONDS, Follower, Guard, Settings, View
 from .hostfile import HostFile, state_folder
 from .inflight import InFlight, Writing
@@ -458,6 +459,9 @@ class Switch(Asking):
 
     def close(self) -> None:
         """Say goodbye and stop the thread. Used again, the switch starts anew, as another member."""
+        ending = self._followers.get(os.getpid())
+        if ending is not None:
+            self._keep_last_uses(ending)
         follower = self._followers.pop(os.getpid(), None)
         if follower is not None:
             twins.ends(follower.member)
@@ -576,12 +580,21 @@ class Switch(Asking):
 
     def _after_heartbeat(self, store: Store) -> None:
         self._keep_rehearsal(store)
-        # Who was let through stands in the history: a line a minute and route.
-        for name, route, times in () if self.store_problem else self.tally.uses():
+        if not self.store_problem:
+            self._keep_uses(store)
+        for observer in list(self._observers.values()):
+            try:
+                observer()
+            except Exception:
+                logger.exception("readonly: what observes this process failed")
+
+    def _keep_uses(self, store: Store, *, last: bool = False) -> None:
+        """Tell the history who was let through: a line a minute and route."""
+        for name, route, times in self.tally.uses(last=last):
             entry = history.Entry(
-                at=history.instant(self._clock.now()),
+                at=history.instant(self.latest()),
                 site=store.site,
-                what="let through",
+                what=history.LET_THROUGH,
                 by=name,
                 host=host_name(),
                 epoch=self.view.state.epoch,
@@ -589,11 +602,13 @@ class Switch(Asking):
                 tally={"bypassed": times},
             )
             history.write(store, None, entry)
-        for observer in list(self._observers.values()):
-            try:
-                observer()
-            except Exception:
-                logger.exception("readonly: what observes this process failed")
+
+    def _keep_last_uses(self, follower: Follower) -> None:
+        if self.tally.used and not follower.problem:
+            # What can't be told now never will be; the log has a part of it.
+            with contextlib.suppress(Error, TimeoutError):
+                told = follower.submit(lambda store: self._keep_uses(store, last=True))
+                told.result(GOODBYE_SECONDS + self.store.timeout)
 
     def _drained(self) -> None:
         follower = self._followers.get(os.getpid())

@@ -10,8 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .clock import Clock, SystemClock
@@ -23,6 +22,8 @@ logger = logging.getLogger("readonly")
 MAX_LABELS = 200
 OTHER = "other"
 SECONDS_PER_LINE = 60.0
+# So many lines of who was let through go into the history with one heartbeat: what comes next waits for the next one.
+USES_AT_ONCE = 20
 _GROUP_SEGMENTS = 2
 _GROUP_LENGTH = 80
 
@@ -53,8 +54,10 @@ class _Line:
     def count(self, now: float) -> int:
         """Count one event; return how many a line that is due now stands for, or 0."""
         self.pending += 1
-        if now < self.due:
-            return 0
+        return 0 if now < self.due else self.told(now)
+
+    def told(self, now: float) -> int:
+        """Return how many events a line stands for that is written now."""
         self.due = now + SECONDS_PER_LINE
         pending, self.pending = self.pending, 0
         return pending
@@ -103,7 +106,8 @@ class Tally:
         self._escaped: dict[tuple[str, str], _Events] = {}
         self._bypassed: dict[tuple[str, str], _Events] = {}
         self._allowed: dict[tuple[str, str], _Events] = {}
-        self._uses: deque[tuple[str, str, int]] = deque(maxlen=MAX_LABELS)
+        # Of what bypasses let through, what the history was not told of yet.
+        self._uses: dict[tuple[str, str], _Line] = {}
         self._ended = 0
         self._lines: dict[tuple[int, str], _Line] = {}
 
@@ -114,7 +118,7 @@ class Tally:
             route: Name of the rule or endpoint, or a `route_group`.
             kind: Why, in a word of the gate's own.
         """
-        route, events = self._events(self._refused, route, kind)
+        (route, _), events = self._events(self._refused, route, kind)
         due = self._count(events)
         if due:
             logger.info(
@@ -141,7 +145,7 @@ class Tally:
         """
         if self.on_escape is not None:
             self.on_escape(refusal)
-        route, events = self._events(self._escaped, route, "")
+        (route, _), events = self._events(self._escaped, route, "")
         due = self._count(events)
         if due:
             logger.error(
@@ -167,10 +171,11 @@ class Tally:
             name: The bypass's name in the record; never its token.
             route: Name of the rule or endpoint, or a `route_group`.
         """
-        route, events = self._events(self._bypassed, route, name)
+        (route, name), events = self._events(self._bypassed, route, name)
         due = self._count(events)
+        with self._lock:
+            self._uses.setdefault((name, route), _Line()).pending += 1
         if due:
-            self._uses.append((name, route, due))
             logger.info(
                 "bypass %s let %s through, %d since the last line",
                 name,
@@ -188,10 +193,24 @@ class Tally:
         """
         self._count(self._events(self._allowed, route, kind)[1])
 
-    def uses(self) -> Iterator[tuple[str, str, int]]:
-        """Take out what is new for the history of bypasses: name, route, and how often since that was last told."""
-        while self._uses:
-            yield self._uses.popleft()
+    @property
+    def used(self) -> bool:
+        """Whether there is a use that the history was not told of."""
+        with self._lock:
+            return any(line.pending for line in self._uses.values())
+
+    def uses(self, *, last: bool = False) -> list[tuple[str, str, int]]:
+        """Take out what is due for the history of bypasses: name, route, and how often since that was last told.
+
+        Each of these is told of at once, and then once a minute, so that in the end every use is counted.
+
+        Args:
+            last: Nobody will ask again: all of it.
+        """
+        now = self._boottime()
+        with self._lock:
+            due = [key for key, line in self._uses.items() if line.pending and (last or now >= line.due)]
+            return [(*key, self._uses[key].told(now)) for key in due[: None if last else USES_AT_ONCE]]
 
     def ended(self, number: int = 1) -> None:
         """Count session cookies that a browser was told to forget, because their session has ended."""
@@ -240,19 +259,24 @@ class Tally:
             found = {what: {key: events.number for key, events in by.items()} for what, by in kinds.items()}
             return {**found, "ended": {("", ""): self._ended}}
 
-    def _events(self, counts: dict[tuple[str, str], _Events], route: str, detail: str) -> tuple[str, _Events]:
-        """Return the counter for (route, detail), or the one for "other" when there are too many, and its label."""
+    def _events(
+        self, counts: dict[tuple[str, str], _Events], route: str, detail: str
+    ) -> tuple[tuple[str, str], _Events]:
+        """Return the counter for (route, detail), or one for "other" when there are too many, and its labels."""
         with self._lock:
             key = (route, detail)
             if key not in counts and len(counts) >= MAX_LABELS:
                 key = (OTHER, detail)
+                # Of kinds there are few; somebody may give a new name to the bypass of each night, or each deployment.
+                if key not in counts and len(counts) >= 2 * MAX_LABELS:
+                    key = (OTHER, OTHER)
             found = counts.get(key)
             if found is None:
                 # Routes share a line among the kinds of their refusals, not among those who were let through.
                 label = " ".join(key) if counts is self._bypassed else key[0]
                 line = self._lines.setdefault((id(counts), label), _Line())
                 found = counts[key] = _Events(line)
-            return key[0], found
+            return key, found
 
     def _count(self, events: _Events) -> int:
         with self._lock:

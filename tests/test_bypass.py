@@ -6,45 +6,26 @@ import http.cookies
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from readonly import Switch, bypassing, history
 from readonly.bypass import COOKIE, HEADER, begins_at, exchanged_for, tokens
-from readonly.changes import Operator, initialise, turn_off, turn_on
-from readonly.errors import ConfigurationError, NotYours, StoreUnreachable
+from readonly.errors import StoreUnreachable
 from readonly.own_routes import OwnRoutes
 from readonly.policy import Policy
-from readonly.record import Bypass, Cause, Record, dump, load, new_token, token_hash
+from readonly.record import Bypass, Cause, token_hash
 from readonly.rejection import Answer
 from readonly.rules import Facts
 from readonly.state import State
 from readonly.stores.memory import MemoryStore
-from readonly.transitions import BYPASS_AGE, adds, join, trimmed, with_bypass
 from support.apps import RECORD, SITES, HandSwitch, Request, Site
+from support.let_through import ANN, NOW, TOKEN, bypass, closed_store
 from support.waiting import eventually
 
-ANN, BOB = Operator("ann", "desk-1"), Operator("bob", "desk-2")
-NOW = datetime.now(UTC)
-TOKEN = new_token()
 POLICY = Policy(login=["/login"], session_cookies=["session"], secret="a key", exempt=["/healthz"])
-
-
-def bypass(**fields: Any) -> Bypass:
-    """Return a bypass that lets through whoever has TOKEN."""
-    given: dict[str, Any] = {
-        "id": "b1",
-        "name": "ann",
-        "by": "ann",
-        "since": NOW,
-        "until": NOW + timedelta(minutes=30),
-        "causes": ("c1",),
-        "keys": (token_hash(TOKEN),),
-        **fields,
-    }
-    return Bypass(**given)
 
 
 def closed(*bypasses: Bypass, cause: str = "c1", unknown_because: str = "") -> State:
@@ -233,113 +214,13 @@ def test_where_a_link_leads(paths: tuple[str, ...], begins: str) -> None:
     assert begins_at(bypass(paths=paths)) == begins
 
 
-# --- the record ----------------------------------------------------------------------------------------------------
-
-
-def test_it_is_stored_without_its_tokens() -> None:
-    """What is written is read again, also by a version that knows more; a record without any has no such field."""
-    record = replace(RECORD, bypasses=(bypass(extra={"newer": 1}),))
-    raw = dump(record)
-    assert load(raw) == record
-    assert TOKEN.encode() not in raw
-    assert token_hash(TOKEN).encode() in raw
-    assert b"bypasses" not in dump(RECORD)
-
-
-def test_two_records_agree_on_a_bypass() -> None:
-    """What was taken back on either side stays so; one that has long run out does not come back."""
-    one = replace(RECORD, bypasses=(bypass(revision=2, revoked=True),), epoch=4)
-    other = replace(RECORD, bypasses=(bypass(revision=5, link="x"), bypass(id="b2", name="ben")), epoch=4)
-    both = join(one, other, at=NOW)
-    assert [(b.id, b.revoked) for b in both.bypasses] == [("b1", True), ("b2", False)]
-    assert join(other, one, at=NOW).bypasses == both.bypasses
-    assert not adds(one, both)
-    old = replace(RECORD, bypasses=(bypass(until=NOW - BYPASS_AGE - timedelta(days=1)),))
-    assert not adds(old, replace(RECORD, changed_at=NOW))
-    assert trimmed(old, at=NOW).bypasses == ()
-
-
-def test_a_change_of_one_leaves_the_others() -> None:
-    """And raises its revision."""
-    first = with_bypass(RECORD, bypass(), at=NOW, by="ann")
-    second = with_bypass(first, bypass(id="b2"), at=NOW, by="ann")
-    again = with_bypass(second, bypass(revoked=True), at=NOW, by="ann")
-    assert {b.id: (b.revoked, b.revision) for b in again.bypasses} == {"b1": (True, 2), "b2": (False, 1)}
-    assert again.epoch == RECORD.epoch + 3
-
-
-# --- giving and taking back ----------------------------------------------------------------------------------------
+# --- the link ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def store() -> MemoryStore:
     """A site that somebody has made read-only."""
-    made = MemoryStore(site="shop")
-    if made.read().record is None:
-        initialise(made, ANN)
-    turn_on(made, ANN)
-    return made
-
-
-def stands(store: MemoryStore) -> Record:
-    """Return the record."""
-    raw = store.read().record
-    assert raw is not None
-    return load(raw)
-
-
-def test_a_link_is_good_once(store: MemoryStore) -> None:
-    """Its token is exchanged for another one; the header's is neither of them."""
-    _, made, link, token = bypassing.give(
-        store, ANN, "release-check", lasting=timedelta(minutes=5), paths=("/admin/*",)
-    )
-    assert made.until - made.since == timedelta(minutes=5)
-    assert made.causes == tuple(c.id for c in stands(store).causes)
-    _, cookie = bypassing.redeem(store, link)
-    assert cookie is not None
-    assert len({link, token, cookie}) == 3
-    assert bypassing.redeem(store, link)[1] is None
-    assert bypassing.redeem(store, token)[1] is None
-    assert stands(store).bypasses[0].keys == (token_hash(token), token_hash(cookie))
-
-
-def test_each_is_taken_back_by_itself_and_all_by_one(store: MemoryStore) -> None:
-    """By name or id; a link that was not used yet goes with it."""
-    links = [bypassing.give(store, ANN, name, lasting=timedelta(minutes=5))[2] for name in ("a", "b", "c")]
-    assert [b.name for b in bypassing.revoke(store, BOB, "b")[1]] == ["b"]
-    assert bypassing.redeem(store, links[1])[1] is None
-    with pytest.raises(NotYours, match="nobody is let through as b; let through: a, c"):
-        bypassing.revoke(store, BOB, "b")
-    assert {b.name for b in bypassing.revoke(store, BOB, None)[1]} == {"a", "c"}
-    assert bypassing.revoke(store, BOB, None)[1] == ()
-    assert all(b.revoked for b in stands(store).bypasses)
-
-
-def test_a_name_is_one_persons(store: MemoryStore) -> None:
-    """While theirs is live; and it can stand in a header."""
-    bypassing.give(store, ANN, "ann", lasting=timedelta(minutes=5))
-    with pytest.raises(NotYours, match=r"ann is let through already.*bypass revoke ann"):
-        bypassing.give(store, BOB, "ann", lasting=timedelta(minutes=5))
-    bypassing.revoke(store, ANN, "ann")
-    bypassing.give(store, BOB, "ann", lasting=timedelta(minutes=5))
-    for name in ("", "a b", "a\r\nX: y", "-x", "ä", "x" * 41):
-        with pytest.raises(ConfigurationError, match="can't name a bypass"):
-            bypassing.give(store, ANN, name, lasting=timedelta(minutes=5))
-
-
-def test_it_ends_with_the_read_only_time(store: MemoryStore) -> None:
-    """While writable none can be made, and the next read-only time does not bring an old one back."""
-    _, _, link, _ = bypassing.give(store, ANN, "ann", lasting=timedelta(hours=5))
-    turn_off(store, ANN)
-    with pytest.raises(NotYours, match="nobody needs a bypass"):
-        bypassing.give(store, ANN, "ben", lasting=timedelta(minutes=5))
-    turn_on(store, ANN)
-    record = stands(store)
-    assert {c.id for c in record.causes}.isdisjoint(record.bypasses[0].causes)
-    assert link
-
-
-# --- the link ------------------------------------------------------------------------------------------------------
+    return closed_store()
 
 
 class Served:
@@ -388,6 +269,8 @@ def test_a_browser_gets_a_cookie_and_an_address_without_the_token(served: Served
     assert "bypass" not in json.loads(served.get("/status").body)
     again = served.get(f"/bypass/{link}", BROWSER)
     assert (again.status, "Set-Cookie" in dict(again.headers)) == (404, False)
+    (used,) = [e for e in history.read(served.store, None, last=9) if e.what == "bypass used"]
+    assert used.reason == "ann"
 
 
 def test_what_shows_a_preview_does_not_use_it_up(served: Served) -> None:
@@ -404,7 +287,7 @@ def test_what_shows_a_preview_does_not_use_it_up(served: Served) -> None:
 
 def test_a_guess_reaches_no_store(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who has no link makes nobody write or read anything."""
-    monkeypatch.setattr(served.switch, "redeem_bypass", lambda _: pytest.fail("asked the store"))
+    monkeypatch.setattr(served.switch, "redeem_bypass", lambda *_: pytest.fail("asked the store"))
     for path in ("/bypass/", "/bypass/x", f"/bypass/{TOKEN}", "/bypass/<script>", "/bypass/%00"):
         answer = served.get(path, BROWSER)
         assert answer.status == 404
@@ -422,7 +305,7 @@ def test_a_store_that_is_away_uses_nothing_up(served: Served, monkeypatch: pytes
     """Try again in a moment."""
     link = link_of(served)
 
-    def away(_: str) -> str:
+    def away(*_: str) -> str:
         raise StoreUnreachable("away")
 
     with monkeypatch.context() as patch:
@@ -432,11 +315,17 @@ def test_a_store_that_is_away_uses_nothing_up(served: Served, monkeypatch: pytes
 
 
 def test_uses_stand_in_the_history(served: Served) -> None:
-    """By name and route, one line a minute."""
+    """By name and route, one line at once and then one a minute, and what is left when the process ends: every use."""
     link_of(served)
+
+    def told() -> list[history.Entry]:
+        return [entry for entry in history.read(served.store, None, last=100) if entry.what == history.LET_THROUGH]
+
+    served.switch.tally.bypassed("ann", "POST /articles")
+    eventually(lambda: told() != [])
     for _ in range(3):
         served.switch.tally.bypassed("ann", "POST /articles")
-    served.switch._follower().wake()
-    eventually(lambda: any(e.what == "let through" for e in history.read(served.store, None, last=100)))
-    (found,) = [e for e in history.read(served.store, None, last=100) if e.what == "let through"]
-    assert (found.by, found.reason, found.tally["bypassed"]) == ("ann", "POST /articles", 1)
+    served.switch.close()
+    first, rest = told()
+    assert (first.by, first.reason, first.tally["bypassed"]) == ("ann", "POST /articles", 1)
+    assert (rest.by, rest.reason, rest.tally["bypassed"]) == ("ann", "POST /articles", 3)

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
 from readonly import Policy, Switch, bypassing
 from readonly.bypass import HEADER
-from readonly.changes import Operator, initialise, turn_off, turn_on
+from readonly.changes import turn_off, turn_on
 from readonly.databases.admission import Admission
 from readonly.errors import ReadOnlyError
 from readonly.exchange import Exchange
 from readonly.handling import Handling
 from readonly.inflight import InFlight
 from readonly.members import Condition, Confirmation, Report, confirm
-from readonly.record import Bypass, Cause
+from readonly.record import Cause
 from readonly.rules import Facts
 from readonly.stores import Seen
-from readonly.stores.memory import MemoryStore
 from support.apps import RECORD
+from support.let_through import ANN, NOW, bypass, closed_store
 from support.waiting import eventually
-
-ANN = Operator("ann", "desk-1")
-NOW = datetime.now(UTC)
-
 
 # --- the count -----------------------------------------------------------------------------------------------------
 
@@ -74,8 +70,7 @@ def test_a_member_that_lets_through_what_is_over_is_late(
     fields: dict[str, object], report: Report, condition: Condition
 ) -> None:
     """By the bypass itself, as everything is confirmed, and not by an epoch."""
-    bypass = Bypass("b1", "ann", "ann", NOW, NOW + timedelta(minutes=5), ("c1",))
-    record = replace(RECORD, causes=(CAUSE,), bypasses=(replace(bypass, **fields),))  # type: ignore[arg-type]
+    record = replace(RECORD, causes=(CAUSE,), bypasses=(bypass(**fields),))
     reports = [Seen(report.id, report.dump(), NOW)]
     found = confirm(record, reports, causes=["c1"], closing=True, at=NOW, registry="r", incarnation_seconds=1e6)
     assert ([m.condition for m in found.members], found.safe) == ([condition], condition is Condition.OBEYS)
@@ -103,13 +98,9 @@ def _other() -> Report:
 @pytest.fixture
 def switch() -> Iterator[Switch]:
     """A process of a site that was made read-only."""
-    store = MemoryStore(site="shop")
-    if store.read().record is None:
-        initialise(store, ANN)
-    made = Switch(store, interval=0.05)
+    made = Switch(closed_store(), interval=0.05)
     made.guarded = True
     made.start()
-    turn_on(store, ANN)
     eventually(lambda: made.state.read_only)
     yield made
     made.close()

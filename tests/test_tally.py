@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from readonly.errors import ReadOnlyError
-from readonly.tally import MAX_LABELS, OTHER, Tally, route_group
+from readonly.tally import MAX_LABELS, OTHER, SECONDS_PER_LINE, USES_AT_ONCE, Tally, route_group
 
 
 class HandClock:
@@ -104,6 +104,40 @@ def test_labels_are_bounded() -> None:
     assert totals["refused_by_route"][OTHER] == 2 * MAX_LABELS
     assert len(totals["refused_by_route"]) <= MAX_LABELS + 1
     assert len(totals["escaped_by_route"]) <= MAX_LABELS + 1
+
+
+def test_names_are_bounded() -> None:
+    """A bypass of a new name for each deployment adds no label for ever."""
+    tally = Tally(HandClock())
+    for number in range(4 * MAX_LABELS):
+        tally.bypassed(f"deploy-{number}", f"/{number}")
+    counts = tally.counts()["bypassed"]
+    assert sum(counts.values()) == 4 * MAX_LABELS
+    assert (len(counts), counts[OTHER, OTHER]) == (2 * MAX_LABELS + 1, 2 * MAX_LABELS)
+    assert len(tally.uses(last=True)) == len(counts)
+
+
+def test_the_history_is_told_of_every_use() -> None:
+    """At once, and then once a minute: a few lines with each heartbeat, the rest with the next; all at the end."""
+    clock = HandClock()
+    tally = Tally(clock)
+    assert not tally.used
+    for _ in range(3):
+        tally.bypassed("ann", "POST /a")
+    assert (tally.used, tally.uses(), tally.used) == (True, [("ann", "POST /a", 3)], False)
+    tally.bypassed("ann", "POST /a")
+    tally.bypassed("ben", "POST /a")
+    clock.seconds += SECONDS_PER_LINE - 1
+    assert tally.uses() == [("ben", "POST /a", 1)]
+    clock.seconds += 1
+    tally.bypassed("ann", "POST /a")
+    assert tally.uses() == [("ann", "POST /a", 2)]
+    tally.bypassed("ann", "POST /a")
+    assert tally.uses() == []
+    assert tally.uses(last=True) == [("ann", "POST /a", 1)]
+    for number in range(USES_AT_ONCE + 1):
+        tally.bypassed("ann", f"POST /{number}")
+    assert [len(tally.uses()) for _ in range(3)] == [USES_AT_ONCE, 1, 0]
 
 
 def test_no_count_is_lost_between_threads() -> None:
