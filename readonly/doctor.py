@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from .clock import APART_SECONDS
 from .databases.fence import Fence, FenceUnreachable, Level, Preflight, Strategy
-from .doubts import CLOCK, COOKIE, EXEMPT, PAST, POSITION, TWINS, WEBSOCKET
+from .doubts import ABSENT, CLOCK, COOKIE, EXEMPT, PAST, POSITION, TWICE, TWINS, WEBSOCKET
 from .errors import Error, StoreUnreachable
 from .fencing import standing_fences
 from .following import Standbys
 from .members import Condition, Confirmation, Report
 from .replicating import reported
 from .site import Look, Site
+from .switchover import FILES
 
 DISTRIBUTION: Final = "readonly-mode"
 # Checks, in the order they are made and printed.
@@ -41,6 +42,7 @@ CHECKS: Final = (
     "replicas",
     "fences",
 )
+_STORE: Final = "do as it says, start it, or mend the URL (READONLY_STORE, readonly.toml)"
 _SILENT: Final = frozenset({Condition.LOST, Condition.EXPIRED, Condition.GONE})
 _FIXES: Final = {
     TWINS: (
@@ -51,12 +53,23 @@ _FIXES: Final = {
     POSITION: (
         "middleware",
         "{what} stands outside of ReadOnlyMiddleware: it reads and writes sessions that are over",
-        "make ReadOnlyMiddleware the outermost (the first of the list)",
+        "make ReadOnlyMiddleware the outermost: the first of a list, the last that is added",
+    ),
+    TWICE: (
+        "middleware",
+        "ReadOnlyMiddleware is there twice, {what}: requests are judged and counted by each",
+        "leave the outermost, take the other one out",
+    ),
+    ABSENT: (
+        "middleware",
+        "readonly_django is installed, and its middleware is not in {what}: nothing is refused",
+        "put 'readonly_django.middleware.ReadOnlyMiddleware' first into MIDDLEWARE",
     ),
     COOKIE: (
         "cookies",
         "the cookie {what} is set like a session's, and the policy does not name it: sessions in it go on",
-        "add it to Policy(session_cookies=[…]), or rename it if nobody is signed in by it",
+        "add it to the session cookies (session_cookies of Policy, SESSION_COOKIES of Django's READONLY, "
+        "READONLY_SESSION_COOKIES in Flask), or rename it if nobody is signed in by it",
     ),
     EXEMPT: (
         "exemptions",
@@ -106,15 +119,14 @@ def check(site: Site, *, now: datetime | None = None) -> tuple[Finding, ...]:
     try:
         look = site.look()
     except StoreUnreachable as error:
-        fix = "start it, or mend the URL (READONLY_STORE, readonly.toml); processes keep what they last knew"
-        found.append(Finding("store", False, str(error), fix))
+        found.append(Finding("store", False, str(error), _STORE))
         look = None
     if look is not None:
         found += [*_store(site), *_record(site, look), *_clock(look, datetime.now(UTC) if now is None else now)]
         members = site.judge(look)
         reports = [m.report for m in members.members if m.condition not in _SILENT]
         found += [*_members(members, look), *_clocks(reports), *_versions(reports), *_doubts(reports)]
-        found += _guards(site, reports)
+        found += [*_guards(site, reports), *_apart(site, look, reports)]
         found += _replicas(reports)
     found += _fences(site, look)
     return tuple(sorted(found, key=lambda one: CHECKS.index(one.check)))
@@ -138,6 +150,11 @@ def _store(site: Site) -> Iterator[Finding]:
     warnings = site.warnings()
     for warning in warnings:
         yield Finding("store", False, warning, "set it as it says, before the night")
+    try:
+        site.store.try_write()
+    except StoreUnreachable as error:
+        yield Finding("store", False, f"it can be read, and nothing can be changed: {error}", _STORE)
+        return
     if not warnings:
         yield Finding("store", True, f"{site.shown_store} answers, and nothing in its settings can lose the record")
 
@@ -251,6 +268,29 @@ def _guards(site: Site, reports: list[Report]) -> Iterator[Finding]:
         yield Finding("guards", True, f"{len(guarded)} of {len(reports)} members guard their databases")
 
 
+def _apart(site: Site, look: Look, reports: list[Report]) -> Iterator[Finding]:
+    """Look whether processes that share a name and a role share their databases."""
+    fix = (
+        "give each site a name of its own (?site=NAME in the store's URL); after a switchover, restart who still "
+        "writes to the old server"
+    )
+    split = site.splits(look, ask=False)
+    for one in split:
+        where = ", ".join(f"{seen.where} by {seen.members[0]}{_more(seen.members)}" for seen in one.seen)
+        yield Finding("guards", False, f"{one.why} ({where}): two sites under one name, or half a switchover", fix)
+    databases: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for report in reports:
+        for guard in report.guards:
+            database = str(guard.server.get("database", ""))
+            if database and guard.server.get("server") != FILES and guard.name not in {one.name for one in split}:
+                databases.setdefault((report.role, guard.name), {}).setdefault(database, []).append(report.name)
+    for (_, name), seen_in in databases.items():
+        if len(seen_in) > 1:
+            where = ", ".join(f"{database} by {by[0]}{_more(by)}" for database, by in sorted(seen_in.items()))
+            what = f"members write to {len(seen_in)} databases as {name} ({where}): two sites under one name?"
+            yield Finding("guards", False, what, "give each site a name of its own (?site=NAME in the store's URL)")
+
+
 def _replicas(reports: list[Report]) -> Iterator[Finding]:
     found = reported(reports)
     for one in found:
@@ -342,6 +382,10 @@ def _planned(name: str, plan: Preflight) -> Iterator[Finding]:
     ways = "; ".join(way.what for way in plan.ways if not way.insists)
     left = f"; left open: {ways}" if ways else ""
     yield Finding("fences", True, f"{name}: {plan.strategy} reaches {plan.level}, {plan.why}{left}")
+
+
+def _more(names: Sequence[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
 
 def _counted(words: Iterable[str]) -> str:

@@ -16,9 +16,9 @@ from readonly.errors import Error as ReadonlyError
 from readonly.stores import redacted, store_from_url
 
 from . import conf
+from .conf import MIDDLEWARE
 from .logins import login_marks
 
-MIDDLEWARE: Final = "readonly_django.middleware.ReadOnlyMiddleware"
 TAG: Final = "readonly"
 _DATABASE_CACHE: Final = "django.core.cache.backends.db.DatabaseCache"
 # Applications whose queue, results or schedule are rows of the site's own database.
@@ -43,7 +43,7 @@ def register() -> None:
 
 
 def middleware(app_configs: Any, **_: Any) -> list[CheckMessage]:
-    """The middleware is there, and first."""
+    """The middleware is there, once and first."""
     places: Sequence[str] = django_settings.MIDDLEWARE
     if MIDDLEWARE not in places:
         return [
@@ -51,6 +51,15 @@ def middleware(app_configs: Any, **_: Any) -> list[CheckMessage]:
                 "readonly_django is installed, and its middleware is not in MIDDLEWARE: nothing is refused.",
                 hint=f"Put {MIDDLEWARE!r} first into MIDDLEWARE.",
                 id="readonly_django.E001",
+            )
+        ]
+    if places.count(MIDDLEWARE) > 1:
+        return [
+            Warning(
+                f"{MIDDLEWARE!r} is {places.count(MIDDLEWARE)} times in MIDDLEWARE: requests are judged and counted by "
+                "each of them.",
+                hint="Leave it in once, as the first.",
+                id="readonly_django.W002",
             )
         ]
     if places[0] != MIDDLEWARE:

@@ -21,7 +21,7 @@ from django.core.signals import setting_changed
 from readonly import Policy, SessionCookie, Switch
 from readonly.databases import POOLERS, Pooler
 from readonly.databases.replicas import LAG_SECONDS, Schema, schema_of
-from readonly.doubts import PAST
+from readonly.doubts import ABSENT, PAST, TWICE
 from readonly.errors import ConfigurationError
 from readonly.follower import ANNOUNCE_SECONDS
 from readonly.pages import Page
@@ -31,6 +31,8 @@ from readonly.stores import store_from_url
 from .sockets import loaded_past
 
 __all__ = ["SETTINGS", "Settings", "SettingsError", "current_switch", "policy", "settings", "store_url", "switch"]
+
+MIDDLEWARE: Final = "readonly_django.middleware.ReadOnlyMiddleware"
 
 
 class SettingsError(ConfigurationError, ImproperlyConfigured):
@@ -466,6 +468,11 @@ def _made(said: Settings) -> Switch:
     except ConfigurationError as error:
         raise SettingsError(f"READONLY: {error}") from error
     made.doubts.look_for(PAST, loaded_past)
+    places = list(django_settings.MIDDLEWARE)
+    if MIDDLEWARE not in places:
+        made.doubts.add(ABSENT, "MIDDLEWARE")
+    elif places.count(MIDDLEWARE) > 1:
+        made.doubts.add(TWICE, "in MIDDLEWARE")
     return made
 
 

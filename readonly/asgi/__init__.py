@@ -12,6 +12,7 @@ from time import monotonic
 
 from ..bypass import HEADER
 from ..context import Work, enter, leave
+from ..doubts import TWICE
 from ..exchange import Exchange
 from ..gate import Act, ActKind
 from ..handling import OVERRIDES, Handling
@@ -22,7 +23,7 @@ from ..state import State
 from ..switch import Switch
 from ..words import Languages, languages_of
 from ._conversations import Conversation
-from ._outside import is_middleware, mark, take, watched
+from ._outside import holds_another, is_middleware, mark, take, watched
 from ._requests import NEGOTIATED_NAMES, Headers, facts_of, key_of, peeked, place, shown, stripped
 from ._responses import (
     CLOSE,
@@ -360,6 +361,8 @@ def ReadOnlyMiddleware(
                 noted.end()
             await socket.closed()
 
+    if holds_another(app):
+        switch.doubts.add(TWICE, "around an application that has it")
     mark(middleware)
     return middleware
 

@@ -244,6 +244,14 @@ class Store(Protocol):
         """Return one sentence for each setting of the store by which it can lose the record, as far as it tells."""
         ...
 
+    def try_write(self) -> None:
+        """See whether a write would be taken now, from this user and by this server; changes nothing.
+
+        Raises:
+            StoreUnreachable: It would not; the message says why.
+        """
+        ...
+
     def reopened(self) -> Store:
         """Return the same store with connections of its own: for a forked child, or another thread."""
         ...

@@ -261,6 +261,11 @@ class RedisStore:
             lambda commands: redis_durability.warnings(commands.connection, known_replicas=self._place.replicas)
         )
 
+    def try_write(self) -> None:
+        """See whether a write would be taken now: by this server, from this user, with the memory that is left."""
+        # A write like any other to whoever judges it, of a key that is never there.
+        self._guarded(lambda commands: ask(commands.connection, "SET", f"{self._prefix}none", "", "XX"))
+
     def reopened(self) -> RedisStore:
         """Return the same store with connections of its own."""
         return RedisStore(self.url, site=self.site, place=self._place.reopened(), timeout=self.timeout)

@@ -409,6 +409,16 @@ class StoreContract:
             assert "" not in store.warnings()
             assert store.read().record == before
 
+    def test_a_write_is_tried_without_one(self) -> None:
+        """It would be taken; nothing changes, and nobody is woken."""
+        with self._opened() as store:
+            put(store, b"1", "a")
+            before = store.census()
+            store.try_write()
+            after = store.census()
+            assert (after.reading.record, after.reports) == (b"1", before.reports)
+            assert after.reading.here_since == before.reading.here_since
+
     # --- handles ------------------------------------------------------------------------------------------
 
     def test_a_closed_handle_connects_again(self) -> None:

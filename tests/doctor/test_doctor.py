@@ -103,6 +103,15 @@ def test_a_store_that_may_lose_the_record(shop: Shop) -> None:
         assert "allkeys-lru" in faults(shop)["store"].what
 
 
+def test_a_store_that_can_be_read_and_not_changed(shop: Shop) -> None:
+    """A replica, a full one, another user's file: `on` would fail on the night."""
+    refused = StoreUnreachable("it is a replica and takes no writes: name the primary")
+    with mock.patch.object(SQLiteStore, "try_write", side_effect=refused):
+        found = faults(shop)
+    assert {*found} == {"store"}
+    assert found["store"].what == f"it can be read, and nothing can be changed: {refused}"
+
+
 def test_a_store_without_a_record(tmp_path: Path) -> None:
     """Or with half of one, or with one that can't be read."""
     empty = made(tmp_path / "empty.db", initialised=False)
@@ -145,6 +154,9 @@ def test_clocks_that_are_apart(shop: Shop) -> None:
         (lambda shop: shop.reported(report_of(doubts=("twins a.py:1 and b.py:2",))), "a.py:1 and b.py:2", "switches"),
         (lambda shop: shop.reported(report_of(doubts=("cookie sid",))), "the cookie sid", "cookies"),
         (lambda shop: shop.reported(report_of(doubts=("exempt /api/*",))), "exempt /api/*", "exemptions"),
+        (lambda shop: shop.reported(report_of(doubts=("past shop.Chat",))), "come to shop.Chat past", "websockets"),
+        (lambda shop: shop.reported(report_of(doubts=("twice in MIDDLEWARE",))), "twice, in", "middleware"),
+        (lambda shop: shop.reported(report_of(doubts=("absent MIDDLEWARE",))), "is not in MIDDLEWARE", "middleware"),
         (lambda shop: shop.reported(report_of(doubts=("websocket a WSGI server",))), "not closed", "websockets"),
         (lambda shop: shop.reported(report_of(guards=(Guarded("main", "it wrote"),))), "it wrote", "guards"),
     ],
@@ -155,6 +167,31 @@ def test_what_members_report(shop: Shop, plant: Callable[[Shop], object], named:
     found = faults(shop)
     assert {*found} == {where}
     assert named in found[where].what
+
+
+def _writes_to(**server: str) -> Report:
+    return report_of(guards=(Guarded("main", "", {"server": "postgresql", "host": "db1", **server}),))
+
+
+@pytest.mark.parametrize(
+    ("reports", "said"),
+    [
+        ([{"system": "71", "database": "shop"}, {"system": "71", "database": "shop"}], ""),
+        ([{"system": "71", "database": "shop"}, {"system": "72", "database": "shop"}], "to 2 servers as main"),
+        ([{"system": "71", "database": "shop"}, {"system": "71", "database": "blog"}], "to 2 databases as main"),
+        ([{"database": "shop"}, {"database": "blog"}, {"database": "blog"}], "shop by web web-3/7"),
+    ],
+)
+def test_two_sites_under_one_name(tmp_path: Path, reports: list[dict[str, str]], said: str) -> None:
+    """One store, one name: the one turns the other read-only. They are told apart by what they write to."""
+    shop = made(tmp_path / "shared.db")
+    shop.reported(*(_writes_to(**one) for one in reports))
+    found = faults(shop)
+    assert {*found} == ({"guards"} if said else set())
+    if said:
+        assert said in found["guards"].what
+        assert "?site=NAME" in found["guards"].fix
+    shop.store.close()
 
 
 def test_nobody_reports(tmp_path: Path) -> None:
@@ -228,6 +265,27 @@ def test_wide_exemptions_are_doubted(rule: str, wide: bool) -> None:
     switch = Switch.from_url("memory://")
     asgi.ReadOnlyMiddleware(_hello, switch, policy=Policy(exempt=[rule]))
     assert switch.doubts.told() == ((f"exempt {rule}",) if wide else ())
+    switch.close()
+
+
+class _Layer:
+    """Middleware of a site's own, as Starlette's keep what they hand on to."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+
+def test_a_second_middleware_is_doubted() -> None:
+    """Around the first one, with others between; not beside it, and not around what leads back to itself."""
+    switch = Switch.from_url("memory://")
+    one = asgi.ReadOnlyMiddleware(_hello, switch)
+    round_and_round = _Layer(None)
+    round_and_round.app = round_and_round
+    asgi.ReadOnlyMiddleware(round_and_round, switch)  # type: ignore[arg-type]
+    asgi.ReadOnlyMiddleware(_Layer(_hello), switch)  # type: ignore[arg-type]
+    assert switch.doubts.told() == ()
+    asgi.ReadOnlyMiddleware(_Layer(_Layer(one)), switch)  # type: ignore[arg-type]
+    assert switch.doubts.told() == ("twice around an application that has it",)
     switch.close()
 
 

@@ -216,6 +216,35 @@ def test_a_replica_without_min_replicas_is_warned_of(store: Store, own_redis: Re
     assert any("min-replicas-max-lag 1" in warning for warning in store.warnings())
 
 
+@pytest.mark.parametrize(
+    ("planted", "said"),
+    [
+        (["CONFIG", "SET", "maxmemory", "1"], "its memory is full"),
+        (["CONFIG", "SET", "min-replicas-to-write", "1"], "it has too few replicas"),
+        (["ACL", "SETUSER", "default", "-@write"], "its user may not do this"),
+    ],
+)
+def test_a_server_that_takes_no_write_is_known_without_one(
+    store: Store, own_redis: RedisServer, planted: list[str], said: str
+) -> None:
+    """It answers who reads; what it would say to a write is asked by one that can't change anything."""
+    put(store, b"1", "a")
+    store.try_write()
+    own_redis.command(*planted)
+    assert store.read().record == b"1"
+    with pytest.raises(StoreUnreachable, match=said):
+        store.try_write()
+
+
+def test_a_replica_takes_no_write(store: Store, replica: RedisServer) -> None:
+    """Its settings are without fault, and it is the wrong server."""
+    put(store, b"1", "a")
+    with contextlib.closing(store_from_url(replica.url("shop"))) as other:
+        assert other.warnings() == () or all("keeps nothing" in warning for warning in other.warnings())
+        with pytest.raises(StoreUnreachable, match="it is a replica and takes no writes: name the primary"):
+            other.try_write()
+
+
 def test_what_may_not_be_asked_is_not_warned_of(own_redis: RedisServer) -> None:
     """Managed servers forbid CONFIG: what INFO tells is told."""
     without = ["-config", "-waitaof"] if _has_waitaof(own_redis) else ["-config"]

@@ -201,6 +201,8 @@ def test_without_permission_the_owner_is_named() -> None:
             assert stands is not None
             with pytest.raises(StoreUnreachable, match=r"may not write to .*which belongs to .*sudo -u"):
                 reader.replace(b"1", was=stands)
+            with pytest.raises(StoreUnreachable, match=r"may not write to .*which belongs to .*sudo -u"):
+                reader.try_write()
             site = SQLiteStore(folder / "other.db", site="shop")
             with pytest.raises(StoreUnreachable, match=r"may not make files in .*which belongs to "):
                 site.read()

@@ -130,6 +130,7 @@ IN_DATABASE = {"default": {"BACKEND": "django.core.cache.backends.db.DatabaseCac
         ([], {}),
         (["E001"], {"MIDDLEWARE": FIRST[1:]}),
         (["W002"], {"MIDDLEWARE": [FIRST[1], OURS, *FIRST[2:]]}),
+        (["W002"], {"MIDDLEWARE": [*FIRST, OURS]}),
         (["E003"], {"READONLY": {}}),
         (["E003"], {"READONLY": {"STORE": "redis://flag/0"}}),
         (["W004"], {"READONLY": {"STORE": "redis://127.0.0.1:1/0?site=shop"}}),
@@ -397,3 +398,13 @@ def test_probes(visitor: Visitor) -> None:
         assert b"INC-441" not in status.content
     assert visitor.post("/probes/-/readonly/status").status_code == 405
     assert Article.objects.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("middleware", "told"),
+    [(FIRST, ()), (FIRST[1:], ("absent MIDDLEWARE",)), ([*FIRST, OURS], ("twice in MIDDLEWARE",))],
+)
+def test_a_process_doubts_its_list_of_middleware(middleware: list[str], told: tuple[str, ...]) -> None:
+    """For `doctor`, which never loads the project."""
+    with override_settings(MIDDLEWARE=middleware, READONLY={"STORE": "memory://?site=doubtful"}):
+        assert conf.current_switch().doubts.told() == told
