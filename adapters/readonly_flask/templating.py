@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from flask import Blueprint, Flask, has_request_context, request
@@ -75,6 +75,12 @@ class Shown:
     def expected_end(self) -> datetime | None:
         """When it is expected to be over, UTC."""
         return self._state.expected_end
+
+    @property
+    def overdue(self) -> bool:
+        """Whether that has passed, so that nobody believes in it any more."""
+        end = self._state.expected_end
+        return end is not None and end <= datetime.now(UTC)
 
 
 def check(app: Flask) -> None:

@@ -22,7 +22,7 @@ TEMPLATE = (
     "{{ readonly.banner }}{% readonly_script %}"
 )
 # What the tag writes itself, the template's own, and the shared banner.
-READ_ONLY = ["div", "strong", "p", "div", "p", "p", "time", "script"]
+READ_ONLY = ["div", "p", "p", "time", "p", "div", "p", "p", "time", "script"]
 ANNOUNCED = ["div", "p", "time", "time", "p", "p", "div", "p", "time", "time", "p", "script"]
 
 

@@ -8,6 +8,7 @@ from django.test import override_settings
 
 from readonly import Switch
 from readonly.rules import Facts
+from readonly_django.test import override_readonly
 from readonly_django.words import languages
 
 from .conftest import Visitor
@@ -27,6 +28,20 @@ def test_what_django_can_not_say_the_core_says(project: None) -> None:
         "fr-ca": ("Aucune modification pour le moment", "dans 2 heures environ"),
         "nl": ("No changes right now", "in about 2 hours"),
     }
+
+
+@override_settings(LANGUAGES=[("en", "English"), ("fr", "Français")])
+def test_the_banner_of_read_only_time(visitor: Visitor) -> None:
+    """In languages that only the library's catalogues have, too; and past the announced end without a time."""
+    with override_readonly(expected=timedelta(hours=1)):
+        text = visitor.get("/banner", accept_language="fr").content.decode()
+        assert 'data-readonly-banner="read_only" lang="fr"' in text
+        assert "Le site est en lecture seule" in text
+        assert '<time datetime="' in text
+    with override_readonly(expected=timedelta(microseconds=1)):
+        text = visitor.get("/banner", accept_language="fr").content.decode()
+        assert "Cela prend plus de temps que prévu." in text
+        assert "<time" not in text
 
 
 def test_the_banner_announces(switch: Switch, visitor: Visitor) -> None:

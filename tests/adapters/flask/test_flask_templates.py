@@ -63,12 +63,28 @@ def test_the_banner(make_app: MakeApp) -> None:
     assert rendered(app, BANNER) == ""
     switch_of(app).on(message="<script>alert('moving')</script>", expected=timedelta(hours=1))
     shown = rendered(app, BANNER)
-    assert '<div class="readonly-banner" role="status" data-readonly-banner="read_only">' in shown
+    assert '<div class="readonly-banner" role="status" data-readonly-banner="read_only" lang="en"' in shown
     assert "<script>" not in shown
-    assert "&lt;script&gt;alert(&#39;moving&#39;)&lt;/script&gt;" in shown
+    assert "&lt;script&gt;alert(&#x27;moving&#x27;)&lt;/script&gt;" in shown
     end = switch_of(app).state.expected_end
     assert end is not None
-    assert f'<time datetime="{end:%Y-%m-%dT%H:%M:%SZ}">{end:%Y-%m-%d %H:%M} UTC</time>' in shown
+    assert f'<time datetime="{end:%Y-%m-%dT%H:%M:%SZ}">' in shown
+
+
+OWN_WORDS = BANNER.replace("banner()", "banner(text='Nur lesen', late='Es dauert')")
+
+
+@pytest.mark.parametrize(
+    ("source", "says"), [(BANNER, "Cela prend plus de temps que prévu."), (OWN_WORDS, "<p>Es dauert</p>")]
+)
+def test_the_banner_gives_no_time_that_has_passed(make_app: MakeApp, source: str, says: str) -> None:
+    """It takes longer than planned, in the visitor's language or in the site's own words."""
+    app = make_app()
+    app.add_url_rule("/banner", view_func=lambda: render_template_string(source))
+    switch_of(app).on(expected=timedelta(microseconds=1))
+    answer = app.test_client().get("/banner", headers={"Accept-Language": "fr"})
+    assert says in answer.text
+    assert "<time" not in answer.text
 
 
 def test_the_banner_announces(make_app: MakeApp) -> None:
