@@ -125,7 +125,7 @@ def project(database: Path) -> Iterator[None]:
     views.GO_ON.clear()
     views.WAITS.clear()
     before = conf.current_switch().inflight.keys()
-    settings = override_settings(MIDDLEWARE=FIRST, ROOT_URLCONF="support.django_site.views", LANGUAGE_CODE="en")
+    settings = override_settings(MIDDLEWARE=FIRST, ROOT_URLCONF="support.django_site.views")
     # A store of its own as well: one that was ever switched has ended every session from before.
     with settings, override_readonly(False):
         yield

@@ -59,6 +59,8 @@ SETTINGS: dict[str, Any] = {
     "READONLY": {"STORE": "memory://?site=django-tests", "GUARD": False},
     "DEFAULT_AUTO_FIELD": "django.db.models.BigAutoField",
     "STATIC_URL": "/static/",
+    # Not by a test: each change of it leaves a variable in the context, which asgiref goes through at every step.
+    "LANGUAGE_CODE": "en",
     "LANGUAGES": [("en", "English"), ("de", "Deutsch")],
     "SOCIALACCOUNT_PROVIDERS": {"github": {"APPS": [{"client_id": "x", "secret": "y"}]}},
     "PASSWORD_HASHERS": ["django.contrib.auth.hashers.MD5PasswordHasher"],
