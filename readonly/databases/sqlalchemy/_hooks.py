@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, Final
 from weakref import WeakSet
 
@@ -23,8 +22,6 @@ logger = logging.getLogger("readonly")
 AUTOCOMMIT: Final = "AUTOCOMMIT"
 # The four letters that nearly every statement begins with; none of them is transaction control.
 _HARMLESS = frozenset({"SELE", "INSE", "UPDA", "DELE", "WITH"})
-# A connection is taken for a `Connection`, in this thread or task.
-_taking: ContextVar[bool] = ContextVar("readonly_taking", default=False)
 
 
 class Held:
@@ -104,6 +101,7 @@ class Hooks:
         self._counted: set[Held] = set()
         self._told: WeakSet[ConnectionPoolEntry] = WeakSet()
         self._listeners: dict[str, Callable[..., Any]] = {
+            "connect": self._connect,
             "checkout": self._checkout,
             "checkin": self._checkin,
             "reset": self._reset,
@@ -112,10 +110,13 @@ class Hooks:
             "handle_error": self._handle_error,
         }
         for name, listener in self._listeners.items():
-            event.listen(engine, name, listener)
+            # Before the application's own, which may write.
+            event.listen(engine, name, listener, insert=name in ("connect", "checkout"))
         self._replaced: list[tuple[object, str, Any]] = []
         dialect = engine.dialect
         self._replace(engine, "connect", self._connecting)
+        if not admission.never:
+            self._replace(engine, "raw_connection", self._taking)
         for name in ("do_begin", "do_begin_twophase"):
             self._replace(dialect, name, self._beginning)
         for name in ("do_commit", "do_rollback", "do_commit_twophase", "do_rollback_twophase"):
@@ -216,31 +217,33 @@ class Hooks:
 
     # --- events of the pool ------------------------------------------------------------------------------------------
 
+    def _connect(self, connection: Any, entry: ConnectionPoolEntry) -> None:
+        """A new connection: the application's own listeners are next, and may write on it."""
+        if looking():
+            return
+        if self._detection is not None and self.server.is_suspect(connection):
+            self._detection.suspect()
+        held = entry.info[self._key] = Held(0 if self._detection is None else self._detection.renewed)
+        if not self._admission.may_write():
+            self._told.add(entry)
+            self._tell(connection, held, read_only=True)
+
     def _checkout(self, connection: Any, entry: ConnectionPoolEntry, proxied: PoolProxiedConnection) -> None:
         """Somebody takes a connection, and may use it raw: count the check-out, or guard all that comes."""
         if looking():
             return
         known = entry.info.get(self._key)
-        if self._detection is not None:
-            self._compare(connection, self._detection, known)
+        if self._detection is not None and isinstance(known, Held) and known.born != self._detection.renewed:
+            # It may lead to the old primary.
+            raise DisconnectionError("it was opened before its server took writes again")
         held = known if isinstance(known, Held) else self.held(proxied)
         if held is None:  # pragma: no cover - a check-out always has an info
             return
         self._end(held)
-        if _taking.get() and self._is_open() and not held.guarded:
-            return  # for a Connection, whose transactions are counted one by one
         key = self._count(held, "raw")
         if key is None:
             self._told.add(entry)
         self._tell(connection, held, read_only=key is None)
-
-    def _compare(self, connection: Any, detection: Detection, known: object) -> None:
-        """Look where a connection leads: a new one may have been told, an old one may be left over from a failover."""
-        if not isinstance(known, Held):
-            if self.server.is_suspect(connection):
-                detection.suspect()
-        elif known.born != detection.renewed:
-            raise DisconnectionError("it was opened before its server took writes again")
 
     def _checkin(self, connection: Any, entry: ConnectionPoolEntry) -> None:
         held = entry.info.get(self._key)
@@ -315,18 +318,29 @@ class Hooks:
 
     def _connecting(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def connect() -> Connection:
-            """Not raw: the transactions of a Connection are counted one by one."""
-            token = _taking.set(True)
-            try:
-                connection: Connection = original()
-            finally:
-                _taking.reset(token)
+            """Not raw: the transactions of a Connection are counted one by one.
+
+            Until it is there it is: listeners of the application's own may write on it, or keep another one.
+            """
+            connection: Connection = original()
             held = self.held(connection.connection)
             if held is not None and held.raw is not None:
                 self._end_raw(held)
             return connection
 
         return connect
+
+    def _taking(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def raw_connection() -> PoolProxiedConnection:
+            """Counted until it is there, since a new one is not: listeners of the application's own may write on it."""
+            key = self._admission.begin()
+            try:
+                connection: PoolProxiedConnection = original()
+            finally:
+                self._admission.end(key)
+            return connection
+
+        return raw_connection
 
     def _beginning(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def begin(target: Any, *args: Any) -> Any:
