@@ -258,6 +258,11 @@ class Follower:
         return max(self._settings.interval, self._members / REPORTS_PER_SECOND)
 
     @property
+    def reached(self) -> bool:
+        """Whether the store ever answered."""
+        return self._reached
+
+    @property
     def problem(self) -> str:
         """Why the store could not be reached last time, or ""."""
         return self._problem

@@ -408,6 +408,17 @@ class Switch(Asking):
         return stop
 
     @property
+    def at_work(self) -> bool:
+        """Whether it follows the store in this very process: it was used here, or started."""
+        return os.getpid() in self._followers
+
+    @property
+    def store_answers(self) -> bool:
+        """Whether the store answered this process the last time that it was asked."""
+        follower = self._followers.get(os.getpid())
+        return follower is not None and follower.reached and not follower.problem
+
+    @property
     def store_problem(self) -> str:
         """Why the store could not be reached last time, or ""; a process that has not tried yet has no problem."""
         follower = self._followers.get(os.getpid())

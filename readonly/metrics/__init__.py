@@ -6,7 +6,8 @@ Labels are bounded: routes by the tally (200, the rest is `other`), members by t
 
 from __future__ import annotations
 
-import threading
+import contextlib
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -95,12 +96,8 @@ class Drains:
 
     def __init__(self, switch: Switch) -> None:
         self._switch = switch
-        self._lock = threading.Lock()
-        self._closed = self._waiting = False
-        self._since = 0.0
-        self.count = 0
-        self.seconds = 0.0
-        self.last = 0.0
+        self._closed = switch.view.state.read_only
+        self._begin()
         self._stops = (switch.on_change(self._changed), switch.on_heartbeat(self._look))
 
     def stop(self) -> None:
@@ -108,38 +105,57 @@ class Drains:
         for stop in self._stops:
             stop()
 
+    def samples(self) -> Iterator[Sample]:
+        """Yield what was measured in this process."""
+        self._in_this_process()
+        yield Sample("readonly_drains", "counter", self._count)
+        yield Sample("readonly_drain_seconds", "counter", self._seconds)
+        yield Sample("readonly_last_drain_seconds", "gauge", self._last)
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._count, self._seconds, self._last = 0, 0.0, 0.0
+        # When it turned read-only, until it has drained. No lock: a thread that held it may not be in a forked child.
+        self._since: list[float] = []
+
+    def _in_this_process(self) -> None:
+        if self._pid != os.getpid():
+            self._begin()
+
     def _changed(self, state: State) -> None:
-        with self._lock:
-            if state.read_only and not self._closed:
-                self._since, self._waiting = time.monotonic(), True
-            self._closed = state.read_only
-            self._waiting = self._waiting and state.read_only
+        self._in_this_process()
+        # Who has only just begun knows nothing for some milliseconds, and turns read-only by that no more than a
+        # process does that begins while the site is.
+        if state.causes and not self._closed:
+            self._since[:] = [time.monotonic()]
+        elif not state.read_only:
+            self._since.clear()
+        self._closed = state.read_only
         self._look()
 
     def _look(self) -> None:
-        with self._lock:
-            if self._waiting and not self._switch.inflight.count():
-                self._waiting = False
-                self.last = time.monotonic() - self._since
-                self.count += 1
-                self.seconds += self.last
+        self._in_this_process()
+        if self._since and not self._switch.inflight.count():
+            with contextlib.suppress(IndexError):  # another thread has looked
+                self._last = time.monotonic() - self._since.pop()
+                self._count += 1
+                self._seconds += self._last
 
 
 def of_process(switch: Switch, drains: Drains) -> Iterator[Sample]:
-    """Yield what one process knows of itself. No I/O.
+    """Yield what one process knows of itself. No I/O, and it begins none.
 
     Args:
         switch: Its switch.
         drains: Made with it.
     """
-    state = switch.state
+    # Not `switch.state`, which begins to follow the store: a server's first process, which only forks, is no member.
+    state = switch.view.state
     yield from _modes("readonly_mode", state.mode)
     yield Sample("readonly_epoch", "gauge", state.epoch)
-    yield Sample("readonly_store_reachable", "gauge", float(state.synced and not switch.store_problem))
+    yield Sample("readonly_store_reachable", "gauge", float(switch.store_answers))
     yield Sample("readonly_writes_in_flight", "gauge", switch.inflight.count())
-    yield Sample("readonly_drains", "counter", drains.count)
-    yield Sample("readonly_drain_seconds", "counter", drains.seconds)
-    yield Sample("readonly_last_drain_seconds", "gauge", drains.last)
+    yield from drains.samples()
     counts = switch.tally.counts()
     for what, (first, second) in _LABELS.items():
         for (route, detail), number in sorted(counts[what].items()):

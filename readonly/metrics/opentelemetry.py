@@ -10,6 +10,7 @@ They are observed when the SDK's reader collects, so that they cost a request no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from weakref import WeakKeyDictionary
 
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter_provider
 
@@ -38,14 +39,24 @@ _GAUGES = (
 )
 
 
+_instrumented: WeakKeyDictionary[Switch, list[MeterProvider]] = WeakKeyDictionary()
+
+
 def instrument(switch: Switch, meter_provider: MeterProvider | None = None) -> None:
-    """Have a process of the site observed.
+    """Have a process of the site observed. A second time for one switch and provider it does nothing.
+
+    It begins nothing: the process is a member from the moment on at which it follows the store.
 
     Args:
         switch: The process's switch.
         meter_provider: The application's; None: the global one.
     """
-    meter = (meter_provider or get_meter_provider()).get_meter("readonly")
+    provider = meter_provider or get_meter_provider()
+    by = _instrumented.setdefault(switch, [])
+    if any(one is provider for one in by):
+        return
+    by.append(provider)
+    meter = provider.get_meter("readonly")
     drains = Drains(switch)
 
     def observed(name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:

@@ -20,6 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from ..errors import ConfigurationError
 from ..site import Site
 from ..switch import Switch
 from . import HELP, Drains, Sample, of_process, of_site
@@ -38,39 +39,49 @@ _COMBINED = {
 }
 
 
+class _Told:
+    """What the client library was told of the counters of one process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.values: dict[tuple[str, tuple[str, ...]], float] = {}
+
+
+def _shared() -> bool:
+    # The client library's own question; it asks it when it is imported.
+    return "PROMETHEUS_MULTIPROC_DIR" in os.environ or "prometheus_multiproc_dir" in os.environ
+
+
 class _Exposed:
     """The metrics of one switch; brought up to date by its thread."""
 
     def __init__(self, switch: Switch, registry: CollectorRegistry) -> None:
-        self._switch = switch
-        self._registry = registry
+        self.switch = switch
+        self.registry = registry
         self._drains = Drains(switch)
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
         self._metrics: dict[str, Gauge | Counter] = {}
-        self._told: dict[tuple[str, tuple[str, ...]], float] = {}
-        self.update()
+        # By process id: a child counts from nothing, its values are its own, and so is the lock.
+        self._told: dict[int, _Told] = {}
+        # What a server's first process leaves in the folder that all share would be the worst of them for ever.
+        if switch.at_work or not _shared():
+            self.update()
         self._stop = switch.on_heartbeat(self.update)
 
     def update(self) -> None:
         """Take over what the process counts. Any thread."""
-        with self._lock:
-            if self._pid != os.getpid():
-                # A child counts from nothing, and its values are its own.
-                self._pid, self._told = os.getpid(), {}
-                self._drains.stop()
-                self._drains = Drains(self._switch)
-            for sample in of_process(self._switch, self._drains):
-                self._take(sample)
+        told = self._told.setdefault(os.getpid(), _Told())
+        with told.lock:
+            for sample in of_process(self.switch, self._drains):
+                self._take(sample, told.values)
 
     def stop(self) -> None:
         """Take everything back."""
         self._stop()
         self._drains.stop()
         for metric in self._metrics.values():
-            self._registry.unregister(metric)
+            self.registry.unregister(metric)
 
-    def _take(self, sample: Sample) -> None:
+    def _take(self, sample: Sample, told: dict[tuple[str, tuple[str, ...]], float]) -> None:
         metric = self._metrics.get(sample.name)
         names = tuple(sample.labels)
         if metric is None:
@@ -81,17 +92,17 @@ class _Exposed:
             child.set(sample.value)
             return
         # A counter can only be raised: by what is new since it was told last.
-        before = self._told.get((sample.name, values), 0.0)
-        if sample.value > before or (sample.name, values) not in self._told:
+        before = told.get((sample.name, values), 0.0)
+        if sample.value > before or (sample.name, values) not in told:
             child.inc(sample.value - before)
-        self._told[sample.name, values] = sample.value
+        told[sample.name, values] = sample.value
 
     def _made(self, sample: Sample, names: tuple[str, ...]) -> Gauge | Counter:
         text = HELP[sample.name]
         if sample.kind == "counter":
-            return Counter(sample.name, text, names, registry=self._registry)
+            return Counter(sample.name, text, names, registry=self.registry)
         combined = _COMBINED[sample.name]
-        return Gauge(sample.name, text, names, registry=self._registry, multiprocess_mode=combined)  # type: ignore[arg-type]
+        return Gauge(sample.name, text, names, registry=self.registry, multiprocess_mode=combined)  # type: ignore[arg-type]
 
 
 _exposed: dict[int, _Exposed] = {}
@@ -100,10 +111,21 @@ _exposed: dict[int, _Exposed] = {}
 def expose(switch: Switch, registry: CollectorRegistry = REGISTRY) -> None:
     """Expose what a process of the site counts. A second time for one switch it does nothing.
 
+    It begins nothing: the numbers are there from the moment on at which the process follows the store. Call it before
+    or after a server's fork.
+
     Args:
         switch: The process's switch.
-        registry: Where; None: the client library's own.
+        registry: Where.
+
+    Raises:
+        ConfigurationError: The registry has the numbers of another switch.
     """
+    if any(one.registry is registry and one.switch is not switch for one in _exposed.values()):
+        raise ConfigurationError(
+            f"expose({switch!r}): the registry has the numbers of another switch of this process, by the same names: "
+            "give each site a CollectorRegistry() of its own, or withdraw() the other one first."
+        )
     if id(switch) not in _exposed:
         _exposed[id(switch)] = _Exposed(switch, registry)
 

@@ -18,9 +18,11 @@ import prometheus_client
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from prometheus_client.parser import text_string_to_metric_families
 
 from readonly import Policy, Switch, rehearsal
 from readonly.changes import Operator, initialise, turn_off, turn_on
+from readonly.errors import ConfigurationError
 from readonly.handling import Handling
 from readonly.members import Guarded, Report
 from readonly.metrics import HELP, Drains, of_process, of_site
@@ -30,6 +32,7 @@ from readonly.rules import Facts
 from readonly.site import Site
 from readonly.stores.memory import MemoryStore
 from readonly.tally import MAX_LABELS
+from support.let_through import closed_store
 from support.operating import Member, Shop, json_lines, made, members
 from support.waiting import eventually
 
@@ -110,35 +113,48 @@ def test_every_number_is_explained(switch: Switch) -> None:
 
 
 def test_processes_that_share_a_scrape(tmp_path: Path) -> None:
-    """PROMETHEUS_MULTIPROC_DIR: counters of forked workers are added up, gauges are of those that live."""
+    """PROMETHEUS_MULTIPROC_DIR: counters of forked workers are added up, gauges are of those that live and work."""
     program = """
         import os, sys
         from prometheus_client import CollectorRegistry, generate_latest
         from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
         from readonly import Switch
-        from readonly.changes import Operator, initialise
         from readonly.metrics.prometheus import expose
         from readonly.stores import store_from_url
 
+        def scrape():
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)
+            return generate_latest(registry).decode()
+
         switch = Switch.from_url(sys.argv[1], interval=0.05)
         expose(switch)
+        hands, workers = [], []
         for _ in range(2):
+            works, goes = os.pipe(), os.pipe()
             pid = os.fork()
             if not pid:
+                for number in (works[0], goes[1], *hands):
+                    os.close(number)
                 switch.start()
                 for _ in range(3):
                     switch.tally.refused("POST /articles", "undeclared")
-                switch._follower().refresh()
                 switch.close()
-                seen = [observer for observer in switch._observers.values()]
-                for observer in seen:
+                for observer in list(switch._observers.values()):
                     observer()
+                os.write(works[1], b"!")
+                os.read(goes[0], 1)
                 os._exit(0)
+            os.close(works[1])
+            hands.append(goes[1])
+            workers.append(pid)
+            assert os.read(works[0], 1) == b"!"
+        for hand, pid in zip(hands, workers):
+            print(scrape(), "---")
+            os.close(hand)
             assert os.waitpid(pid, 0)[1] == 0
             mark_process_dead(pid)
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)
-        print(generate_latest(registry).decode())
+        print(scrape(), "---", switch.at_work)
     """
     shop = made(tmp_path / "shop.db")
     shop.store.close()
@@ -153,7 +169,70 @@ def test_processes_that_share_a_scrape(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert 'readonly_refused_total{kind="undeclared",route="POST /articles"} 6.0' in done.stdout
+    both, one, none, at_work = done.stdout.split("---")
+    for told in (both, one, none):
+        families = {found.name: found for found in text_string_to_metric_families(told)}
+        refused = {
+            sample.labels["route"]: sample.value for sample in families["readonly_refused"].samples if sample.value
+        }
+        assert refused == {"POST /articles": 6}
+        assert [sample.value for sample in families["readonly_drains"].samples] == [0]
+    # What the first process would say, which only forks and follows nothing, is no part of it.
+    for told, living in ((both, 2), (one, 1)):
+        assert f'readonly_mode{{mode="writable"}} {living}.0' in told
+        assert 'readonly_mode{mode="unknown"} 0.0' in told
+    assert "readonly_mode" not in none
+    assert at_work.strip() == "False"
+
+
+def test_a_registry_has_the_numbers_of_one_switch(switch: Switch) -> None:
+    """They have the same names: a second site's want a registry of their own."""
+    registry = prometheus_client.CollectorRegistry()
+    expose(switch, registry)
+    other = Switch(MemoryStore(site="other"))
+    with pytest.raises(ConfigurationError, match="CollectorRegistry\\(\\) of its own"):
+        expose(other, registry)
+    expose(other, prometheus_client.CollectorRegistry())
+    withdraw(switch)
+    withdraw(other)
+    expose(other, registry)
+    withdraw(other)
+    assert not other.at_work  # nobody has asked it for anything
+
+
+def test_what_is_not_at_work_yet_says_so(tmp_path: Path) -> None:
+    """It knows nothing and has reached nobody; a store that answers and holds no record answers all the same."""
+    switch = Switch.from_url(f"sqlite:///{tmp_path}/new.db?site=shop")
+    registry = prometheus_client.CollectorRegistry()
+    expose(switch, registry)
+    assert value(registry, "readonly_mode", mode="unknown") == 1
+    assert value(registry, "readonly_store_reachable") == 0
+    switch.start()
+    eventually(lambda: value(registry, "readonly_store_reachable") == 1)
+    assert value(registry, "readonly_mode", mode="unknown") == 1
+    withdraw(switch)
+    switch.close()
+
+
+def test_a_drain_is_one_of_a_process_that_wrote() -> None:
+    """Not what it does when it begins, knowing nothing for a moment, or while the site is read-only already."""
+    store = closed_store()
+    switch = Switch(store, interval=0.05)
+    drains = Drains(switch)
+
+    def count() -> float:
+        return next(sample.value for sample in drains.samples() if sample.name == "readonly_drains")
+
+    switch.start()
+    eventually(lambda: switch.state.causes != ())
+    assert count() == 0
+    turn_off(store, ANN)
+    eventually(lambda: not switch.state.read_only)
+    assert count() == 0
+    turn_on(store, ANN)
+    eventually(lambda: count() == 1)
+    drains.stop()
+    switch.close()
 
 
 def test_a_process_for_opentelemetry(switch: Switch) -> None:
@@ -161,6 +240,7 @@ def test_a_process_for_opentelemetry(switch: Switch) -> None:
     reader = InMemoryMetricReader()
     provider = MeterProvider(metric_readers=[reader])
     instrument(switch, provider)
+    instrument(switch, provider)  # twice does no harm
     switch.tally.refused("POST /articles", "undeclared")
     data = reader.get_metrics_data()
     assert data is not None
