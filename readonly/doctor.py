@@ -79,7 +79,8 @@ _FIXES: Final = {
     WEBSOCKET: (
         "websockets",
         "{what}: websockets are not closed at the switch, and what they write is not counted",
-        "serve them behind readonly.asgi.ReadOnlyMiddleware, as an ASGI application",
+        "serve them behind readonly.asgi.ReadOnlyMiddleware, as an ASGI application; or count what they write: with "
+        "switch.writing()",
     ),
     PAST: (
         "websockets",

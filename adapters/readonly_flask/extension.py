@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from flask import Flask, appcontext_pushed, current_app
 from flask.globals import app_ctx
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from readonly.doubts import WEBSOCKET
 from readonly.errors import ConfigurationError, ReadOnlyError
 from readonly.policy import Policy
 from readonly.rejection import rfc3339
@@ -170,6 +171,8 @@ class Installed:
                 words=self._settings.words,
                 endpoint=Routes(app),
             )
+            for what in _websockets(app):
+                self.switch.doubts.add(WEBSOCKET, what)
             return self._middleware
 
     def _application(self) -> Flask:
@@ -197,6 +200,13 @@ class Installed:
             self._databases.update(databases.guard(app, self.switch, self._settings))
             self._guarded = True
             self.session_class = databases.route(app, self._databases, self._settings)
+
+
+def _websockets(app: Flask) -> Iterator[str]:
+    """Yield what serves websockets, which WSGI knows nothing of: Flask-Sock's routes, and Flask-SocketIO."""
+    yield from (f"the route {rule.rule}" for rule in app.url_map.iter_rules() if rule.websocket)
+    if "socketio" in app.extensions:
+        yield "Flask-SocketIO"
 
 
 def _switch(settings: Settings) -> Switch:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from ..bypass import HEADER
 from ..doubts import WEBSOCKET
@@ -16,6 +16,7 @@ from ..exchange import Exchange
 from ..handling import OVERRIDES, Handling
 from ..pages import Page
 from ..policy import Policy
+from ..rejection import HeaderList
 from ..rules import SAFE_METHODS, Endpoint
 from ..switch import Switch
 from ..words import Languages, languages_of
@@ -35,6 +36,8 @@ from ._status import status_app
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
+
+UPGRADED: Final = "a WSGI server hands on websockets"
 
 __all__ = ["Environ", "ReadOnlyMiddleware", "facts_of", "peeked", "status_app"]
 
@@ -169,8 +172,11 @@ def ReadOnlyMiddleware(
         try:
             if exchange.judged.noted is not None:
                 handling.stands_behind(environ)
-                if environ.get("HTTP_UPGRADE", "").lower() == "websocket":
-                    switch.doubts.add(WEBSOCKET, "a WSGI server hands on websockets")
+                # Anybody may ask for one: what tells is that it was given. Some servers have opened it by now.
+                if "wsgi.websocket" in environ:
+                    switch.doubts.add(WEBSOCKET, UPGRADED)
+                elif "HTTP_UPGRADE" in environ:
+                    start_response = upgrading_start(start_response, switch)
             handling.remember(exchange.act, place(environ))
             if answer is not None:
                 if exchange.wants_form:
@@ -193,3 +199,16 @@ def ReadOnlyMiddleware(
             raise
 
     return middleware
+
+
+def upgrading_start(start_response: StartResponse, switch: Switch) -> StartResponse:
+    """Doubt, if a response says that from here on a websocket is spoken."""
+
+    def upgrading(status: str, headers: HeaderList, exc_info: Any = None, /) -> Callable[[bytes], object]:
+        if status.startswith("101"):
+            switch.doubts.add(WEBSOCKET, UPGRADED)
+        if exc_info is None:
+            return start_response(status, headers)
+        return start_response(status, headers, exc_info)
+
+    return upgrading

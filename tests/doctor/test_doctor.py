@@ -366,21 +366,29 @@ def test_a_members_clock_that_is_wrong_is_doubted(tmp_path: Path) -> None:
     shop.store.close()
 
 
-def test_websockets_behind_wsgi_are_doubted() -> None:
+@pytest.mark.parametrize(
+    ("status", "more", "told"),
+    [
+        ("200 OK", {}, ()),  # anybody may ask for one
+        ("101 Switching Protocols", {}, ("websocket a WSGI server hands on websockets",)),
+        ("200 OK", {"wsgi.websocket": object()}, ("websocket a WSGI server hands on websockets",)),
+    ],
+)
+def test_websockets_behind_wsgi_are_doubted(status: str, more: dict[str, object], told: tuple[str, ...]) -> None:
     """They are never closed, and what they write is not counted."""
     switch = Switch.from_url("memory://")
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
-        start_response("200 OK", [])
+        start_response(status, [])
         return [b"hello"]
 
     wrapped = wsgi.ReadOnlyMiddleware(app, switch)
     _sampled(switch)
-    environ = {**wsgi_environ(Request("GET", "/live")), "HTTP_UPGRADE": "websocket"}
+    environ = {**wsgi_environ(Request("GET", "/live")), "HTTP_UPGRADE": "websocket", **more}
     body = wrapped(environ, lambda *args: lambda data: None)
     assert b"".join(body) == b"hello"
     getattr(body, "close", lambda: None)()
-    assert switch.doubts.told() == ("websocket a WSGI server hands on websockets",)
+    assert switch.doubts.told() == told
     switch.close()
 
 

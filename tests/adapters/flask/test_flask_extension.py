@@ -103,6 +103,19 @@ def test_twice_is_an_error(make_app: MakeApp) -> None:
         ReadOnly().init_app(app)
 
 
+def test_websockets_of_an_application_are_doubted(make_app: MakeApp) -> None:
+    """Routes for them, as Flask-Sock makes them, and Flask-SocketIO: for `doctor`, before anybody opens one."""
+    plain = with_routes(make_app())
+    plain.extensions["readonly"].start()
+    assert plain.extensions["readonly"].switch.doubts.told() == ()
+    app = with_routes(make_app())
+    app.add_url_rule("/chat", "chat", lambda: "", websocket=True)
+    app.extensions["socketio"] = object()
+    app.extensions["readonly"].start()
+    told = app.extensions["readonly"].switch.doubts.told()
+    assert told == ("websocket the route /chat", "websocket Flask-SocketIO")
+
+
 def test_extensions_and_routes_may_come_later(make_app: MakeApp) -> None:
     """What is registered after `init_app` counts; the application is looked at by its first request."""
     app = make_app(READONLY_READS=["POST name:tools.search"])
