@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from readonly.clock import boottime
 from readonly.errors import ConfigurationError, NotYours
 from readonly.stores.memory import MemoryStore
 from readonly.switch import Switch
@@ -35,6 +36,25 @@ def test_a_window_turns_this_very_process(switch: Switch) -> None:
     eventually(lambda: True in seen and seen[-1] is False)
     assert switch.state.next_window is None
     assert switch.state.sessions_ended_before("end") == start
+
+
+def test_a_machine_that_slept_through_the_start_admits_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a lease not even before its thread, whose wait stood still meanwhile, has looked again."""
+    slept = [0.0]
+
+    def asleep() -> float:
+        return boottime() + slept[0]
+
+    monkeypatch.setattr("readonly.switch.boottime", asleep)
+    monkeypatch.setattr("readonly.clock.boottime", asleep)
+    switch = Switch(MemoryStore(site="shop"), interval=60.0, lease=180.0)
+    switch.schedule(datetime.now(UTC) + timedelta(seconds=30), lasting=HOUR)
+    assert switch.admit() is None
+    slept[0] = 29.0
+    assert switch.admit() is None
+    slept[0] = 60.0
+    assert switch.admit() is not None
+    switch.close()
 
 
 @pytest.mark.anyio
