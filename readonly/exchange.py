@@ -212,12 +212,13 @@ class Exchange:
             return None
         return self._handling.escape(self.judged, self.facts)
 
-    def headers(self, headers: HeaderList) -> HeaderList:
+    def headers(self, headers: HeaderList, status: int = 0) -> HeaderList:
         """Return the headers of a response that starts now, as they may leave.
 
         Args:
             headers: All of the application's, Set-Cookie included, names in any case. Those that stay are the very
                 same pairs.
+            status: Its status; 0 if it is not known.
         """
         if self._refused_again:
             # It is our own answer that comes back, with what middleware in between has put on it.
@@ -225,7 +226,7 @@ class Exchange:
                 headers, replace(self.judged.taken, expire=()), self.judged.now, secure=self._secure
             )
         judged = self._handling.current(self.judged)
-        return self._handling.response(headers, judged, secure=self._secure)
+        return self._handling.response(headers, judged, secure=self._secure, status=status)
 
     def end(self) -> None:
         """Say that the request is over: its commit is decided, and nothing of it goes on. Twice does no harm."""

@@ -416,10 +416,10 @@ class Handling(Generic[T]):
         if found.add(variant):
             self.ready[key] = found
 
-    def response(self, headers: HeaderList, judged: Judged, *, secure: bool) -> HeaderList:
-        """Return a response's headers as they may leave."""
+    def response(self, headers: HeaderList, judged: Judged, *, secure: bool, status: int = 0) -> HeaderList:
+        """Return a response's headers as they may leave; `status`: its own, 0 if it is not known."""
         if judged.noted is not None:
-            judged.noted.answered(headers)
+            judged.noted.answered(headers, status)
         if judged.taken.edits:
             headers = self.sessions.answer(headers, judged.taken, judged.now, secure=secure)
         if judged.private:

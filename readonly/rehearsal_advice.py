@@ -7,16 +7,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from .errors import ConfigurationError
 from .gate import ActKind
-from .rehearsal_counts import OTHER, Numbers, Route
-from .rules import SAFE_METHODS, WEBSOCKET
+from .rehearsal_counts import OTHER, Numbers, Route, named
+from .rules import SAFE_METHODS, WEBSOCKET, Facts
+from .rules import rule as rule_
 
 # In this order they are printed.
 POLICY: Final = ("login", "logout", "reads", "writes", "session_cookies")
 DISCARD: Final = "discard"
 CODE: Final = "code"
 _DECLARED: Final = frozenset({str(kind) for kind in (ActKind.WRITE, ActKind.LOGIN, ActKind.LOGOUT)})
+_DECLARED_SOMEHOW: Final = _DECLARED | {str(ActKind.DECLARED_READ)}
+_RULES: Final = ("login", "logout", "reads", "writes")
 _SIGNS_IN: Final = re.compile(r"callback|log_?in|sign_?in|oauth|oidc|saml|sso|authorize|magic", re.IGNORECASE)
+_SIGNS_OUT: Final = re.compile(r"log_?out|log_?off|sign_?out|sign_?off", re.IGNORECASE)
 # From this share of signed-in requests on a site is not read by strangers.
 SIGNED_IN_SHARE: Final = 0.2
 
@@ -38,7 +43,14 @@ class Advice:
 
 def advice(numbers: Numbers) -> tuple[Advice, ...]:
     """Return all that has to be done so that the next rehearsal is clean; empty when it was."""
-    made = [one for rule, route in sorted(numbers.routes.items()) for one in _of_route(rule, route)]
+    declared = {named(rule, route) for rule, route in numbers.routes.items() if route.act in _DECLARED_SOMEHOW}
+    made: list[Advice] = []
+    for key, route in sorted(numbers.routes.items()):
+        rule = named(key, route)
+        # What a rule lets through by its body, and nothing else of that route, is said already.
+        if rule not in declared or route.act in _DECLARED_SOMEHOW:
+            made += _of_route(rule, route)
+    made = [_as_a_rule(one, made, numbers) for one in made]
     for name, number in sorted(numbers.unnamed.items()):
         if name != OTHER:
             made.append(
@@ -84,7 +96,7 @@ def notes(numbers: Numbers) -> tuple[str, ...]:
 
 def _of_route(rule: str, route: Route) -> Iterable[Advice]:
     method = rule.partition(" ")[0]
-    if rule == OTHER or route.act in _DECLARED:
+    if rule == OTHER or route.act in _DECLARED or route.absent == route.requests:
         return ()
     if route.act == ActKind.EXEMPT:
         where = _wrote(route)
@@ -98,7 +110,30 @@ def _of_route(rule: str, route: Route) -> Iterable[Advice]:
         return tuple(_writing_read(rule, route))
     if route.begun and _is_sign_in(rule, route):
         return (Advice("login", rule, f"begins sessions ({route.begun} times), on a {method}"),)
+    if route.ended and _is_sign_out(rule, route):
+        return (Advice("logout", rule, f"ends sessions ({route.ended} times), on a {method}"),)
     return ()
+
+
+def _as_a_rule(one: Advice, made: Sequence[Advice], numbers: Numbers) -> Advice:
+    """Return an advice, or another one where its rule can't be written, or would refuse what is to pass."""
+    if one.where not in _RULES:
+        return one
+    try:
+        written = rule_(one.value)
+    except ConfigurationError:
+        return Advice(CODE, one.value, f"{one.why}; it can't be written as a rule: mark its endpoint")
+    if one.where not in ("writes", "login") or written.route is not None:
+        return one
+    through = {other.value for other in made if other.where in ("reads", "logout")}
+    for key, route in sorted(numbers.routes.items()):
+        rule = named(key, route)
+        method = rule.partition(" ")[0]
+        passes = rule in through or (route.passed and route.act not in _DECLARED)
+        if rule != one.value and passes and route.example and written.refuses(Facts(method, route.example)):
+            why = f"{one.why}; as a rule it would refuse {rule} as well: mark its endpoint with @writes"
+            return Advice(CODE, one.value, why)
+    return one
 
 
 def _undeclared(rule: str, route: Route, method: str) -> Advice:
@@ -138,6 +173,12 @@ def _writing_read(rule: str, route: Route) -> Iterable[Advice]:
 
 def _unknown(tables: Mapping[str, str]) -> bool:
     return not all(re.fullmatch(r"[\w$]+(?:\.[\w$]+){1,2}", table) for table in tables)
+
+
+def _is_sign_out(rule: str, route: Route) -> bool:
+    # A page may end a session that has nothing in it any more; whoever signs out is sent elsewhere.
+    mostly = route.ended * 2 > route.requests
+    return mostly and (route.redirected * 2 > route.requests or _SIGNS_OUT.search(rule) is not None)
 
 
 def _is_sign_in(rule: str, route: Route) -> bool:

@@ -26,6 +26,8 @@ from .stores import Store
 logger = logging.getLogger("readonly")
 
 LOG: Final = "rehearsal"
+# As `readonly.gate.ActKind` has it.
+DECLARED_READ: Final = "declared read"
 # Of a report's numbers: all that is looked at is looked at since, databases included.
 WHOLE: Final = "whole"
 # Members whose numbers are kept when they end, or the rehearsal does: the last ones.
@@ -99,6 +101,7 @@ class Route:
         dropped: Requests that wrote only what the guard drops while read-only.
         asked: Requests that had a guarded transaction, so that it is known whether they wrote.
         redirected: Requests that were answered with another address.
+        absent: Requests that were answered with 404 or 405.
         begun: Requests without a session that were answered with one.
         ended: Requests that were answered by forgetting a session.
         families: Requests by client family.
@@ -114,6 +117,7 @@ class Route:
     dropped: int = 0
     asked: int = 0
     redirected: int = 0
+    absent: int = 0
     begun: int = 0
     ended: int = 0
     families: dict[str, int] = field(default_factory=dict)
@@ -123,8 +127,8 @@ class Route:
 
     @property
     def notable(self) -> bool:
-        """True if there is anything to say of it but that it was read."""
-        return bool(self.refused or self.wrote or self.dropped or self.begun or self.ended)
+        """True if there is more to say of it than that it was read; that a rule declares it to be a read is more."""
+        return bool(self.refused or self.wrote or self.dropped or self.begun or self.ended or self.act == DECLARED_READ)
 
     @property
     def requests(self) -> int:
@@ -162,6 +166,11 @@ class Route:
                     count(mine, label, number)
             else:
                 setattr(self, name, mine or theirs)
+
+
+def named(rule: str, route: Route) -> str:
+    """Return the rule that names a route, also of one that is counted in parts."""
+    return rule.removesuffix(f" ({route.act})")
 
 
 def count(found: dict[str, int], label: str, number: int = 1, *, most: int = MAX_INSIDE) -> None:
@@ -255,13 +264,23 @@ class Numbers:
     own: dict[str, int] = field(default_factory=dict)
     routes: dict[str, Route] = field(default_factory=dict)
 
-    def route(self, rule: str) -> Route:
-        """Return what is counted of a route; past so many of them they are one."""
+    def route(self, rule: str, act: str = "") -> Route:
+        """Return what is counted of a route; past so many of them they are one.
+
+        Args:
+            rule: The rule that names it.
+            act: What the gate took a request for. A route of which it takes some for one thing and some for another
+                (by their bodies, or by the policies of two versions) is counted in parts; see `named`.
+        """
         found = self.routes.get(rule)
+        if found is not None and act and found.act not in ("", act) and rule != OTHER:
+            rule = f"{rule} ({act})"
+            found = self.routes.get(rule)
         if found is None:
             if len(self.routes) >= MAX_ROUTES:
                 rule = OTHER
             found = self.routes.setdefault(rule, Route())
+        found.act = found.act or act
         return found
 
     def dump(self) -> dict[str, Any]:
@@ -298,7 +317,8 @@ class Numbers:
             elif name == "routes":
                 for rule, one in theirs.items():
                     if isinstance(one, Mapping):
-                        self.route(str(rule)).add(Route.load(one))
+                        route = Route.load(one)
+                        self.route(named(str(rule), route), route.act).add(route)
             elif name == "outside":
                 for where, tables in theirs.items():
                     keep(self.outside, str(where), str(tables), most=MAX_JOBS)

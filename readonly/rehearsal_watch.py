@@ -46,6 +46,10 @@ _FAMILIES: Final = (
 )
 _CLIENTS: Final = tuple((name, re.compile(like, re.IGNORECASE)) for name, like in _FAMILIES)
 _AGENT_LENGTH: Final = 512
+# Not Found, Method Not Allowed: whatever was asked for, nothing was done.
+_ABSENT: Final = (404, 405)
+# Takes the place of the path where there is none.
+NOWHERE: Final = "(nothing there)"
 
 
 def family(agent: str | None) -> str:
@@ -88,7 +92,7 @@ def _segment(segment: str) -> str:
 class Noted:
     """One request, from when it was judged to when it is over. It belongs to that request."""
 
-    __slots__ = ("_cookies", "_watch", "act", "asked", "dropped", "facts", "rehearsal", "said", "tables")
+    __slots__ = ("_cookies", "_watch", "act", "asked", "dropped", "facts", "rehearsal", "said", "status", "tables")
 
     def __init__(
         self, watch: Watch, rehearsal: Rehearsal | None, act: Act, facts: Facts, cookies: Sequence[str]
@@ -99,6 +103,7 @@ class Noted:
         self.facts = facts
         self._cookies = cookies
         self.asked = self.dropped = False
+        self.status = 0
         self.tables: dict[str, str] = {}
         self.said: Iterable[tuple[str, str]] = ()
 
@@ -118,9 +123,10 @@ class Noted:
 
     # --- by the middleware -------------------------------------------------------------------------------------------
 
-    def answered(self, headers: Iterable[tuple[str, str]]) -> None:
-        """Take in the headers of the response."""
+    def answered(self, headers: Iterable[tuple[str, str]], status: int = 0) -> None:
+        """Take in the headers of the response, and its status where that is known."""
         self.said = list(headers)
+        self.status = status or self.status
 
     def end(self) -> None:
         """Count it. Twice does no harm."""
@@ -169,7 +175,11 @@ class Watch:
         exempt = act.kind is ActKind.EXEMPT
         agent = family(facts.headers.get("user-agent"))
         bearer = _bearer(facts)
+        absent = noted.status in _ABSENT and not noted.tables
         rule = rule_of(facts)
+        if absent and facts.endpoint is None:
+            # What others try of their own accord (`POST /wp-login.php`) is no route of this site, and has no end.
+            rule = f"{_method(facts)} {NOWHERE}"
         with self._counts.adding(rehearsal.id) as numbers:
             numbers.requests += 1
             if known and not exempt:
@@ -183,13 +193,13 @@ class Watch:
                     numbers.running_out.add(rehearsal.id, bearer)
             for name in unnamed:
                 count(numbers.unnamed, cleaned(name))
-            route = numbers.route(rule)
-            route.act = str(act.kind)
+            route = numbers.route(rule, str(act.kind))
             if verdict.passed:
                 route.passed += 1
             else:
                 route.refused += 1
                 count(route.families, agent)
+            route.absent += absent
             route.asked += noted.asked
             route.wrote += bool(noted.tables)
             route.dropped += noted.dropped and not noted.tables

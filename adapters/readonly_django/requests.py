@@ -116,7 +116,7 @@ def treat(response: HttpResponseBase, exchange: Exchange) -> None:
     for name, morsel in response.cookies.items():
         given.append(("Set-Cookie", morsel.OutputString()))
         names.append(name)
-    treated = exchange.headers(given)
+    treated = exchange.headers(given, response.status_code)
     # What stays are the very same pairs.
     stays = {id(pair) for pair in treated}
     for pair, cookie in zip(given, names, strict=True):

@@ -195,7 +195,8 @@ class Response:
             judged = self._handling.current(self._judged)
             if judged.noted is not None:
                 judged.noted.answered(
-                    (name.decode("latin-1"), value.decode("latin-1")) for name, value in message.get("headers", ())
+                    [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message.get("headers", ())],
+                    message.get("status", 0),
                 )
             message = {**message, "headers": edited(message.get("headers", ()), self._scope, self._handling, judged)}
         await self._send(message)

@@ -21,6 +21,12 @@ def status_line(code: int) -> str:
     return f"{code} {HTTPStatus(code).phrase}"
 
 
+def status_of(line: str) -> int:
+    """Return the number in a status line; 0 in one that is none."""
+    number = line[:3]
+    return int(number) if number.isascii() and number.isdigit() else 0
+
+
 def respond(start_response: StartResponse, answer: Answer) -> list[bytes]:
     start_response(status_line(answer.status), answer.headers)
     return [answer.body]
@@ -71,7 +77,7 @@ def late_start(start_response: StartResponse, environ: Environ, handling: Handli
 def editing_start(start_response: StartResponse, exchange: Exchange) -> StartResponse:
     def editing(status: str, headers: HeaderList, exc_info: Any = None, /) -> Callable[[bytes], object]:
         if exchange.treats_what_starts_now:
-            headers = exchange.headers(headers)
+            headers = exchange.headers(headers, status_of(status))
         if exc_info is None:
             return start_response(status, headers)
         return start_response(status, headers, exc_info)
@@ -218,7 +224,7 @@ class Guarded:
         if status[:1] == "5" and self._replace():
             return True
         self._started = True
-        headers = self._exchange.headers(headers)
+        headers = self._exchange.headers(headers, status_of(status))
         if exc_info is None:
             self._writer = self._start_response(status, headers)
         else:

@@ -41,6 +41,7 @@ class Stage:
         headers: Mapping[str, str] | None = None,
         cookie: str = "",
         answer: Sequence[tuple[str, str]] = (),
+        status: int = 200,
         endpoint: Endpoint | None = None,
     ) -> bool:
         """Send a request through an adapter that is neither ASGI nor WSGI; returns whether it was let through."""
@@ -56,7 +57,7 @@ class Stage:
         try:
             with exchange.working():
                 view()
-            exchange.headers(list(answer))
+            exchange.headers(list(answer), status)
         finally:
             exchange.end()
         return True

@@ -62,6 +62,7 @@ def test_nothing_is_refused_and_all_that_would_have_been_is_counted(stage: Stage
         "POST /notes/{id}": (3, "undeclared", {"browser": 3}),
         "DELETE /notes/{id}": (1, "undeclared", {"program": 1}),
         "POST /login": (1, "login", {"none": 1}),
+        "POST /search": (0, "declared read", {}),
     }
     assert stage.switch.tally.totals()["refused"] == 0
 
