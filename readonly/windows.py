@@ -300,11 +300,11 @@ def _window(record: Record, name: str, at: datetime) -> Window:
     return found
 
 
-def there(record: Record, *, at: datetime) -> str:
+def there(record: Record, *, at: datetime, none: str = "none") -> str:
     """Return the windows that are left, by their ids; of one that recurs its own, for all of its occurrences."""
     recurring = [one.id for one in record.schedules if one.cancelled_at is None]
     single = [w.id for w in record.windows if not is_over(w, record, at=at) and w.schedule not in recurring]
-    return ", ".join([*single, *recurring]) or "none"
+    return ", ".join([*single, *recurring]) or none
 
 
 def _not_begun(window: Window, at: datetime) -> None:

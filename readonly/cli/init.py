@@ -15,9 +15,11 @@ from ..site import Site
 from ..state import State
 from ..stores import Store, redacted, store_from_url
 from ..switch import Switch
+from ..windows import there
 from . import common
 from .options import json_option, yes_option
 from .terminal import OK, Output, run
+from .words import printable
 
 
 @click.command(short_help="Make the site's first record.")
@@ -49,8 +51,7 @@ def init(
                 f"--site {options.expected_site} and init {name} name two sites. Nothing was changed"
             )
         store = _store(options, name)
-        if replace_existing:
-            _ask(options, store, yes=yes)
+        planned = _ask(options, store, yes=yes) if replace_existing else ""
         change = initialise(
             store,
             options.operator(),
@@ -66,6 +67,8 @@ def init(
             f"{'Made anew' if replace_existing else 'Created'}: {state.mode.upper()}, epoch {change.record.epoch}"
             + (", protected." if protected else ".")
         )
+        if planned:
+            output.line(f"No longer planned: {printable(planned)}")
         output.line("On every machine that runs or operates the site:")
         output.line(f"  READONLY_STORE={shlex.quote(shown)}")
         output.result(OK, mode=str(state.mode), epoch=change.record.epoch, store=shown, protected=protected)
@@ -102,8 +105,9 @@ def _store(options: common.Options, name: str) -> Store:
     return store_from_url(url, create=True, initialise=False)
 
 
-def _ask(options: common.Options, store: Store, *, yes: bool) -> None:
-    """Want a protected site's name before all that stands is lifted."""
+def _ask(options: common.Options, store: Store, *, yes: bool) -> str:
+    """Want a protected site's name before all that stands is lifted; return the windows that will not be, by name."""
     site = Site(Switch(store))
     look = site.look()
     common.check_site(options, site, look, f"Lift everything that stands in {site.name}?", yes=yes)
+    return "" if look.record is None else there(look.record, at=look.census.reading.at, none="")

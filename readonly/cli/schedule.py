@@ -151,6 +151,11 @@ def list_(options: common.Options, as_json: bool) -> None:
         look = common.headline(site, options, output)
         if look.record is None:
             raise NoRecord(no_record(site.store))
+        if look.record.partial:
+            raise NoRecord(
+                f"the store of {site.name} was emptied, and no process has written the whole record back yet: what is "
+                "planned stands in that"
+            )
         record, at = look.record, look.census.reading.at
         windows = [w for w in record.windows if not w.ended or w.start > at]
         plans = [one for one in record.schedules if one.cancelled_at is None]

@@ -6,6 +6,7 @@ import re
 import shlex
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -14,10 +15,10 @@ from readonly import scheduling
 from readonly.changes import start_run
 from readonly.cli.extend import _instant
 from readonly.errors import NoRecord, NotYours, StoreUnreachable
-from readonly.record import Window
+from readonly.record import Window, dump
 from readonly.schedules import NoSuchTime
 from readonly.scheduling import await_start
-from support.operating import BEN, Member, Shop
+from support.operating import BEN, Member, Shop, made
 from support.planning import in_force, record, result, with_windows
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -186,3 +187,17 @@ def test_an_id_that_is_not_there_is_answered_with_those_that_are(shop: Shop) -> 
     """Of one that recurs with its own: it has twelve occurrences."""
     plan = result(shop, "schedule", "add", "--every", "Sun 02:00", "--tz", "UTC", "--for", "1h")["schedules"][0]["id"]
     assert f"there are: {plan}. Nothing" in shop.here("schedule", "cancel", "w0").stderr
+
+
+def test_plans_that_are_lost_are_named(tmp_path: Path) -> None:
+    """By who starts anew on purpose; and a store that was emptied does not say that nothing is planned."""
+    shop = made(tmp_path / "shop.db")
+    plan = result(shop, "schedule", "add", "--every", "Sun 02:00", "--tz", "UTC", "--for", "1h")["schedules"][0]["id"]
+    with_windows(shop, *record(shop).windows, planned(), schedules=record(shop).schedules)
+    assert f"No longer planned: w1, {plan}\n" in shop.here("init", "shop", "--replace").stdout
+    assert "No longer planned" not in shop.here("init", "shop", "--replace").stdout
+    partial = replace(record(shop), lineage="")
+    assert shop.store.replace(dump(partial), was=shop.store.read().record).record == dump(partial)
+    done = shop.here("schedule", "list")
+    assert (done.returncode, "was emptied" in done.stderr) == (4, True), done.stdout
+    shop.store.close()
