@@ -19,7 +19,7 @@ from .doubts import ABSENT, CLOCK, COOKIE, EXEMPT, PAST, POSITION, TWICE, TWINS,
 from .errors import Error, StoreUnreachable
 from .fencing import standing_fences
 from .following import Standbys
-from .members import Condition, Confirmation, Report
+from .members import Condition, Confirmation, Report, roles_missing
 from .replicating import reported
 from .site import Look, Site
 from .switchover import FILES
@@ -126,7 +126,7 @@ def check(site: Site, *, now: datetime | None = None) -> tuple[Finding, ...]:
         found += [*_store(site), *_record(site, look), *_clock(look, datetime.now(UTC) if now is None else now)]
         members = site.judge(look)
         reports = [m.report for m in members.members if m.condition not in _SILENT]
-        found += [*_members(members, look), *_clocks(reports), *_versions(reports), *_doubts(reports)]
+        found += [*_members(site, members), *_clocks(reports), *_versions(reports), *_doubts(reports)]
         found += [*_guards(site, reports), *_apart(site, look, reports)]
         found += _replicas(reports)
     found += _fences(site, look)
@@ -136,7 +136,7 @@ def check(site: Site, *, now: datetime | None = None) -> tuple[Finding, ...]:
 def _package() -> Iterator[Finding]:
     owners = other_owners()
     if owners:
-        what = f"{', '.join(owners)} also install a top-level `readonly` package: which is imported is chance"
+        what = f"a top-level `readonly` package comes with {', '.join(owners)} as well: which is imported is chance"
         yield Finding("package", False, what, f"pip uninstall {' '.join(owners)}, then reinstall {DISTRIBUTION}")
     else:
         yield Finding("package", True, "`readonly` belongs to one distribution")
@@ -196,28 +196,33 @@ def _clocks(reports: list[Report]) -> Iterator[Finding]:
         yield Finding("clock", False, what, "set it by NTP there (chronyc tracking, timedatectl)")
 
 
-def _members(found: Confirmation, look: Look) -> Iterator[Finding]:
-    there = [m for m in found.members if m.condition not in _SILENT]
+def _members(site: Site, found: Confirmation) -> Iterator[Finding]:
+    there = [m.report for m in found.members if m.condition not in _SILENT]
+    wrong = list(_wrong_members(site, found, there))
+    yield from wrong
+    if not wrong:
+        yield Finding("members", True, f"{len(there)} report: " + _counted(report.role for report in there))
+
+
+def _wrong_members(site: Site, found: Confirmation, there: list[Report]) -> Iterator[Finding]:
     if not there:
-        yield Finding(
-            "members",
-            False,
-            "no process of the site reports",
-            "install the middleware, with this very store; start the switch with the server (docs/checklist.md)",
-        )
-    for member in found.members:
-        name = member.report.name
-        if member.condition is Condition.LOST:
-            what = f"{name} is silent for {member.silent_seconds:.0f} s, and nobody knows whether it is over"
-            yield Finding(
-                "members", False, what, f"end it; or, if it is: readonlyctl members forget {member.report.id[:8]}"
-            )
-        elif member.report.inert:
-            yield Finding("members", False, f"{name} obeys nothing: READONLY_DISABLED is set there", "take that out")
-        elif member.report.role == "unreadable":
-            yield Finding("members", False, f"the report of {name} can't be read", "upgrade readonly-mode here")
-    if there and not any(f.condition is Condition.LOST or f.report.inert for f in found.members):
-        yield Finding("members", True, f"{len(there)} report: " + _counted(m.report.role for m in there))
+        what = "no process of the site reports"
+        fix = "install the middleware, with this very store; start the switch with the server (docs/checklist.md)"
+        yield Finding("members", False, what, fix)
+    for missing in roles_missing(site.expect, there) if there else ():
+        yield Finding("members", False, missing, "start them, or mend expect in readonly.toml")
+    for member in found.of(Condition.LOST):
+        what = f"{member.report.name} is silent for {member.silent_seconds:.0f} s, and nobody knows whether it is over"
+        fix = f"end it; or, if it is: readonlyctl members forget {member.report.id[:8]}"
+        yield Finding("members", False, what, fix)
+    inert = [report.name for report in there if report.inert]
+    if inert:
+        what = f"{inert[0]}{_more(inert)} obeys nothing: READONLY_DISABLED is set there"
+        yield Finding("members", False, what, "take that out")
+    strange = [report.name for report in there if report.role == "unreadable"]
+    if strange:
+        what = f"the report of {strange[0]}{_more(strange)} can't be read"
+        yield Finding("members", False, what, "upgrade readonly-mode here")
 
 
 def _versions(reports: list[Report]) -> Iterator[Finding]:
@@ -252,20 +257,21 @@ def _doubts(reports: list[Report]) -> Iterator[Finding]:
 
 
 def _guards(site: Site, reports: list[Report]) -> Iterator[Finding]:
-    wrong = False
+    unproven: dict[tuple[str, str], list[str]] = {}
     for report in reports:
         for guard in report.guards:
             if guard.proof not in ("", "pending"):
-                wrong = True
-                what = f"the guard of {guard.name} in {report.name}: {guard.proof}"
-                yield Finding("guards", False, what, "a rehearsal shows what gets past it; a fence stops it")
+                unproven.setdefault((guard.name, guard.proof), []).append(report.name)
+    for (name, proof), members in unproven.items():
+        what = f"the guard of {name} in {members[0]}{_more(members)}: {proof}"
+        yield Finding("guards", False, what, "a rehearsal shows what gets past it; a fence stops it")
     guarded = [report for report in reports if report.guards]
     if reports and not guarded and not site.fences:
         what = "no member guards a database: a write that no rule names is not stopped"
         yield Finding(
             "guards", False, what, "give the application's engine to Database(engine, switch), or raise a fence"
         )
-    elif guarded and not wrong:
+    elif guarded and not unproven:
         yield Finding("guards", True, f"{len(guarded)} of {len(reports)} members guard their databases")
 
 

@@ -17,11 +17,11 @@ from readonly import Policy, Switch, asgi, wsgi
 from readonly.clock import SystemClock
 from readonly.databases.fence import Fence
 from readonly.databases.fence.values import Fenced, Level, Preflight, Strategy
-from readonly.doctor import CHECKS, check
+from readonly.doctor import CHECKS, Finding, check
 from readonly.doubts import MAX_EACH, Doubts
 from readonly.errors import StoreUnreachable
 from readonly.follower import SAMPLE_FIRST_SECONDS
-from readonly.members import Guarded, Report
+from readonly.members import Expected, Guarded, Report
 from readonly.site import Site
 from readonly.stores.sqlite import SQLiteStore
 from support.apps import Request, asgi_scope, run, wsgi_environ
@@ -192,6 +192,27 @@ def test_two_sites_under_one_name(tmp_path: Path, reports: list[dict[str, str]],
         assert said in found["guards"].what
         assert "?site=NAME" in found["guards"].fix
     shop.store.close()
+
+
+def test_roles_that_the_operators_file_expects(shop: Shop) -> None:
+    """Fewer than those would keep `on` from being proven."""
+
+    def members(**expect: int) -> list[Finding]:
+        site = Site(Switch(shop.store), expect={role: Expected(count) for role, count in expect.items()})
+        return [one for one in site.check() if one.check == "members" and not one.ok]
+
+    assert members(web=2) == []
+    assert [one.what for one in members(web=4, celery=1)] == [
+        "web: 2 report, expected 4 or more", "celery: 0 report, expected 1 or more"
+    ]  # fmt: skip
+
+
+def test_many_members_with_one_fault_are_one_finding(shop: Shop) -> None:
+    """A screen full of the same line hides the others."""
+    shop.reported(*(report_of(host=f"web-{n}", inert=True, guards=(Guarded("main", "it wrote"),)) for n in range(3, 9)))
+    wrong = [one for one in check(Site(Switch(shop.store))) if not one.ok]
+    assert [one.check for one in wrong] == ["members", "guards"]
+    assert all("and 5 more" in one.what for one in wrong)
 
 
 def test_nobody_reports(tmp_path: Path) -> None:
