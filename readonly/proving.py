@@ -67,7 +67,8 @@ class Proving:
 
         Raises:
             StoreUnreachable: The store did not answer at the end.
-            LostRace: Somebody lifted one of the causes meanwhile.
+            LostRace: Somebody lifted one of the causes meanwhile; or, where whatever stands was waited for, the last of
+                that, a window's end included.
         """
         deadline = time.monotonic() + timeout
         last: Confirmation | None = None
@@ -113,6 +114,8 @@ class Proving:
                     by=lifted[0].by,
                     epoch=record.epoch,
                 )
+            if not mine and not standing:
+                _ended_meanwhile(known, record)
         here, now = census.reading.here_since, boottime()
         for cause in {*here, *seen}:
             seen.setdefault(cause, now) if cause in here else seen.pop(cause)
@@ -149,6 +152,20 @@ class Proving:
         except StoreUnreachable:
             # The connection for hints is gone; the next look says what is the matter, after a breath.
             self._pause.wait(min(seconds, RETRY_SECONDS))
+
+
+def _ended_meanwhile(known: Record, record: Record) -> None:
+    """Raise LostRace if it was a window that kept the site read-only, and has ended by its time or by `off`."""
+    planned = {w.id for w in known.windows if not w.ended}
+    over = [
+        w for w in record.windows if w.ended and w.ended_at is not None and w.id in planned and w.start < w.ended_at
+    ]
+    for window in sorted(over, key=lambda w: w.ended_at or w.start)[-1:]:
+        raise LostRace(
+            f"window {window.id} by {window.by} ended at {window.ended_at:%H:%M:%S} UTC, while this was waiting",
+            by=window.by,
+            epoch=record.epoch,
+        )
 
 
 def _lost_while_waiting(error: StoreUnreachable, last: Confirmation | None, closing: bool) -> str:

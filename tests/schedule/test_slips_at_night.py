@@ -20,6 +20,7 @@ from readonly.schedules import NoSuchTime
 from readonly.scheduling import await_start
 from support.operating import BEN, Member, Shop, made
 from support.planning import in_force, record, result, with_windows
+from support.waiting import eventually
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 
@@ -89,6 +90,19 @@ def test_a_window_is_not_safe_until_off(served: tuple[Shop, Member]) -> None:
     shop.here("--as", "ben", "off", "--timeout", "10ms")
     assert "opens by itself" not in shop.here("status").stdout
     shop.here("off", "--timeout", "20s")
+
+
+def test_a_window_that_ends_while_somebody_waits_for_proof(served: tuple[Shop, Member]) -> None:
+    """It is not read-only any more, and that is what is said, at once."""
+    shop, member = served
+    start = datetime.now(UTC) + timedelta(milliseconds=300)
+    member.begins()
+    result(shop, "schedule", "add", "--at", start.isoformat(), "--for", "700ms")
+    eventually(lambda: shop.look().state.read_only)
+    done = shop.here("wait", "--timeout", "30s")
+    assert (done.returncode, "by anna ended at" in done.stderr) == (5, True), done.stdout + done.stderr
+    assert "What stands now: WRITABLE" in done.stderr
+    assert "The site is read-only" not in done.stdout
 
 
 def test_a_run_is_lifted_by_what_lifts_runs(shop: Shop) -> None:
