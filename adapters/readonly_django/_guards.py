@@ -173,7 +173,8 @@ class Guard:
 
     def lifts(self, statement: str) -> RefusedWrite:
         """Return the error for a statement that would lift the guard."""
-        return self.admission.refusal(f"database {self.name!r}: {statement!r} would lift the guard", kind=RefusedWrite)
+        reason = f"database {self.name!r}: {statement!r} would lift the guard, or commit what was prepared before"
+        return self.admission.refusal(reason, kind=RefusedWrite)
 
     def no_write(self, what: str) -> RefusedWrite:
         """Return the error for a write that was refused before anything was sent."""

@@ -16,6 +16,7 @@ _DEFAULTS = ("tx_read_only", "transaction_read_only")
 _LIFTS_GUARD = re.compile(
     r"""\s*(
         (set\s+((session|local|@@session\s*\.)\s*)?transaction | start\s+transaction) \b.*\bread\s+write
+        | xa\s+commit
         | set\b.*\b(tx|transaction)_read_only\s*:?=\s*'?(off|false|no|0|default)
     )\b""",
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
@@ -75,7 +76,10 @@ class MySQL:
         return bool(status & _AUTOCOMMIT) or getattr(connection, "readonly_asked", True) is False
 
     def softened(self, statement: str) -> str | None:
-        """Return the statement, or None for one that would lift the guard: the server obeys it at any time."""
+        """Return the statement, or None for one that would lift the guard: the server obeys it at any time.
+
+        Nor does it refuse to commit what was prepared before, in whatever session.
+        """
         return None if _LIFTS_GUARD.match(statement) else statement
 
     def is_refusal(self, error: BaseException) -> bool:

@@ -33,6 +33,7 @@ _LIFTS_GUARD = re.compile(
         | set\s+((local|session)\s+)?(default_)?transaction_read_only\s*(=|\bto\b)\s*'?(off|false|no|0|default)
         | reset\s+((default_)?transaction_read_only|all)
         | discard\s+all
+        | commit\s+prepared
     )\b""",
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
@@ -116,7 +117,10 @@ class PostgreSQL:
         return False
 
     def softened(self, statement: str) -> str | None:
-        """Return the statement, or None for one that would lift the guard: the server obeys it as a first statement."""
+        """Return the statement, or None for one that would lift the guard: the server obeys it as a first statement.
+
+        Nor does it refuse to commit what was prepared before, in whatever session.
+        """
         return None if _LIFTS_GUARD.match(statement) else statement
 
     def is_refusal(self, error: BaseException) -> bool:

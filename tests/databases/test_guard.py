@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 
 import pytest
@@ -369,7 +370,54 @@ def test_a_flush_is_refused(client: Client, guarded: Database, switch: Switch) -
     client.session(body)
 
 
-@pytest.mark.parametrize("kind", ["psycopg", "psycopg_async", *MYSQL])
+@pytest.mark.parametrize("kind", [*POSTGRES, *MYSQL])
+def test_what_was_prepared_before_is_not_committed(
+    kind: str, make_client: Callable[..., Client], switch: Switch
+) -> None:
+    """No server refuses that in a read-only session; a transaction manager that recovers is refused by the guard."""
+    client = make_client(kind)
+    guarded = Database(client.engine, switch)
+    before = client.count()
+    xids = [f"{kind}-{number}" for number in range(3)]
+    for xid in xids:
+        client.connect(partial(prepared, client, xid), isolation_level="AUTOCOMMIT")
+    assert switch.inflight.count() == 0
+    switch.on()
+    text_of, undo = ("COMMIT PREPARED '{}'", "ROLLBACK PREPARED '{}'")
+    if kind in MYSQL:
+        text_of, undo = ("XA COMMIT '{}'", "XA ROLLBACK '{}'")
+
+    def commits(connection: Connection) -> None:
+        for recover in (False, True):
+            with pytest.raises(ReadOnlyError, match="or commit what was prepared before"):
+                connection.commit_prepared(xids[0], recover=recover)
+        with pytest.raises(ReadOnlyError, match="or commit what was prepared before"):
+            connection.exec_driver_sql(text_of.format(xids[1]))
+
+    client.connect(commits, isolation_level="AUTOCOMMIT")
+    client.connect(lambda connection: connection.exec_driver_sql(undo.format(xids[2])), isolation_level="AUTOCOMMIT")
+    assert client.count() == before
+    switch.off()
+    again = {} if kind in POSTGRES else {"isolation_level": "AUTOCOMMIT"}  # where MariaDB knows of no other work
+    client.connect(lambda connection: connection.commit_prepared(xids[0], recover=True), **again)
+    client.connect(lambda c: c.exec_driver_sql(text_of.format(xids[1])), isolation_level="AUTOCOMMIT")
+    assert client.count() == before + 2
+    assert switch.inflight.count() == 0
+    guarded.close()
+
+
+def prepared(client: Client, xid: str, connection: Connection) -> None:
+    """Prepare a write, and leave it behind as a transaction manager does that dies."""
+    insert = "INSERT INTO story (title) VALUES ('x')"
+    steps = ["BEGIN", insert, f"PREPARE TRANSACTION '{xid}'"]
+    if client.family == "mysql":
+        steps = [f"XA BEGIN '{xid}'", insert, f"XA END '{xid}'", f"XA PREPARE '{xid}'"]
+    for step in steps:
+        connection.exec_driver_sql(step)
+    connection.invalidate()  # MariaDB lets another session commit it once this one is gone
+
+
+@pytest.mark.parametrize("kind", [*POSTGRES, *MYSQL])
 def test_two_phase(kind: str, make_client: Callable[..., Client], switch: Switch) -> None:
     """A two-phase transaction is counted until the second phase, and refused while read-only."""
     client = make_client(kind)

@@ -379,7 +379,9 @@ class Database:
         )
 
     def _lifts(self, statement: str) -> ReadOnlyError:
-        return self._refusal(f"database {self.name!r}: {statement!r} would lift the guard")
+        return self._refusal(
+            f"database {self.name!r}: {statement!r} would lift the guard, or commit what was prepared before"
+        )
 
     def _refusal(self, reason: str, *, table: str | None = None) -> ReadOnlyError:
         return self._admission.refusal(reason, kind=ReadOnlyError, table=table)

@@ -33,9 +33,10 @@ class Held:
         memory: What the server's module found there.
         transaction: Key of the transaction in flight that may write, else None.
         raw: Key of a check-out that no `Connection` has taken over: it may begin anything at any time.
+        deciding: A prepared transaction that may be committed is being committed on it.
     """
 
-    __slots__ = ("born", "guarded", "memory", "raw", "transaction")
+    __slots__ = ("born", "deciding", "guarded", "memory", "raw", "transaction")
 
     def __init__(self, born: int = 0) -> None:
         self.born = born
@@ -43,6 +44,7 @@ class Held:
         self.memory: dict[str, Any] = {}
         self.transaction: object | None = None
         self.raw: object | None = None
+        self.deciding = False
 
 
 class Hooks:
@@ -121,6 +123,7 @@ class Hooks:
             self._replace(dialect, name, self._beginning)
         for name in ("do_commit", "do_rollback", "do_commit_twophase", "do_rollback_twophase"):
             self._replace(dialect, name, self._ending)
+        self._replace(dialect, "do_commit_twophase", self._deciding)
         for name in ("do_close", "do_terminate"):
             self._replace(dialect, name, self._closing)
         for name in ("do_execute", "do_execute_no_params"):
@@ -292,7 +295,7 @@ class Hooks:
     def _softened(self, statement: str, context: Any) -> str:
         connection = getattr(context, "root_connection", None)
         held = None if connection is None else self.held(connection.connection)
-        if held is None or not held.guarded:
+        if held is None or not held.guarded or held.deciding:
             return statement
         softened = self.server.softened(statement)
         if softened is None:
@@ -374,6 +377,25 @@ class Hooks:
             return result
 
         return end
+
+    def _deciding(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def commit(target: Connection, xid: Any, *args: Any, **kwargs: Any) -> Any:
+            """No server refuses this in a read-only session: what others have prepared is a write like another."""
+            held = self.held(target.connection)
+            if held is None:
+                return original(target, xid, *args, **kwargs)
+            own = getattr(target.get_transaction(), "xid", None) == xid  # counted, or read-only, since it began
+            key = None if own else self._admission.begin()
+            if key is None and not own:
+                raise self._lifts(f"COMMIT PREPARED {xid}")
+            held.deciding = True
+            try:
+                return original(target, xid, *args, **kwargs)
+            finally:
+                held.deciding = False
+                self._admission.end(key)
+
+        return commit
 
     def _isolating(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def set_isolation_level(connection: Any, level: Any) -> Any:
