@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import pytest
 
-from support import missing, workers
+from support import counting, missing, workers
 from support.children import without_ours
 from support.mariadb_server import MariaDBPair, MariaDBServer
 from support.missing import ServerMissing
@@ -38,9 +38,10 @@ if importlib.util.find_spec("hypothesis") is not None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Add the table of times and what several workers need; refuse to test the checkout when the wheel was meant."""
+    """Add the table of times, what several workers need and what is counted; refuse the checkout for the wheel."""
     config.pluginmanager.register(Timing(), "readonly-timing")
     config.pluginmanager.register(workers, "readonly-workers")
+    config.pluginmanager.register(counting, "readonly-counting")
     below = os.environ.get("READONLY_TEST_INSTALLED_BELOW")
     if below:
         import readonly

@@ -98,9 +98,6 @@ class Server:
             "CONFORMANCE_SITE": site,
             "CONFORMANCE_GUARDED": "1" if self.guarded else "",
             "PYTHONPATH": ":".join(paths),
-            # What they cover is covered in process, and measuring makes each of them start twice as slowly.
-            "COVERAGE_PROCESS_START": "",
-            "COVERAGE_PROCESS_CONFIG": "",
         }
         for attempt in range(1, _START_ATTEMPTS + 1):
             port = 0 if self.finds_port else free_port()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -31,18 +30,12 @@ BROKEN = {
 }
 
 
-def _environment() -> dict[str, str]:
-    # The site is timed here and counted elsewhere: under coverage it would be half as fast.
-    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
-
-
 def _begin(output: Path, *arguments: str) -> subprocess.Popen[bytes]:
     with output.open("wb") as file:
         return children.start(
             [sys.executable, "-m", "demo_app.demo", *arguments],
             output=file,
             when_we_die="TERM",
-            environment=_environment(),
             folder=PROJECT,
         )
 

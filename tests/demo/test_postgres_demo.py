@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from dataclasses import replace
@@ -128,8 +127,6 @@ def test_a_night_without_fence_and_freeze_is_found_out(tmp_path: Path) -> None:
             [sys.executable, "-m", "demo_app.postgres.demo", *words],
             output=file,
             when_we_die="TERM",
-            # Timed here and counted elsewhere: under coverage the site would be half as fast.
-            environment={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
             folder=PROJECT,
         )
     try:

@@ -57,11 +57,8 @@ class Site:
 
 
 @pytest.fixture
-def site(redis_url: str, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def site(redis_url: str, postgres_url: str, tmp_path: Path) -> Iterator[Site]:
     """Start site and load."""
-    # Traced for a coverage run they would be half as fast; the same code is counted under the servers' tests.
-    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
-        monkeypatch.delenv(name)
     with psycopg.connect(postgres_url, autocommit=True) as database:
         database.execute("CREATE TABLE written (key text PRIMARY KEY)")
         shop = Shop(redis_url, tmp_path)

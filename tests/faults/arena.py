@@ -60,12 +60,6 @@ class Slot:
     process: subprocess.Popen[bytes] | None = None
 
 
-def _environment() -> dict[str, str]:
-    """Return what workers and clients inherit: no tracer, which would slow them down and be killed with them."""
-    ours = children.without_ours(os.environ)
-    return {name: value for name, value in ours.items() if not name.startswith("COVERAGE_")}
-
-
 class Arena:
     """Redis, workers behind proxies, and their load.
 
@@ -156,7 +150,7 @@ class Arena:
             sabotage=self.sabotage,
             runs=slot.runs,
         )
-        environment = _environment()
+        environment = children.without_ours(os.environ)
         if self.faketime is not None:
             environment |= faketime.environment(self.faketime, self._faked_clock(number))
         if slot.code:
@@ -270,7 +264,9 @@ class Arena:
         )
         with (self.folder / "newcomer.log").open("ab") as output:
             words = [sys.executable, str(HERE / "newcomer.py"), json.dumps(asdict(settings))]
-            self._newcomer = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, env=_environment())
+            self._newcomer = subprocess.Popen(
+                words, stdout=output, stderr=subprocess.STDOUT, env=children.without_ours(os.environ)
+            )
         eventually((self._newcomer_folder / "about").exists, 30, what="a newcomer is ready", poll_seconds=0.01)
 
     @property
@@ -359,7 +355,7 @@ class Arena:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=_environment(),
+            env=children.without_ours(os.environ),
         )
 
     def load(self, number: int) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from support import children
+from support import children, counting
 
 HERE = Path(__file__)
 # What a forked process may run: the module, whose `main` gets the arguments.
@@ -86,7 +86,10 @@ class Forker:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "support.forked", str(theirs.fileno()), str(writing)],
             pass_fds=(theirs.fileno(), writing),
-            env=children.without_ours(os.environ) | {"PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), root])},
+            # It is there for all tests, also where the first one that needs it is not counted.
+            env=children.without_ours(os.environ)
+            | counting.told()
+            | {"PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), root])},
             stdin=subprocess.DEVNULL,
         )
         theirs.close()
