@@ -18,6 +18,10 @@ from .rehearsal_counts import WHOLE
 from .site import Look, Site
 from .state import State
 
+# Who has fallen silent comes back by then, or is found dead by another process of its host.
+LONG_SILENT_SECONDS: Final = 20.0
+# Where many processes report more seldom than this, nobody waits for the next time that all of them do.
+ANEW_SECONDS: Final = 3.0
 _SILENT: Final = (Condition.LOST, Condition.EXPIRED)
 
 Over = Callable[[Report], bool]
@@ -137,6 +141,39 @@ def wait_over(
     return _wait(site, change.record, look, timeout=timeout, progress=progress, trouble=trouble)
 
 
+def heard_anew(site: Site, look: Look, *, timeout: float = ANEW_SECONDS) -> Look:
+    """Return a look in which every process has told what it counted up to the first one, or to the rehearsal's end.
+
+    Args:
+        site: The site.
+        look: What was read just now.
+        timeout: Seconds to wait at most. Processes that report more seldom are not waited for.
+
+    Raises:
+        StoreUnreachable: The store did not answer.
+    """
+    deadline = time.monotonic() + timeout
+    rehearsal = None if look.record is None else look.record.rehearsal
+    if rehearsal is None:
+        return look
+    until = min(look.census.reading.at, rehearsal.until, rehearsal.ended_at or rehearsal.until)
+    while True:
+        at = look.census.reading.at
+        late = [
+            member
+            for member in site.judge(look, expect=False).members
+            if member.report.rehearsal.get("id") == rehearsal.id
+            and member.report.interval <= timeout
+            and member.condition not in (*_SILENT, Condition.GONE)
+            and at - timedelta(seconds=member.silent_seconds) < until
+        ]
+        left = deadline - time.monotonic()
+        if not late or left <= 0:
+            return look
+        site.hint(min(left, LOOK_AGAIN_SECONDS))
+        look = site.look()
+
+
 def rehearsal_of(change: Change) -> Rehearsal:
     """Return the rehearsal that a change has begun, or ended."""
     if change.record.rehearsal is None:
@@ -171,8 +208,9 @@ def _wait(
                 progress(found)
             if found.safe:
                 return Attended(found, _whole_second(found.at))
-            # Those that are too old, were told to obey nothing, or are silent, are not waited for.
-            worth_it = worth_it and bool(found.problems or found.of(Condition.LATE))
+            # Those that are too old, were told to obey nothing, or have long been silent, are not waited for.
+            silent = [m for m in found.of(Condition.LOST) if m.why and m.silent_seconds < LONG_SILENT_SECONDS]
+            worth_it = worth_it and bool(found.problems or silent or found.of(Condition.LATE))
             if not worth_it or time.monotonic() >= deadline:
                 return Attended(found, None)
         site.hint(max(0.0, min(deadline - time.monotonic(), LOOK_AGAIN_SECONDS)))

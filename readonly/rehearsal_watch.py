@@ -18,8 +18,8 @@ from .doubts import COOKIE, Doubts
 from .gate import Act, ActKind, Gate
 from .policy import Policy
 from .record import OPERATOR, Cause, Mode, Rehearsal
-from .rehearsal_counts import Counts, cleaned, count, keep
-from .rules import Facts
+from .rehearsal_counts import OTHER, Counts, cleaned, count, keep
+from .rules import SAFE_METHODS, WEBSOCKET, Facts
 from .sessions import GRACE, Sessions, deletes
 from .state import State
 
@@ -46,8 +46,10 @@ _FAMILIES: Final = (
 )
 _CLIENTS: Final = tuple((name, re.compile(like, re.IGNORECASE)) for name, like in _FAMILIES)
 _AGENT_LENGTH: Final = 512
-# Not Found, Method Not Allowed: whatever was asked for, nothing was done.
-_ABSENT: Final = (404, 405)
+METHOD_NOT_ALLOWED: Final = 405
+# Whatever was asked for, nothing was done.
+_ABSENT: Final = (404, METHOD_NOT_ALLOWED)
+_METHODS: Final = SAFE_METHODS | {"POST", "PUT", "PATCH", "DELETE", WEBSOCKET}
 # Takes the place of the path where there is none.
 NOWHERE: Final = "(nothing there)"
 
@@ -177,9 +179,9 @@ class Watch:
         bearer = _bearer(facts)
         absent = noted.status in _ABSENT and not noted.tables
         rule = rule_of(facts)
-        if absent and facts.endpoint is None:
+        if absent and (facts.endpoint is None or noted.status == METHOD_NOT_ALLOWED):
             # What others try of their own accord (`POST /wp-login.php`) is no route of this site, and has no end.
-            rule = f"{_method(facts)} {NOWHERE}"
+            rule = f"{_method(facts) if facts.method in _METHODS else OTHER} {NOWHERE}"
         with self._counts.adding(rehearsal.id) as numbers:
             numbers.requests += 1
             if known and not exempt:

@@ -17,7 +17,7 @@ from ..members import Condition, Confirmation
 from ..record import Rehearsal
 from ..rehearsal import Found
 from ..rehearsal_advice import advice, discards, lines, notes, policy
-from ..rehearsal_attendance import Attended, attendance, rehearsal_of, wait_begun, wait_over
+from ..rehearsal_attendance import Attended, attendance, heard_anew, rehearsal_of, wait_begun, wait_over
 from ..rehearsal_page import page
 from ..site import Site
 from . import common
@@ -199,7 +199,7 @@ def report(options: common.Options, html: Path | None, as_json: bool) -> None:
     def body() -> None:
         site = options.site()
         look = common.headline(site, options, output)
-        found = rehearsals.found(site, look)
+        found = rehearsals.found(site, heard_anew(site, look))
         if found is None:
             raise NotYours(f"{site.name} was never rehearsed: {options.typed('rehearse --for 1h')}", causes=())
         _say(found, output)

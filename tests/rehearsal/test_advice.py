@@ -5,7 +5,7 @@ from __future__ import annotations
 from readonly import Policy
 from readonly.gate import ActKind
 from readonly.rehearsal_advice import Advice, advice, policy
-from readonly.rehearsal_counts import DECLARED_READ, Numbers, Route
+from readonly.rehearsal_counts import DECLARED_READ, OTHER, Numbers, Route
 from readonly.rehearsal_watch import NOWHERE
 from readonly.rules import Endpoint
 from rehearsal.conftest import Stage
@@ -22,13 +22,14 @@ def test_what_is_not_there_is_no_route(stage: Stage) -> None:
     """Whatever scanners try is one line, and nothing to be done; a route that answers others with 404 stays one."""
     for number in range(300):
         assert stage.ask(f"POST /wp-login-{number}x.php", status=404)
-    assert stage.ask("DELETE /", status=405)
-    assert stage.ask("BREW /<script>", status=405)
+        assert stage.ask(f"X{number} /notes", endpoint=Endpoint("notes", path="/notes"), status=405)
+    assert stage.ask("DELETE /", endpoint=Endpoint("home", path="/"), status=405)
+    assert stage.ask("BREW /<script>", status=404)
     found = stage.numbers
     assert {rule: one.refused for rule, one in found.routes.items()} == {
         f"POST {NOWHERE}": 300,
         f"DELETE {NOWHERE}": 1,
-        f"BREW {NOWHERE}": 1,
+        f"{OTHER} {NOWHERE}": 301,
     }
     assert advice(found) == ()
     comment = Endpoint("comment", path="/articles/{id}/comments")

@@ -63,6 +63,32 @@ def test_it_returns_when_every_process_counts(shop: Shop) -> None:
         assert told["without"] == []
 
 
+def test_who_has_just_fallen_silent_is_waited_for(shop: Shop) -> None:
+    """Another process of its host may find it dead, and then it counts nothing any more."""
+    shop.here("rehearse", "--for", "1h", "--no-wait")
+    was = shop.silent_member(10)
+    with shop.start("rehearse", "stop", "--timeout", "1h") as command:
+        command.says("silent for")
+        shop.reported(replace(was, found_gone=True))
+        assert command.ends() == 0
+
+
+def told_jobs(shop: Shop) -> int:
+    """Return how many jobs the report has."""
+    return sum(json_lines(shop.here("--json", "rehearse", "report").stdout)[-1]["jobs"].values())
+
+
+def test_the_report_has_all_that_was_counted_before_it_was_asked_for(shop: Shop) -> None:
+    """Processes report once in a while: it waits for the next time, of those that do so soon."""
+    with members(shop, ["web"], interval=0.5) as (web,):
+        shop.reported(report_of("slow-1"))
+        assert shop.here("rehearse", "--for", "1h", "--timeout", "1s").returncode == 3
+        for number in range(1, 3):
+            web.begins()
+            web.tell("end")
+            assert told_jobs(shop) == number
+
+
 def test_who_can_not_take_part_is_named_and_not_waited_for(shop: Shop) -> None:
     """An older version, one that was told to obey nothing, one that is silent: exit 3, in whatever time was given."""
     shop.reported(
