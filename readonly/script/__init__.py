@@ -13,12 +13,14 @@ from typing import Final
 
 from ..pages import ENGLISH, Catalog
 
-_PARTS: Final = ("timing.js", "banner.js", "drafts.js", "main.js")
+_PARTS: Final = ("timing.js", "banner.js", "kept.js", "telling.js", "drafts.js", "requests.js", "main.js")
+# A page may load it twice, in its own layout and with what was typed: two of them would send everything twice.
+_ONCE: Final = "if (window.readOnlyMode) { return; }\n"
 
 
 def _joined() -> bytes:
     parts = [files(__name__).joinpath(name).read_text(encoding="utf-8") for name in _PARTS]
-    return ("(function () {\n'use strict';\n" + "\n".join(parts) + "})();\n").encode()
+    return ("(function () {\n'use strict';\n" + _ONCE + "\n".join(parts) + "})();\n").encode()
 
 
 SCRIPT: Final = _joined()
@@ -46,5 +48,10 @@ def script_words(catalog: Catalog = ENGLISH) -> Mapping[str, str]:
         "filled": _("This is what you typed before. Look at it, and send it."),
         "unsent": _("Something that you typed was not sent."),
         "form": _("To the form"),
+        "sent": _("What you typed before was sent. Look whether it is there."),
+        "page": _("To the page"),
+        "gone": _("The page has no such form any more. What you typed is kept in this tab: copy it from here."),
+        "typed": _("What you typed"),
+        "discard": _("Discard"),
         "manual": _("It is kept in this tab. Send it when changes are possible again."),
     }

@@ -1,221 +1,81 @@
-// What was typed into a form that was refused: kept for this tab until it is sent, discarded, or a day old.
-var DAY = 24 * 3600 * SECOND;
-var KEPT = "readonly.drafts", FORM = "readonly.form", SENT = "readonly.sent.";
-var SECRET = /(^|\s)(cc-|one-time-code|current-password|new-password)/;
+// When a draft is kept, filled in, and sent: by itself at most once among all tabs, and never where nobody knows.
 var busy = {};
-
-// Storage may be forbidden, or full: then nothing is kept, and the page's own form is there all the same.
-function stored(storage, key, value) {
-  try {
-    if (value === undefined) { return window[storage].getItem(key); }
-    if (value === null) { window[storage].removeItem(key); } else { window[storage].setItem(key, value); }
-    return true;
-  } catch (error) {
-    return null;
-  }
-}
-
-function parsed(text, otherwise) {
-  try { return JSON.parse(text) || otherwise; } catch (error) { return otherwise; }
-}
-
-function drafts() {
-  return parsed(stored("sessionStorage", KEPT), []).filter(function (draft) { return Date.now() - draft.at < DAY; });
-}
-
-function draftOf(id) {
-  return drafts().find(function (draft) { return draft.id === id; });
-}
-
-function keep(draft) {
-  var others = drafts().filter(function (one) { return one.id !== draft.id; });
-  var done = stored("sessionStorage", KEPT, JSON.stringify(others.concat([draft])));
-  known.eager = waits();
-  return done;
-}
-
-function forget(id) {
-  var left = drafts().filter(function (draft) { return draft.id !== id; });
-  stored("sessionStorage", KEPT, left.length ? JSON.stringify(left) : null);
-  known.eager = waits();
-}
-
-function waits() {
-  return drafts().some(function (draft) { return draft.state === "kept"; });
-}
-
-// --- forms ---
-
-function isSecret(field) {
-  return field.type === "password" || SECRET.test(field.autocomplete || "");
-}
-
-function isToken(name) {
-  return /csrf|xsrf|token|nonce|captcha|verification/i.test(name);
-}
-
-// Returns the form of a document that a draft came from: it goes where the draft went, and has its fields.
-function formFor(draft, page, base) {
-  return Array.prototype.find.call(page.querySelectorAll("form"), function (form) {
-    if (form.hasAttribute("data-readonly-draft") || (form.getAttribute("method") || "").toLowerCase() !== "post") {
-      return false;
-    }
-    return new URL(form.getAttribute("action") || base, base).href.replace(/#.*/, "") === draft.url;
-  });
-}
-
-function controls(form) {
-  return Array.prototype.filter.call(form.elements, function (field) { return field.name; });
-}
-
-// Remembers of a form that is sent what its fields are called that nobody may keep, and where it stands. No value.
-function remember(event) {
-  var form = event.target;
-  if (!form.elements || form.hasAttribute("data-readonly-draft")) {
-    return;
-  }
-  var secret = controls(form).filter(isSecret).map(function (field) { return field.name; });
-  stored("sessionStorage", FORM, JSON.stringify({ page: location.href, secret: secret }));
-  drafts().forEach(function (draft) {
-    if (draft.state !== "kept" && formFor(draft, document, location.href) === form) { forget(draft.id); }
-  });
-}
-
-function fill(form, draft) {
-  var values = {};
-  draft.fields.forEach(function (field) { (values[field[0]] = values[field[0]] || []).push(field[1]); });
-  controls(form).forEach(function (field) {
-    var mine = values[field.name];
-    if (!mine || field.type === "hidden" || field.type === "file" || isSecret(field) || field.type === "submit") {
-      return;
-    }
-    if (field.type === "checkbox" || field.type === "radio") {
-      field.checked = mine.indexOf(field.value) >= 0;
-    } else if (field.type === "select-multiple") {
-      Array.prototype.forEach.call(field.options, function (o) { o.selected = mine.indexOf(o.value) >= 0; });
-    } else if (mine.length) {
-      field.value = mine.shift();
-    }
-    field.dispatchEvent(new Event("input", { bubbles: true }));
-  });
-}
-
-// --- what is said ---
-
-function tell(draft, key, link) {
-  var told = document.querySelector('[data-readonly-draft="' + draft.id + '"] [data-readonly-told]');
-  if (!told) {
-    told = document.querySelector("[data-readonly-told]");
-    if (!told) {
-      told = document.createElement("p");
-      told.className = "readonly-draft";
-      told.setAttribute("data-readonly-told", "");
-      told.setAttribute("role", "status");
-      banner().after(told);
-    }
-  }
-  var text = (words || {})[key] || "";
-  if (told.firstChild && told.firstChild.textContent === text + " " && !link) {
-    return;
-  }
-  told.textContent = "";
-  told.appendChild(document.createTextNode(text + " "));
-  if (link) {
-    var a = document.createElement("a");
-    a.href = draft.page;
-    a.textContent = words[link];
-    told.appendChild(a);
-  }
-  told.setAttribute("data-readonly-said", key);
-}
-
-function says(draft) {
-  if ((draft.state === "kept" && !navigator.locks) || (draft.state === "ended" && known.readOnly)) {
-    tell(draft, "manual");
-  } else if (draft.state === "ended") {
-    tell(draft, "ended", "login");
-  } else if (draft.state === "unsure" || draft.state === "refused") {
-    tell(draft, draft.state, "form");
-  } else {
-    tell(draft, draft.state);
-  }
-}
-
-function change(draft, state) {
-  draft.state = state;
-  keep(draft);
-  says(draft);
-}
 
 // --- sending ---
 
-// Sends a draft, once among all tabs; `asked`: somebody pressed the button.
+// Sends a draft; `asked`: somebody pressed the button.
 function send(draft, asked) {
   if (busy[draft.id] || !navigator.locks) {
     return Promise.resolve();
   }
   busy[draft.id] = true;
-  return navigator.locks.request("readonly." + draft.id, function () {
-    var sent = parseInt(stored("localStorage", SENT + draft.id), 10);
-    if (Date.now() - sent < DAY && !asked) {
-      // Another tab has, or has begun to: then it knows more than this one.
-      forget(draft.id);
-      tell(draft, "elsewhere", "form");
+  // One after the other: each fetches a token, and to some sites the last one that was fetched is the only good one.
+  return navigator.locks.request("readonly.sending", function () {
+    draft = draftOf(draft.id);
+    if (!draft || (draft.state !== "kept" && !asked)) {
+      return undefined; // meanwhile it was sent by hand, or thrown away
+    }
+    var before = marked(draft.id);
+    if (before && !asked) {
+      // Another tab has, or has begun to and nobody knows how that ended.
+      if (before === "begun") { change(draft, "unsure"); } else { tell(draft, "elsewhere", "form"); forget(draft.id); }
       return undefined;
     }
     tell(draft, "sending");
-    return fresh(draft).then(function (body) {
-      if (body === null) {
-        change(draft, "ended");
-        return undefined;
-      }
-      return post(draft, body);
+    return fresh(draft).then(function (found) {
+      if (found.state) { change(draft, found.state); return undefined; }
+      return post(draft, found.body, asked);
     }, function () {
       says(draft); // nothing has left yet: it is tried again when somebody answers
     });
-  }).then(function () { busy[draft.id] = false; });
+  }).catch(function () {
+    change(draft, "manual"); // the browser has locks, and lets nobody have one here
+  }).then(function () { delete busy[draft.id]; });
 }
 
-// Returns the fields to send, with the tokens of the form's page as it is now; null if that page has no such form.
+function pageOf(response) {
+  return response.text().then(function (text) { return new DOMParser().parseFromString(text, "text/html"); });
+}
+
+function pageAt(url) {
+  return fetch(url, { credentials: "same-origin", cache: "no-store", headers: { Accept: "text/html" } });
+}
+
+// Returns the `body` to send, with the tokens of the form's page as it is now; or the `state` that keeps it from that.
 function fresh(draft) {
   if (draft.body !== undefined) {
-    return Promise.resolve(draft.body);
+    return Promise.resolve({ body: draft.body });
   }
-  return fetch(draft.page, { credentials: "same-origin", cache: "no-store", headers: { Accept: "text/html" } })
-    .then(function (response) {
-      if (!response.ok) { throw new Error("status " + response.status); }
-      return response.text().then(function (text) {
-        var page = new DOMParser().parseFromString(text, "text/html");
-        var form = formFor(draft, page, response.url);
-        if (!form) {
-          return null;
-        }
-        draft.asks = hasPassword(page);
-        var secret = controls(form).filter(isSecret).map(function (field) { return field.name; });
-        draft.fields = draft.fields.filter(function (field) { return secret.indexOf(field[0]) < 0; });
-        var body = new URLSearchParams();
-        draft.fields.forEach(function (field) { body.append(field[0], field[1]); });
-        controls(form).forEach(function (field) {
-          if (field.type === "hidden" && isToken(field.name)) { body.append(field.name, field.value); }
-        });
-        return body;
+  return pageAt(draft.page).then(function (response) {
+    var status = response.status;
+    if (status === 401 || status === 403) { return { state: "ended" }; }
+    if (status === 404 || status === 405 || status === 410) { return { state: "gone" }; }
+    if (!response.ok) { throw new Error("status " + status); }
+    return pageOf(response).then(function (page) {
+      var form = formFor(draft, page, response.url);
+      if (!form) {
+        return { state: response.redirected || hasPassword(page) ? "ended" : "gone" };
+      }
+      draft.asks = hasPassword(page);
+      var secret = secretsOf(form);
+      draft.fields = draft.fields.filter(function (field) { return secret.indexOf(field[0]) < 0; });
+      var body = new URLSearchParams();
+      draft.fields.forEach(function (field) { body.append(field[0], field[1]); });
+      controls(form).forEach(function (field) {
+        if (field.type === "hidden" && isToken(field.name)) { body.append(field.name, field.value); }
       });
+      return { body: body };
     });
+  });
 }
 
 function hasPassword(page) {
   return page.querySelector("input[type=password]") !== null;
 }
 
-// Returns whether an answer is the form by which people log in: the page that the draft comes from has none.
-function asksWho(draft, text, url) {
-  var page = new DOMParser().parseFromString(text, "text/html");
-  return !draft.asks && hasPassword(page) && !formFor(draft, page, url);
-}
-
-function post(draft, body) {
+function post(draft, body, asked) {
   // From here on it counts as sent: a tab that dies now must not leave it to another one.
-  if (!stored("localStorage", SENT + draft.id, String(Date.now()))) {
+  if (!mark(draft.id) && !asked) {
     change(draft, "manual");
     return undefined;
   }
@@ -231,59 +91,135 @@ function post(draft, body) {
 }
 
 function answered(draft, response, text) {
-  var again = function (state) { stored("localStorage", SENT + draft.id, null); change(draft, state); };
+  var again = function (state) { unmark(draft.id); change(draft, state); };
   if (response.status === 503 && response.headers.get("X-Read-Only")) {
     known.readOnly = true;
     again("kept");
-  } else if (response.status === 403 && parsed(text, {}).code === "SESSION_ENDED") {
+  } else if (response.status === 401 || (response.status === 403 && parsed(text, {}).code === "SESSION_ENDED")) {
     again("ended");
   } else if (response.status >= 500) {
     change(draft, "unsure");
   } else if (!response.ok) {
     again("refused");
-  } else if (response.redirected && asksWho(draft, text, response.url)) {
-    again("ended");
+  } else if (draft.body === undefined && (text = wants(draft, response, text))) {
+    again(text);
+  } else {
+    mark(draft.id, true);
+    succeeded(draft, response, text);
+  }
+}
+
+// Returns what an answer of 200 wants all the same: "ended", a login; "refused", another look at the form; else "".
+function wants(draft, response, text) {
+  var page = new DOMParser().parseFromString(text, "text/html");
+  var form = formFor(draft, page, response.url);
+  if (!form) {
+    // The page that the draft comes from has no field for a password.
+    return !draft.asks && hasPassword(page) ? "ended" : "";
+  }
+  return holds(form, draft) ? "refused" : "";
+}
+
+function succeeded(draft, response, text) {
+  var detail = { draft: draft, response: response, text: text };
+  document.dispatchEvent(new CustomEvent("readonly:sent", { detail: detail }));
+  if (draft.body !== undefined) {
+    tell(draft, "sent");
+    forget(draft.id);
+    return;
+  }
+  if (response.redirected) { draft.page = response.url; }
+  change(draft, "sent");
+  // Only the page of the refusal gives way to what came of it: on any other one somebody may be typing.
+  if (document.querySelector('form[data-readonly-draft="' + draft.id + '"]')) {
+    location.replace(draft.page);
   } else {
     forget(draft.id);
-    var detail = { draft: draft, response: response, text: text };
-    document.dispatchEvent(new CustomEvent("readonly:sent", { detail: detail }));
-    if (draft.body === undefined) { location.replace(response.redirected ? response.url : draft.page); }
   }
 }
 
 // --- pages ---
 
+// Remembers of a form that is sent what its fields are called that nobody may keep, and where it stands. No value.
+function remember(event) {
+  var form = event.target;
+  if (!(form instanceof HTMLFormElement) || form.hasAttribute("data-readonly-draft")) {
+    return;
+  }
+  var replaced = [];
+  drafts().forEach(function (draft) {
+    var mine = draft.fields && formFor(draft, document, location.href) === form;
+    // The text is in this form, and leaves with it: the draft is not sent besides.
+    if (mine && (form.getAttribute("data-readonly-filled") === draft.id || holds(form, draft))) {
+      replaced.push(draft.id);
+      draft.state = "sent";
+      keep(draft);
+    }
+  });
+  var note = { page: location.href, secret: secretsOf(form), replaced: replaced };
+  stored("sessionStorage", NOTE, JSON.stringify(note));
+}
+
 // The page of a refusal: its form holds what was typed.
 function takeIn(form) {
-  var id = form.getAttribute("data-readonly-draft");
-  var about = parsed(stored("sessionStorage", FORM), {});
-  var secret = about.secret || [];
-  var before = draftOf(id);
-  var fields = [];
+  var before = draftOf(form.getAttribute("data-readonly-draft"));
+  var note = parsed(stored("sessionStorage", NOTE), {});
+  stored("sessionStorage", NOTE, null);
+  (note.replaced || []).forEach(forget);
+  var from = plain(document.referrer);
+  if (note.page && note.page.indexOf(from) === 0) {
+    take(form, before, note.page, note.secret);
+  } else if (before) {
+    take(form, before, before.page, before.secret);
+  } else if (from && hasRoom(form)) {
+    // Sent from a page without the script, or into another tab: only that page knows which fields nobody may keep.
+    pageAt(from).then(function (response) {
+      return pageOf(response).then(function (page) {
+        var sent = { url: plain(location.href), fields: given(form) };
+        var found = formFor(sent, page, response.url);
+        if (found) { take(form, before, from, secretsOf(found)); ask(); }
+      });
+    }).catch(function () {
+      return; // then it is in this page, and is not kept besides
+    });
+  }
+}
+
+// Returns whether it could be kept: else its page is not asked for, which may make a token that the form has worthless.
+function hasRoom(form) {
+  var size = given(form).reduce(function (sum, field) { return sum + field[0].length + field[1].length; }, 1000);
+  return stored("sessionStorage", NOTE, "x".repeat(size)) && stored("sessionStorage", NOTE, null);
+}
+
+function given(form) {
+  return controls(form).filter(function (field) {
+    return field.type === "hidden" && !field.hasAttribute("data-readonly-token");
+  }).map(function (field) { return [field.name, field.value]; });
+}
+
+function take(form, before, page, secret) {
   controls(form).forEach(function (field) {
-    if (field.type !== "hidden") {
-      return;
-    }
-    if (secret.indexOf(field.name) >= 0) {
+    if (field.type === "hidden" && secret.indexOf(field.name) >= 0) {
       // The server knows it by no name; its own form does.
       var shown = Array.prototype.find.call(form.querySelectorAll("textarea"), function (area) {
         return area.labels.length && area.labels[0].textContent === field.name;
       });
       if (shown) { shown.parentNode.remove(); }
       field.remove();
-    } else if (!field.hasAttribute("data-readonly-token")) {
-      fields.push([field.name, field.value]);
     }
   });
+  // Once it had ended, it stays so for this text: the next refusal may not know of a cookie that is gone by now.
+  var ended = form.hasAttribute("data-readonly-ended") || (before && before.state === "ended");
   var draft = {
-    id: id,
+    id: form.getAttribute("data-readonly-draft"),
     key: before ? before.key : form.getAttribute("data-readonly-key"),
-    url: location.href.replace(/#.*/, ""),
-    page: about.page || document.referrer || location.href,
-    fields: fields,
+    url: plain(location.href),
+    page: page,
+    secret: secret,
+    fields: given(form),
     at: before ? before.at : Date.now(),
-    // Once it had ended, it stays so for this text: the next refusal may not know of a cookie that is gone by now.
-    state: form.hasAttribute("data-readonly-ended") || (before && before.state === "ended") ? "ended" : "kept"
+    state: ended ? "ended" : "kept",
+    here: true
   };
   if (!keep(draft)) {
     return;
@@ -291,33 +227,55 @@ function takeIn(form) {
   var discard = form.querySelector("[data-readonly-discard]");
   discard.hidden = false;
   discard.addEventListener("click", function () {
-    forget(id);
+    forget(draft.id);
     location.replace(draft.page);
   });
-  if (navigator.locks) {
-    form.addEventListener("submit", function (event) {
-      event.preventDefault();
-      var found = draftOf(id);
-      if (!found) { return; }
-      // Pressed by hand it is sent once more where nobody knows whether it has arrived; until then, as by itself.
-      if (known.readOnly) { ask(); } else { send(found, found.state !== "kept"); }
-    });
-  }
+  form.addEventListener("submit", function (event) {
+    var found = draftOf(draft.id);
+    if (!found || !navigator.locks) {
+      return; // the form goes as it would without a script
+    }
+    event.preventDefault();
+    // Pressed by hand it is sent once more where nobody knows whether it has arrived; until then, as by itself.
+    if (known.readOnly) { ask(); } else { send(found, found.state !== "kept"); }
+  });
+}
+
+// A page of a refusal that is loaded anew sends its form anew: where that shows another page, it may have arrived.
+function arrivedByReload() {
+  var entry = performance.getEntriesByType && performance.getEntriesByType("navigation")[0];
+  drafts().forEach(function (draft) {
+    if (draft.here && !document.querySelector('form[data-readonly-draft="' + draft.id + '"]')) {
+      draft.here = false;
+      if (entry && entry.type === "reload" && draft.state === "kept") { draft.state = "unsure"; }
+      keep(draft);
+    }
+  });
 }
 
 function look() {
   drafts().forEach(function (draft) {
-    var form = formFor(draft, document, location.href);
-    if (draft.state === "kept") {
+    var refusal = document.querySelector('form[data-readonly-draft="' + draft.id + '"]');
+    var form = draft.fields ? formFor(draft, document, location.href) : null;
+    var filled = form && form.getAttribute("data-readonly-filled") === draft.id;
+    if (draft.state === "sent") {
+      // Said once, with what was sent: who does not find it has it here.
+      says(draft);
+      if (!filled) { forget(draft.id); }
+    } else if (draft.state === "kept" && form && (filled || holds(form, draft))) {
+      // They went back to it, and have it in hand.
+      form.setAttribute("data-readonly-filled", draft.id);
+      tell(draft, "filled");
+    } else if (draft.state === "kept") {
       says(draft);
       if (!known.readOnly && status) { send(draft, false); }
-    } else if (form) {
+    } else if (form && !refusal) {
       if (!form.hasAttribute("data-readonly-filled")) {
-        form.setAttribute("data-readonly-filled", "");
+        form.setAttribute("data-readonly-filled", draft.id);
         fill(form, draft);
       }
-      tell(draft, "filled");
-    } else if (document.querySelector('[data-readonly-draft="' + draft.id + '"]')) {
+      tell(draft, draft.state === "unsure" ? "unsure" : "filled");
+    } else if (refusal || draft.state === "unsure" || draft.state === "gone") {
       says(draft);
     } else {
       tell(draft, "unsent", "form");
@@ -326,49 +284,17 @@ function look() {
 }
 
 function beginDrafts() {
-  document.querySelectorAll("form[data-readonly-draft]").forEach(takeIn);
+  forgetOldMarks();
+  var forms = document.querySelectorAll("form[data-readonly-draft]");
+  forms.forEach(takeIn);
+  if (!forms.length) { stored("sessionStorage", NOTE, null); }
+  arrivedByReload();
   document.addEventListener("submit", remember, true);
+  // A page that comes back as it was left knows nothing of what was refused since.
+  window.addEventListener("pageshow", function (event) {
+    if (event.persisted && drafts().length) { look(); ask(); }
+  });
   known.eager = waits();
   listeners.push(look);
   return drafts().length > 0;
-}
-
-// --- for fetch and XMLHttpRequest ---
-
-// Keeps a request that a script has made, to be sent again: `url`, `method`, `type` and `body` (text). Returns its id.
-function keepRequest(request) {
-  var id = Date.now().toString(36) + Math.random().toString(36).slice(2);
-  var draft = {
-    id: id,
-    key: request.key || id,
-    url: new URL(request.url, location.href).href,
-    method: request.method || "POST",
-    type: request.type || "",
-    body: String(request.body),
-    page: location.href,
-    at: Date.now(),
-    state: "kept"
-  };
-  if (!draft.url.indexOf(location.origin + "/") && keep(draft)) {
-    ask();
-    return id;
-  }
-  return null;
-}
-
-// Does what `fetch` does, with an Idempotency-Key; keeps what was refused since the site is read-only.
-function sendRequest(url, options) {
-  var given = options || {};
-  var headers = new Headers(given.headers);
-  var key = headers.get("Idempotency-Key") || Date.now().toString(36) + Math.random().toString(36).slice(2);
-  headers.set("Idempotency-Key", key);
-  return fetch(url, Object.assign({}, given, { headers: headers })).then(function (response) {
-    var text = typeof given.body === "string" || given.body instanceof URLSearchParams;
-    if (response.status === 503 && response.headers.get("X-Read-Only") && text) {
-      var form = given.body instanceof URLSearchParams ? "application/x-www-form-urlencoded;charset=UTF-8" : "";
-      var type = headers.get("Content-Type") || form;
-      keepRequest({ url: url, method: given.method, type: type, body: given.body, key: key });
-    }
-    return response;
-  });
 }

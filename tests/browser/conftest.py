@@ -15,7 +15,7 @@ from readonly import Policy, Switch
 from support import missing
 from support.chromium import find_chromium
 
-from .site import Shop, served
+from .site import FORM, Shop, served
 
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 800}
@@ -41,9 +41,9 @@ def serve() -> Iterator[Callable[..., Shop]]:
     """Return what serves a site until the end of the test."""
     left = []
 
-    def start(*, login: bool = False, words: Path | None = None, **policy: Any) -> Shop:
+    def start(*, login: bool = False, words: Path | None = None, form: str = FORM, **policy: Any) -> Shop:
         switch = Switch.from_url(f"memory://?site=browser{next(_numbers)}", interval=0.1)
-        manager = served(Shop(switch, login=login, words=words), Policy(login=["/login"], **policy))
+        manager = served(Shop(switch, login=login, words=words, form=form), Policy(login=["/login"], **policy))
         shop = manager.__enter__()
         left.append(manager)
         return shop
@@ -58,13 +58,16 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     """Return what opens a page of a site, as another visitor each time."""
     contexts = []
 
-    def open_page(shop: Shop, path: str = "/", **options: Any) -> Page:
+    def open_page(shop: Shop, path: str = "/", *, clock: bool = True, script: str = "", **options: Any) -> Page:
         usual = {"viewport": DESKTOP, "locale": "en-GB", "timezone_id": "Europe/Berlin"}
         context = browser.new_context(**{**usual, **options})
         context.set_default_timeout(10_000)
         contexts.append(context)
+        if script:
+            context.add_init_script(script)
         page = context.new_page()
-        page.clock.install()
+        if clock:
+            page.clock.install()
         page.goto(shop.url + path)
         return page
 

@@ -68,6 +68,8 @@ class Shop:
         words: Its own catalogues.
         comments: What arrived, each a list of fields.
         keys: The Idempotency-Key of each.
+        form: The form that its page has.
+        gone: The page is not there any more.
         answer: Called when a comment was taken, before it is answered.
         asked: How often the status route was asked.
         url: Where it is.
@@ -78,6 +80,8 @@ class Shop:
     words: Path | None = None
     comments: list[list[tuple[str, str]]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
+    form: str = FORM
+    gone: bool = False
     answer: Callable[[Request], Response | None] = lambda _request: None
     asked: int = 0
     url: str = ""
@@ -103,10 +107,12 @@ class Shop:
         async def home(request: Request) -> Response:
             if self.login and "user" not in request.session:
                 return RedirectResponse("/login", 303)
+            if self.gone:
+                return page(request, "<p>Not here.</p>", 404)
             # As Django does: the form's token has to be the cookie's.
             token = secrets.token_hex(8)
             listed = "".join(f"<li>{html.escape(text)}</li>" for text in self.texts())
-            response = page(request, FORM.format(token=token, list=listed))
+            response = page(request, self.form.format(token=token, list=listed))
             response.set_cookie("csrf", token, httponly=True)
             return response
 

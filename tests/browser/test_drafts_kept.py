@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from playwright.sync_api import Dialog, Error, Page, expect
+from playwright.sync_api import Dialog, Error, Page, Route, expect
 from starlette.requests import Request
 
 from readonly import SessionCookie
@@ -136,6 +137,8 @@ def test_an_ended_session_wants_one_click(serve: Serve, visit: Visit, shot: Shot
     page.get_by_role("button", name="Post").click()
     arrived(shop, page)
     expect(page.get_by_label("Comment")).to_have_value("")
+    # Said once, with the text; and kept no longer.
+    expect(told(page)).to_contain_text("was sent")
     assert page.evaluate("sessionStorage.getItem('readonly.drafts')") is None
 
 
@@ -293,27 +296,58 @@ def test_it_can_be_thrown_away(serve: Serve, visit: Visit) -> None:
 
 
 def test_it_is_sent_from_another_page_of_the_tab(serve: Serve, visit: Visit) -> None:
-    """Whoever goes on reading need not stay on the page of the refusal."""
+    """Whoever goes on need not stay on the page of the refusal; nor does the page that they are at go away."""
     shop = serve()
     page = visit(shop)
     refused(shop, page)
-    page.goto(f"{shop.url}/login")
+    page.goto(shop.url)
     expect(told(page)).to_contain_text("sent by itself")
+    page.get_by_label("Comment").fill("a second text, not to be lost to the first")
     shop.switch.off()
     arrived(shop, page)
-    page.wait_for_url(f"{shop.url}/")
+    expect(told(page)).to_contain_text("was sent")
+    expect(page.get_by_label("Comment")).to_have_value("a second text, not to be lost to the first")
+    page.get_by_text("What you typed", exact=True).click()
+    expect(page.locator("pre").first).to_have_text(LONG)
 
 
-def test_what_the_site_does_not_take(serve: Serve, visit: Visit) -> None:
+AGAIN = '<form method="post" action="/comments"><textarea name="text">{text}</textarea><button>Send</button></form>'
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (422, "too long", "did not take it"),
+        # Most frameworks show a form that does not hold once more, with what was typed, and call that 200.
+        (200, AGAIN.format(text=html.escape(LONG)), "did not take it"),
+        (200, '<form method="post"><input type="password" name="p"></form>', "log in again"),
+        (401, "", "log in again"),
+    ],
+    ids=["422", "200, the form again", "200, a login", "401"],
+)
+def test_what_the_site_does_not_take(serve: Serve, visit: Visit, status: int, body: str, said: str) -> None:
     """It is not sent again and again; it is in the form, to be looked at."""
-    shop = serve()
+    # Nobody needs a password to write a comment.
+    shop = serve(form=AGAIN.format(text="") + "<ul>{list}</ul>")
     page = visit(shop)
-    refused(shop, page)
-    page.route("**/comments", lambda route: route.fulfill(status=422, body="too long"))
+    page.locator("textarea").fill(LONG)
+    shop.switch.on()
+    page.get_by_role("button").click()
+    expect(page.get_by_role("heading", name="What you typed")).to_be_visible()
+    tries: list[str] = []
+
+    def answer(route: Route) -> None:
+        tries.append(route.request.url)
+        route.fulfill(status=status, content_type="text/html", body=body)
+
+    page.route("**/comments", answer)
     shop.switch.off()
-    until(page, lambda: "did not take it" in told(page).inner_text())
+    until(page, lambda: said in told(page).inner_text())
+    for _ in range(3):
+        later(page, 60)
+    assert len(tries) == 1
     told(page).get_by_role("link").click()
-    expect(page.get_by_label("Comment")).to_have_value(LONG)
+    expect(page.locator("textarea")).to_have_value(LONG)
 
 
 def test_requests_that_a_script_makes(serve: Serve, visit: Visit) -> None:
