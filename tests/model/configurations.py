@@ -101,7 +101,7 @@ class Ablation:
         without: The protocol without it.
         config: What may happen; with the rule in force nothing is broken by it.
         breaks: The promise that goes with it.
-        large: Too large for `make test`.
+        large: Too large for `make test`, or its rule is taken out there in a smaller configuration.
     """
 
     rule: str
@@ -147,16 +147,16 @@ ABLATIONS = (
     Ablation("5", ablations.WholeOverNothing, _RENEWED),
     Ablation("6", ablations.RegistryIgnored, _FLUSH),
     Ablation("6", ablations.MemoryAlone, _BEGUN),
-    Ablation("6", ablations.AgeAlone, _PAUSED),
-    Ablation("6", ablations.RegistryUnasked, _UNHEARD),
+    Ablation("6", ablations.AgeAlone, _PAUSED, large=True),
+    Ablation("6", ablations.RegistryUnasked, _UNHEARD, large=True),
     Ablation("6", ablations.WholeTooEarly, _DIED, large=True),
     Ablation("6", ablations.LeaversForgotten, _LEFT),
     Ablation("7", ablations.AdmitsUnregistered, Config("a boot", {"boot": 1}, up=1, offs=False, peeks=True)),
-    Ablation("7", ablations.AdmitsUnnoted, _BEGUN),
+    Ablation("7", ablations.AdmitsUnnoted, _BEGUN, large=True),
     Ablation("7", ablations.NotedByAnswers, _UNHEARD_OF, large=True),
     Ablation("7", ablations.AloneInANewRegistry, _EMPTIED_TWICE, large=True),
     Ablation("8", ablations.NoProbation, _FAILED_OVER),
-    Ablation("8", ablations.LapsedKnows, _PARTED, I1_LEASE),
+    Ablation("8", ablations.LapsedKnows, _PARTED, I1_LEASE, large=True),
     Ablation("8", ablations.LapsedForgets, _RELEASED, I2),
     Ablation("10", ablations.ReadsRenew, _SPLIT, I1_LEASE),
     Ablation("11", ablations.ConfirmedByEpoch, _LATE),
