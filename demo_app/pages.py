@@ -25,7 +25,7 @@ OPTIONS: Final[dict[str, Any]] = {
 """Escaping on, undefined names an error."""
 
 SCORES_HEADERS: Final = {"cache-control": "max-age=2"}
-NOT_SWITCHABLE: Final = {"read_only": False, "message": "", "since": None, "expected_end": None}
+NOT_SWITCHABLE: Final = {"read_only": False, "message": "", "since": None, "expected_end": None, "banner": ""}
 """What templates are told of `readonly` where there is no switch: what an adapter says of a site that is writable."""
 
 
