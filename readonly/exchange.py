@@ -182,6 +182,11 @@ class Exchange:
         """False if the application may not see a bearer token."""
         return not self.judged.taken.bearer
 
+    @property
+    def counted(self) -> object:
+        """What it is counted by while it is in flight, as a write that was admitted or let through; else None."""
+        return self._through if self.key is None else self.key
+
     def working(self) -> AbstractContextManager[None]:
         """Let a database guard know, inside a with block, which request it works for. As often as there are steps."""
         return _NOBODY if self.work is None else _Working(self.work)
@@ -237,9 +242,6 @@ class Exchange:
                 self._handling.count_escape(work, work.escape)
             work.end()
         self._uncount()
-        through, self._through = self._through, None
-        if through is not None:
-            self._handling.switch.inflight.end(through)
         judged: Judged | None = getattr(self, "judged", None)
         if judged is not None and judged.noted is not None:
             judged.noted.end()
@@ -247,7 +249,8 @@ class Exchange:
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _uncount(self) -> None:
-        key, self.key = self.key, None
+        key, self.key = self.counted, None
+        self._through = None
         if key is not None:
             self._handling.switch.inflight.end(key)
 
@@ -297,8 +300,7 @@ class Exchange:
         switch, judged = self._handling.switch, self.judged
         self._through = switch.inflight.let(judged.by)
         if not switch.lets_through(judged.by):
-            switch.inflight.end(self._through)
-            self._through = None
+            self._uncount()
             self.judged = replace(judged, verdict=Verdict(Outcome.READ_ONLY, self.act), holder="", by="")
 
     def _refused(self) -> Answer:
@@ -311,8 +313,7 @@ class Exchange:
         matters = self.judged.state.read_only or self.key is not None or bypass or self._looks_again
         noted = self.judged.noted
         if (switch.guarded and matters) or noted is not None:
-            key = self.key if self._through is None else self._through
-            self.work = Work(switch, key=key, bypass=bypass, by=self.judged.by)
+            self.work = Work(switch, key=self.counted, bypass=bypass, by=self.judged.by)
             self.work.noted = noted
 
     def _write_after_all(self, endpoint: Endpoint | None) -> Act | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.cookies
 import json
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from readonly.rejection import Answer
 from readonly.rules import Facts
 from readonly.state import State
 from readonly.stores.memory import MemoryStore
-from support.apps import RECORD, SITES, HandSwitch, Request, Site
+from support.apps import RECORD, SITES, Behaviour, Broken, HandSwitch, Request, Site
 from support.let_through import ANN, NOW, TOKEN, bypass, closed_store
 from support.waiting import eventually
 
@@ -180,6 +181,22 @@ def test_a_reader_without_one_is_as_ever(make: Callable[..., Site]) -> None:
         reply = site.ask(Request("POST", "/articles", [(HEADER, value)]))
         assert (reply.status, reply.get(HEADER)) == (503, None)
         assert site.ask(Request("GET", "/articles", [(HEADER, value)])).status == 200
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+@pytest.mark.parametrize("parts", [(b"hello",), (b"hel", b"lo")])
+@pytest.mark.parametrize("fails", ["", "before", "after"])
+def test_what_it_let_write_is_in_flight_until_its_end(
+    make: Callable[..., Site], guarded: bool, parts: tuple[bytes, ...], fails: str
+) -> None:
+    """And no longer, however it ends: whoever takes the bypass back would wait for ever."""
+    site = make(closed(bypass()))
+    site.switch.guarded = guarded
+    inflight, seen = site.switch.inflight, []
+    site.behaviour = Behaviour(parts=parts, fails=fails, during=lambda: seen.append(len(inflight.left(()))))
+    with contextlib.suppress(Broken):
+        site.ask(Request("POST", "/articles", [(HEADER, TOKEN)]))
+    assert (seen, inflight.left(())) == ([1], frozenset())
 
 
 def test_a_writable_site_asks_nobody(make: Callable[..., Site]) -> None:

@@ -312,7 +312,7 @@ class _Visit:
         if exchange is None:
             return
         try:
-            if exchange.key is not None:
+            if exchange.counted is not None:
                 # Django runs all of a request's threads one after the other: this comes after what is running.
                 await sync_to_async(exchange.end, thread_sensitive=True)()
         finally:
@@ -327,7 +327,7 @@ class _Visit:
 
     def _end_with(self, response: HttpResponseBase, exchange: Exchange) -> None:
         streams = isinstance(response, StreamingHttpResponse)
-        if exchange.key is None and not (streams and exchange.work is not None):
+        if exchange.counted is None and not (streams and exchange.work is not None):
             exchange.end()
             return
         if isinstance(response, StreamingHttpResponse) and exchange.work is not None:

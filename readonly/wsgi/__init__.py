@@ -193,7 +193,7 @@ def ReadOnlyMiddleware(
             if exchange.treats_response:
                 start_response = editing_start(start_response, exchange)
             body = app(environ, start_response)  # type: ignore[arg-type]
-            return body if exchange.key is None else counted_body(body, end, exchange.key)
+            return body if exchange.counted is None else counted_body(body, end, exchange.counted)
         except BaseException:
             exchange.end()
             raise

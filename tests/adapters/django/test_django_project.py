@@ -19,6 +19,7 @@ from django.test import override_settings
 
 import readonly_django
 from readonly import Switch, changes
+from readonly.bypass import COOKIE
 from readonly.changes import Operator
 from readonly.record import RUN
 from readonly.words import Words
@@ -310,6 +311,21 @@ def test_the_banner_of_a_bypass_is_its_holders(
             return answer.content.decode(), answer.headers
 
         check(get, holder)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("path", ["/", "/streamed", "/missing", "/broken"])
+def test_what_a_bypass_lets_write_is_in_flight_until_its_end(switch: Switch, kind: str, path: str) -> None:
+    """However it ends, or whoever takes the bypass back would wait for ever; and not before."""
+    inflight = switch.inflight
+    token = let_through(switch).partition(f"{COOKIE}=")[2]
+    answer = Visitor(kind, raise_request_exception=False).post(path, x_read_only_bypass=token)
+    assert answer.status_code != 503
+    if answer.streaming and kind == "sync":
+        assert len(inflight.left(())) == 1
+        assert b"".join(answer.streaming_content) == b"one two"
+    answer.close()
+    assert inflight.left(()) == frozenset()
 
 
 def test_every_text_is_translated() -> None:
