@@ -382,7 +382,8 @@ def _identity(fence: Fence) -> Identity | None:
         found = fence.look()
     except FenceError:
         return None  # whoever needs to know asks it for something else next, and says why that failed
-    return Identity(found.system, found.timeline) if found is not None and found.system else None
+    which = "" if found is None else found.system or found.itself
+    return Identity(which, found.timeline) if found is not None and which else None
 
 
 def standing_fences(record: Record | None) -> tuple[Cause, ...]:

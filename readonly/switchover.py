@@ -245,7 +245,13 @@ def _of_fence(
     seen = _seen(mine)
     now = [one.identity for one in seen] or ([here] if here is not None else [])
     away = [one for one in now if not one.goes_on_from(fenced)]
-    if len(now) > 1 and away:
+    pair = any(one.server.get("follows") for _, one in mine)
+    if len(now) > 1 and away and pair:
+        why = (
+            f"members write to {len(now)} servers of {mark.name}, one of which was fenced, and what they write to "
+            "replicates from another server: a pair of primaries, where each needs a fence of its own"
+        )
+    elif len(now) > 1 and away:
         why = f"{mark.name} is not the server that was fenced, and not all members have moved"
     elif len(now) > 1:
         why = f"a standby of {mark.name} was promoted, and not all members have moved"

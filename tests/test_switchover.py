@@ -65,6 +65,23 @@ def test_one_server_and_the_fenced_one(there: list[Identity | None], here: Ident
     assert all(split.why.endswith(why) for split in found)
 
 
+def test_two_primaries_that_follow_each_other() -> None:
+    """One of them was fenced: the other one took writes all the time, and that is named."""
+    both = [member(OLD), member(OTHER)]
+    (found,) = splits(record(cause()), both, {"main": OLD})
+    assert "a pair of primaries" not in found.why
+    for report in both:
+        for guard in report.guards:
+            guard.server["follows"] = True  # type: ignore[index]
+    (found,) = splits(record(cause()), both, {"main": OLD})
+    assert found.why == (
+        "members write to 2 servers of main, one of which was fenced, and what they write to replicates from another "
+        "server: a pair of primaries, where each needs a fence of its own"
+    )
+    assert [seen.identity for seen in found.seen] == [OLD, OTHER]
+    assert splits(record(cause()), both[:1], {"main": OLD}) == ()
+
+
 def test_an_older_history_than_the_fenced_one() -> None:
     """Raised again at what was promoted: who still writes to the old one is elsewhere."""
     (found,) = splits(record(cause(at=NEW)), [member(OLD)], {})

@@ -67,6 +67,22 @@ def test_one_that_stands_still_is_behind(pair: MariaDBPair) -> None:
     assert "can't be compared" in has_reached(look(pair.replica), Position("", "0/16B3748"))
 
 
+def test_of_two_that_follow_each_other_each_says_which_it_is(pair: MariaDBPair) -> None:
+    """One looks like a replica, or both; who writes there can say where that is, and so can the fence."""
+    names = [server.sql("SELECT CONCAT(@@server_uid, ':', @@server_id)") for server in (pair.primary, pair.replica)]
+    assert look(pair.primary).itself == ""
+    pair.primary.follow(pair.replica)
+    try:
+        found = [look(server) for server in (pair.primary, pair.replica)]
+        assert [one.system or one.itself for one in found] == names
+        assert found[0].replica
+        # What both are is not said to be a replica of either: positions alone count there.
+        assert [one.system for one in found] == ["", ""]
+    finally:
+        pair.primary.sql("STOP SLAVE; RESET SLAVE ALL")
+    assert look(pair.primary).system == names[0]
+
+
 @pytest.mark.parametrize("user", ["root", "reader"])
 def test_one_that_follows_nobody_any_more_and_takes_writes_is_a_primary(pair: MariaDBPair, user: str) -> None:
     """It remembers whom it followed; an account that may not ask for that finds its old position there for ever."""

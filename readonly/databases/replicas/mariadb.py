@@ -8,6 +8,9 @@ and pause are not.
 
 A replica that took over is a primary from then on, though it remembers its past: `gtid_slave_pos` stays for ever, and
 what it was told to follow until somebody says RESET SLAVE ALL. So what counts is whether it follows now.
+
+Of two primaries that follow each other each looks like a replica, at least when the other one wrote last. Which server
+it is, is told all the same (`itself`): who writes there can be asked whether that is the one that was fenced.
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ def look(connection: Any, schema: Schema | None = None) -> Standing:
             # It takes writes; or it refuses them, and was the last to write: a primary that was fenced since.
             replica = str(refuses) not in ("0", "OFF") and not _wrote_last(str(current or ""), str(number))
         at = str((replayed if replica else written) or "")
-        system = "" if replica else identity(connection)
+        itself = identity(connection)
         version: tuple[str, ...] | None = None
         no_schema = ""
         if schema is not None:
@@ -60,7 +63,8 @@ def look(connection: Any, schema: Schema | None = None) -> Standing:
     stopped = replica and any(source.get("Slave_SQL_Running") != "Yes" for source in sources)
     return Standing(
         replica=replica,
-        system=system,
+        system="" if replica else itself,
+        itself=itself if replica else "",
         at=at,
         lag=None if stopped else _lag(sources),
         paused=stopped,

@@ -30,6 +30,7 @@ class Standing:
         no_schema: Why the schema version can't be told, though it was asked for.
         timeline: For a primary, which of the histories of this system it writes: a number that rises when a standby is
             promoted, and so tells the new primary from the old one. "" where the server does not tell.
+        itself: Which server it is, where `system` can't say that of a replica (MariaDB); "" elsewhere.
     """
 
     replica: bool = True
@@ -42,6 +43,7 @@ class Standing:
     problem: str = ""
     no_schema: str = ""
     timeline: str = ""
+    itself: str = ""
 
     @property
     def position(self) -> Position | None:

@@ -238,10 +238,12 @@ class Watch(Generic[T]):
         """Return who the primary is and where each replica stands, for the process's report."""
         self.ensure()
         found: dict[str, Any] = {}
-        if self._primary is not None and self._primary.system:
-            found["system"] = self._primary.system
+        if self._primary is not None and (self._primary.system or self._primary.itself):
+            found["system"] = self._primary.system or self._primary.itself
             if self._primary.timeline:
                 found["timeline"] = self._primary.timeline
+            if self._primary.itself:
+                found["follows"] = True  # and is written to: one of two primaries that follow each other, perhaps
         elif self._identity is not None:
             found["system"] = self._file
         if self.replicas:
