@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -17,9 +17,10 @@ from .clock import APART_SECONDS
 from .databases.fence import Fence, FenceUnreachable, Level, Preflight, Strategy
 from .doubts import ABSENT, CLOCK, COOKIE, EXEMPT, PAST, POSITION, TWICE, TWINS, WEBSOCKET
 from .errors import Error, StoreUnreachable
-from .fencing import standing_fences
+from .fencing import let_past, standing_fences
 from .following import Standbys
 from .members import Condition, Confirmation, Report, roles_missing
+from .record import FenceMark
 from .replicating import reported
 from .site import Look, Site
 from .switchover import FILES
@@ -122,6 +123,7 @@ def check(site: Site, *, now: datetime | None = None) -> tuple[Finding, ...]:
     except StoreUnreachable as error:
         found.append(Finding("store", False, str(error), _STORE))
         look = None
+    reports: list[Report] = []
     if look is not None:
         found += [*_store(site), *_record(site, look), *_clock(look, datetime.now(UTC) if now is None else now)]
         members = site.judge(look)
@@ -129,7 +131,7 @@ def check(site: Site, *, now: datetime | None = None) -> tuple[Finding, ...]:
         found += [*_members(site, members), *_clocks(reports), *_versions(reports), *_doubts(reports)]
         found += [*_guards(site, reports), *_apart(site, look, reports)]
         found += _replicas(reports)
-    found += _fences(site, look)
+    found += _fences(site, look, reports)
     return tuple(sorted(found, key=lambda one: CHECKS.index(one.check)))
 
 
@@ -323,13 +325,13 @@ def _standbys(site: Site, unanswered: Container[str]) -> Iterator[Finding]:
         yield Finding("replicas", True, "; ".join(said))
 
 
-def _fences(site: Site, look: Look | None) -> list[Finding]:
+def _fences(site: Site, look: Look | None, reports: list[Report]) -> list[Finding]:
     found: list[Finding] = []
     known = {c.fence.name for c in standing_fences(look.record) if c.fence is not None} if look is not None else None
     unanswered = set()
     for fence in site.fences.fences:
         try:
-            found += _fence(site, fence, known)
+            found += _fence(site, fence, known, reports)
         except Error as error:
             unanswered.add(fence.name)
             away = isinstance(error, FenceUnreachable)
@@ -338,7 +340,7 @@ def _fences(site: Site, look: Look | None) -> list[Finding]:
     return [*found, *_standbys(site, unanswered)]
 
 
-def _fence(site: Site, fence: Fence, known: Container[str] | None) -> Iterable[Finding]:
+def _fence(site: Site, fence: Fence, known: Container[str] | None, reports: list[Report]) -> Iterable[Finding]:
     name, standing = fence.name, fence.status()
     if standing is not None and standing.site != site.name:
         run = f", run {standing.run}" if standing.run else ""
@@ -355,11 +357,17 @@ def _fence(site: Site, fence: Fence, known: Container[str] | None) -> Iterable[F
         if left:
             what = f"the fence of {name} stands, and does not cover {', '.join(left)}"
             return [Finding("fences", False, what, f"readonlyctl fence raise {name}")]
+        past = let_past(fence, FenceMark(name, server=standing.server), standing.strategy, reports)
+        if past:
+            what = f"the fence of {name} stands, and does not hold the application: "
+            return [Finding("fences", False, what + way.what, way.remedy) for way in past]
         return [Finding("fences", True, f"{name}: a fence stands, {standing}")]
     if known is not None and name in known:
         what = f"the record says that {name} is fenced, and it is not: its writers are let through"
         return [Finding("fences", False, what, f"readonlyctl fence raise {name}")]
-    return list(_planned(name, fence.preflight()))
+    plan = fence.preflight()
+    past = let_past(fence, FenceMark(name, server=plan.server), plan.strategy, reports)
+    return list(_planned(name, replace(plan, ways=(*past, *plan.ways))))
 
 
 def _planned(name: str, plan: Preflight) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import changes
 from .changes import Operator
@@ -25,11 +25,13 @@ from .databases.fence import (
     Pass,
     StillWriting,
     Strategy,
+    Way,
 )
 from .databases.replicas import Schema
+from .members import Report
 from .record import FENCE, Cause, FenceMark, Record
 from .stores import Store
-from .switchover import Identity, elsewhere, gone, left_behind
+from .switchover import Identity, elsewhere, gone, left_behind, of_fence
 
 # Told which fence waits for which transactions, when that changes.
 Waiting = Callable[[str, Sequence[Holdup]], None]
@@ -78,6 +80,35 @@ class Lowered:
     lifted: tuple[Lifted, ...] = ()
     standing: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
+
+
+def let_past(fence: Fence, mark: FenceMark, strategy: Strategy, reports: Iterable[Report]) -> tuple[Way, ...]:
+    """Return as ways to write which members connect as somebody whom a fence does not stop.
+
+    A fence that stops other roles than the site uses is no fence for it, and the server can't know that.
+
+    Args:
+        fence: As it is configured.
+        mark: Where it stands, or would.
+        strategy: By which.
+        reports: What members say they write to, and as whom.
+    """
+    found: dict[str, list[str]] = {}
+    guarded = [(report, one) for report in reports for one in report.guards]
+    for report, one in of_fence(mark, [mark], guarded):
+        user = one.server.get("user")
+        if isinstance(user, str) and user and not fence.holds(user, strategy):
+            found.setdefault(user, []).append(report.name)
+    return tuple(
+        Way(
+            f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''} connects as {user}, whom it does not "
+            "stop",
+            insists=False,
+            remedy=f"have it connect as one of the writers, or add {user} to writers in readonly.toml",
+            writers=True,
+        )
+        for user, names in sorted(found.items())
+    )
 
 
 class Fences:
@@ -177,6 +208,19 @@ class Fences:
                 self._say(again, fence)
                 fenced.append(again)
         return Raised(tuple(fenced), tuple(problems))
+
+    def seen_by(self, raised: Raised, reports: Sequence[Report]) -> Raised:
+        """Return what was raised with whom of the site's own processes it does not stop: so much less it is worth."""
+        known = {fence.name: fence for fence in self.fences}
+        fenced = []
+        for up in raised.fenced:
+            mark = FenceMark(up.name, server=up.server, system=up.position.server if up.position is not None else "")
+            ways = let_past(known[up.name], mark, up.strategy, reports)
+            level = Level.COOPERATIVE if ways and up.level is Level.HARD else up.level
+            fenced.append(replace(up, ways=(*ways, *up.ways), level=level))
+            if level is not up.level:
+                self._say(fenced[-1], known[up.name])
+        return replace(raised, fenced=tuple(fenced))
 
     def epoch(self) -> int:
         """Return the highest epoch that this site's standing fences remember, for a store that was lost; 0: none does.

@@ -325,6 +325,7 @@ class Site:
             cause, timeout=max(timeout, FENCE_SECONDS), end_after=end_after, waiting=waiting
         )  # fmt: skip
         look = self.look()
+        raised = self.fences.seen_by(raised, at_work(self.judge(look, expect=False)))
         history.write(
             self.store,
             state_folder(),

@@ -17,6 +17,7 @@ from ..databases.fence import Fenced, Pass, Strategy
 from ..databases.freeze import Frozen
 from ..fencing import standing_fences
 from ..members import Confirmation
+from ..replicating import at_work
 from ..site import Site, fence_problems
 from ..state import State
 from .journal import NEVER_STARTED, SUCCEEDED_NOT_OPEN, Freezing, Journal, RunFailed, Step, Voice, read
@@ -172,6 +173,7 @@ class Raise(Action):
             waiting=work.voice.waiting,
         )  # fmt: skip
         assert work.confirmation is not None, "confirmed before"  # noqa: S101 - the order of the steps
+        raised = work.site.fences.seen_by(raised, at_work(work.confirmation))
         problems = fence_problems(work.confirmation, raised)
         self.fails([f"not fenced: {'; '.join(problems)}"] if problems else [])
         return "; ".join(map(_said, raised.fenced))

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from readonly import site
+from readonly.members import Guarded, Report
 from support import output_schema
+from support.doctoring import report_of
 from support.fence_layouts import one_role, two_roles
 from support.fenced_site import WRITE, Fenced, fenced_site
 from support.operating import Member, Shop, json_lines, made, members
@@ -53,6 +57,25 @@ def test_on_says_hard_and_off_opens_both(fenced: Fenced) -> None:
     assert "Lifted   fence main: " in done.stdout
     assert "WRITABLE" in done.stdout
     assert fenced.writes() == ""
+
+
+def test_a_process_of_the_site_that_it_does_not_stop_is_named(fenced: Fenced) -> None:
+    """One that connects as who migrates: no fence for it, whatever the server says of the others."""
+    server = {"server": "postgresql", "database": fenced.database.name, "host": "127.0.0.1"}
+
+    def connecting_as(user: str) -> Report:
+        return report_of(closed=True, guards=(Guarded("main", "", {**server, "user": user}),))
+
+    with mock.patch.object(site, "at_work", return_value=[connecting_as("owner_")]):
+        done = fenced.ctl("on", "--reason", "INC-441")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "left open: web web-3/7 connects as owner_, whom it does not stop" in done.stdout
+    assert "SAFE (cooperative) after " in done.stdout
+    (mark,) = [cause.fence for cause in fenced.shop.look().state.causes if cause.fence is not None]
+    assert mark.level == "cooperative"
+    assert fenced.ctl("off").returncode == 0
+    with mock.patch.object(site, "at_work", return_value=[connecting_as("app")]):
+        assert "SAFE (hard) after " in fenced.ctl("on", "--reason", "INC-441").stdout
 
 
 def test_a_level_that_was_asked_for_and_not_reached_is_exit_3(fenced: Fenced) -> None:

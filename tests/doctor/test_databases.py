@@ -16,7 +16,9 @@ from readonly.databases.freeze import Standby
 from readonly.databases.replicas import watching
 from readonly.databases.sqlalchemy import Database
 from readonly.following import Followers
-from support.doctoring import faults, found
+from readonly.members import Guarded
+from readonly.record import FenceMark
+from support.doctoring import faults, found, report_of
 from support.fence_layouts import Shop as Postgres
 from support.fence_layouts import make_roles, one_role, two_roles
 from support.mariadb_layouts import MariaShop, maria_shop
@@ -161,6 +163,50 @@ def test_a_strategy_that_does_not_suit(shop: Shop, owned: Postgres) -> None:
     wrong = faults(shop, fence_at(owned, fencer=owned.fencer, strategy="revoke"))["fences"]
     assert "solo owns what it writes" in wrong.what
     assert wrong.fix == "leave strategy out of [fence.main] in readonly.toml"
+
+
+@pytest.mark.parametrize(
+    ("layout", "strategy", "user", "held"),
+    [
+        ("postgresql", "revoke", "app", True),
+        ("postgresql", "revoke", "owner_", False),
+        ("postgresql", "revoke", "postgres", False),
+        ("postgresql", "each", "owner_", True),  # a trigger stops everybody but the run
+        ("mariadb", "", "rogue", True),  # and so does read_only,
+        ("mariadb", "", "migrator", False),  # but for who migrates
+    ],
+)
+def test_a_process_that_connects_as_another(
+    shop: Shop, request: pytest.FixtureRequest, layout: str, strategy: str, user: str, held: bool
+) -> None:
+    """A fence that stops other roles than the site's is none; before it is raised, and while it stands."""
+    served: Any = request.getfixturevalue(layout)
+    fence = fence_at(served, fencer="fencer", strategy=strategy) if strategy else served.fence()
+    server = {"server": layout, "database": served.name, "user": user}
+    shop.reported(report_of(host="web-9", guards=(Guarded("main", "", server),)))
+
+    def said() -> str:
+        wrong = faults(shop, fence).get("fences")
+        assert wrong is None or wrong.fix.startswith("have it connect as one of the writers")
+        return "" if wrong is None else wrong.what
+
+    expected = "" if held else f"web web-9/7 connects as {user}, whom it does not stop"
+    assert said().endswith(expected)
+    assert bool(said()) is not held
+    fence.put_up(site="shop", cause="c1", by="ada", timeout=10)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("readonly.doctor.standing_fences", lambda record: [_Standing()])
+            assert said().endswith(expected)
+            assert bool(said()) is not held
+    finally:
+        fence.lift(site="shop")
+
+
+class _Standing:
+    """A cause of the record that says that the fence stands."""
+
+    fence = FenceMark("main")
 
 
 def test_another_writer_is_named_and_is_no_fault(shop: Shop, postgresql: Postgres) -> None:

@@ -103,6 +103,10 @@ class Fence(ABC):
             f"write one of {', '.join(KINDS)}"
         )
 
+    def holds(self, user: str, strategy: Strategy) -> bool:
+        """Return whether a fence by this strategy is meant to stop who connects as this user; no one is asked."""
+        return True
+
     @abstractmethod
     def preflight(self, *, strategy: Strategy | None = None) -> Preflight:
         """Return what a fence could do here; nothing is changed."""

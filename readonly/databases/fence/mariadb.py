@@ -108,6 +108,10 @@ class MariaDBFence(Fence):
         self._migrators = tuple(migrators)
         self._event = threading.Event()
 
+    def holds(self, user: str, strategy: Strategy) -> bool:
+        """Return whether this user's sessions are stopped: everybody's but those of who migrates."""
+        return user not in {name.partition("@")[0] for name in self._migrators}
+
     def preflight(self, *, strategy: Strategy | None = None) -> Preflight:
         """Return what a fence could do here; nothing is changed.
 

@@ -106,6 +106,10 @@ class PostgresFence(Fence):
         self._strategy = strategy
         self._event = threading.Event()
 
+    def holds(self, user: str, strategy: Strategy) -> bool:
+        """Return whether this user's sessions are stopped: by triggers everybody's, else the writers' alone."""
+        return strategy in _BY_TRIGGER or user in self._writers
+
     def preflight(self, *, strategy: Strategy | None = None) -> Preflight:
         """Return what a fence could do here; nothing is changed.
 
