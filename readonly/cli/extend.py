@@ -17,7 +17,7 @@ from . import common
 from .options import Duration, Text, json_option, yes_option, zone_option
 from .planned import refuse_time
 from .terminal import OK, Output, run
-from .words import local_too, printable, state_fields
+from .words import local_too, opens_at, printable, state_fields
 
 _TIME_OF_DAY = re.compile(r"[0-2]?\d:[0-5]\d")
 
@@ -73,7 +73,10 @@ def extend(
             if one.expected_end is None:
                 text = "until `off`"
             elif window is not None and window.end is not None:
-                text = f"until {local_too(one.expected_end, at)}, and opens then by itself"
+                then = (
+                    "and opens then by itself" if opens_at(state) is not None else "and is over then; the site is not"
+                )
+                text = f"until {local_too(one.expected_end, at)}, {then}"
             else:
                 text = f"announced until {local_too(one.expected_end, at)}; that opens nothing, `off` does"
             kind = WINDOW if window is not None else one.kind

@@ -83,8 +83,10 @@ def test_a_window_is_not_safe_until_off(served: tuple[Shop, Member]) -> None:
     assert "until `off`" not in done.stdout
     assert "readonlyctl extend 30m" in done.stdout
     assert "opens by itself at" in shop.here("status").stdout
+    assert "and opens then by itself" in shop.here("extend", "30m").stdout
     # What stands beside it, or has no end, opens by `off` alone.
     shop.here("--as", "ben", "on", "--no-wait")
+    assert "and is over then; the site is not" in shop.here("extend", "30m").stdout
     assert "until `off`" in shop.here("wait", "--timeout", "20s").stdout
     shop.here("extend", "--until-off")
     shop.here("--as", "ben", "off", "--timeout", "10ms")
