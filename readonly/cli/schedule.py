@@ -176,7 +176,7 @@ def list_(options: common.Options, as_json: bool) -> None:
         known = {plan.id for plan in plans}
         for window in (w for w in windows if w.schedule and w.schedule not in known):
             output.line(window_line(window, at))
-        if windows:
+        if any(not w.ended for w in windows):
             _say_no_process("ID", options, output)
         else:
             output.line("Nothing is planned.")

@@ -172,6 +172,7 @@ def test_list_marks_what_the_clocks_do(shop: Shop) -> None:
     assert result(shop, "schedule", "cancel", other)["left_out"] == [other]
     # A window that was cancelled is shown until its time.
     assert [w["status"] for w in result(shop, "schedule", "list")["windows"]] == ["cancelled"]
+    assert shop.here("schedule", "list").stdout.endswith("Nothing is planned.\n")
     assert shop.here("schedule", "skip", "w0").returncode == 6
 
 
