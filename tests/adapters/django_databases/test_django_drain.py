@@ -223,6 +223,21 @@ def test_two_phases(make_site: Callable[..., Site], switch: Switch) -> None:
     assert site.count() == 2
 
 
+def test_what_a_pipeline_has_queued(make_site: Callable[..., Site], switch: Switch) -> None:
+    """In autocommit it commits with the next synchronisation, and is in flight until then."""
+    site = make_site(POSTGRESQL)
+    install(switch)
+    before = site.count()
+    with raw().pipeline() as pipeline:
+        raw().execute(INSERT)
+        state = switch.on()
+        assert switch.inflight.count() == 1
+        assert not switch.confirm(state.epoch, timeout=0.1).safe
+        pipeline.sync()
+        assert switch.confirm(state.epoch, timeout=10).safe
+    assert site.count() == before + 1
+
+
 def test_a_connection_that_is_lost(make_site: Callable[..., Site], switch: Switch) -> None:
     """The server ends the session: the error is Django's, the transaction is over, the next connection is guarded."""
     make_site(POSTGRESQL)
