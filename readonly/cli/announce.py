@@ -35,6 +35,8 @@ def announce(site: Site, wanted: Wanted, options: common.Options, output: Output
     if not wait:
         output.line(f"It turns by itself. Start nothing irreversible before, then:   {options.typed('wait')}")
         output.line(f"  not after all   {options.typed(f'schedule cancel {window.id}')}")
+        if site.fences:
+            output.line(f"  It raises no fence: for that type, when it has turned   {options.typed('on')}")
         state = site.look().state
         output.result(
             OK,

@@ -49,6 +49,14 @@ def test_on_in_typed_again_moves_what_was_announced(shop: Shop) -> None:
     assert len(record(shop).windows) == 2
 
 
+def test_nobody_is_there_to_raise_a_fence(shop: Shop) -> None:
+    """Said where one is configured; the command that stays raises it."""
+    assert "fence" not in shop.here("on", "--in", "10m", "--no-wait").stdout
+    (shop.folder / "readonly.toml").write_text('[fence.main]\nurl = "postgresql://db1/shop"\nwriters = ["shop_app"]\n')
+    done = shop.here("on", "--in", "10m", "--no-wait")
+    assert (done.returncode, "It raises no fence" in done.stdout) == (0, True), done.stdout + done.stderr
+
+
 def test_off_says_what_was_announced(shop: Shop) -> None:
     """Whoever takes it back by `off` is told that it comes all the same, and what takes it back."""
     with_windows(shop, planned(by="ben"))
