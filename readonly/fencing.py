@@ -94,9 +94,12 @@ def let_past(fence: Fence, mark: FenceMark, strategy: Strategy, reports: Iterabl
         reports: What members say they write to, and as whom.
     """
     found: dict[str, list[str]] = {}
+    database = mark.server.rpartition("/")[2]
     guarded = [(report, one) for report in reports for one in report.guards]
     for report, one in of_fence(mark, [mark], guarded):
         user = one.server.get("user")
+        if one.server.get("database", database) != database:
+            continue  # a process of the same role at another database: what it is there says nothing here
         if isinstance(user, str) and user and not fence.holds(user, strategy):
             found.setdefault(user, []).append(report.name)
     return tuple(

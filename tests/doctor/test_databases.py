@@ -136,15 +136,19 @@ def test_rights_that_a_fencer_lacks_at_mariadb(shop: Shop, mariadb: MariaShop) -
 # --- whom a fence does not hold -------------------------------------------------------------------------------------
 
 
-def test_an_application_that_is_a_superuser(shop: Shop, postgresql: Postgres) -> None:
+@pytest.mark.parametrize("role", ["app", "Shop App"])
+def test_an_application_that_is_a_superuser(shop: Shop, postgresql: Postgres, role: str) -> None:
     """No fence holds it; a fence that holds nobody it is for is no fence."""
-    postgresql.sql("ALTER ROLE app SUPERUSER")
+    postgresql.sql('CREATE ROLE "Shop App" LOGIN')
+    fence = fence_at(postgresql, fencer="fencer", writers=(role,))
+    postgresql.sql(f'ALTER ROLE "{role}" SUPERUSER')
     try:
-        wrong = faults(shop, postgresql.fence())["fences"]
-        assert "would not hold the application: app is a superuser" in wrong.what
-    finally:
+        wrong = faults(shop, fence)["fences"]
+        assert f"would not hold the application: {role} is a superuser" in wrong.what
         postgresql.sql(wrong.fix)
-    assert faults(shop, postgresql.fence()) == {}
+        assert faults(shop, fence) == {}
+    finally:
+        postgresql.sql('ALTER ROLE app NOSUPERUSER; DROP ROLE "Shop App"')
 
 
 def test_an_application_that_read_only_does_not_stop(shop: Shop, mariadb: MariaShop) -> None:
@@ -201,6 +205,13 @@ def test_a_process_that_connects_as_another(
             assert bool(said()) is not held
     finally:
         fence.lift(site="shop")
+
+
+def test_a_process_at_another_database_is_none_of_a_fence(shop: Shop, postgresql: Postgres) -> None:
+    """One of the same role, which calls its own by the fence's name."""
+    server = {"server": "postgresql", "database": "elsewhere", "user": "owner_"}
+    shop.reported(report_of(host="web-9", role="reports", guards=(Guarded("main", "", server),)))
+    assert faults(shop, postgresql.fence()) == {}
 
 
 class _Standing:

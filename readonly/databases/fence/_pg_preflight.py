@@ -149,13 +149,13 @@ def ways_left(connection: Connection, who: Roles, strategy: Strategy) -> tuple[W
     if who.superusers:
         found.append(
             Way(f"{_names(who.superusers)} is a superuser, whom no privilege binds", insists=False,
-                remedy=f"ALTER ROLE {who.superusers[0]} NOSUPERUSER", writers=True)
+                remedy=f"ALTER ROLE {_quoted(connection, who.superusers[0])} NOSUPERUSER", writers=True)
         )  # fmt: skip
     subscriptions = _column(connection, _SUBSCRIPTIONS)
     if subscriptions:
         found.append(
             Way(f"the subscription {_names(subscriptions)} writes what another server sends", insists=False,
-                remedy=f"ALTER SUBSCRIPTION {subscriptions[0]} DISABLE")
+                remedy=f"ALTER SUBSCRIPTION {_quoted(connection, subscriptions[0])} DISABLE")
         )  # fmt: skip
     if by_privilege:
         found += _ways_past_privileges(connection, who)
@@ -186,7 +186,7 @@ def _ways_past_privileges(connection: Connection, who: Roles) -> list[Way]:
     if _WRITE_ALL in who.reach:
         found.append(
             Way(f"{_names(who.writers)} is a member of {_WRITE_ALL}", insists=False,
-                remedy=f"REVOKE {_WRITE_ALL} FROM {who.writers[0]}", writers=True)
+                remedy=f"REVOKE {_WRITE_ALL} FROM {_quoted(connection, who.writers[0])}", writers=True)
         )  # fmt: skip
     fencer = _value(connection, "SELECT current_user")
     known = [*who.reach, *who.migrators, fencer]
