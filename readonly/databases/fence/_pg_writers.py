@@ -40,6 +40,10 @@ FROM pg_catalog.pg_stat_activity a WHERE a.pid = ANY(%s)
 _PREPARED = """
 SELECT gid, owner, prepared FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database()
 """
+_END = """
+SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a
+WHERE a.pid = %s AND a.datname = pg_catalog.current_database()
+"""
 
 # (virtual transaction, pid): neither alone is unique over time.
 Transaction = tuple[str, int]
@@ -85,7 +89,7 @@ def end(connection: Connection, holdups: Sequence[Holdup]) -> tuple[tuple[Holdup
     """End sessions.
 
     Returns:
-        Those that were told to end, and for each other one why not.
+        Those that were told to end, and for each one that may not be ended why; one that is gone is neither.
 
     Source: PostgreSQL manual, pg_terminate_backend(); it needs pg_signal_backend for the sessions of other roles.
     """
@@ -94,8 +98,9 @@ def end(connection: Connection, holdups: Sequence[Holdup]) -> tuple[tuple[Holdup
         if holdup.pid is None:
             continue
         try:
-            connection.execute("SELECT pg_catalog.pg_terminate_backend(%s)", [holdup.pid])
-            ended.append(holdup)
+            # Seen again at this moment: it may have ended by itself since it was looked at.
+            if connection.execute(_END, [holdup.pid]).fetchall():
+                ended.append(holdup)
         except psycopg.errors.InsufficientPrivilege as error:
             refused.append(f"{holdup} may not be ended by this role: {error.diag.message_primary}")
     return tuple(ended), tuple(refused)

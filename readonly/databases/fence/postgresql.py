@@ -541,7 +541,8 @@ class PostgresFence(Fence):
             patience.waiting(holdups)
         patience.told = holdups
         if patience.ending is not None and now >= patience.ending:
-            gone, patience.warned = writers.end(connection, [h for h in holdups if h not in patience.ended])
+            told = {holdup.pid for holdup in patience.ended}
+            gone, patience.warned = writers.end(connection, [h for h in holdups if h.pid not in told])
             patience.ended += gone
         if now >= patience.deadline:
             raise self._too_late(connection, holdups, patience.warned)

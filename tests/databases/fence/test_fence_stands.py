@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import psycopg
 import pytest
@@ -18,6 +19,7 @@ from readonly.databases.fence import (
     Pass,
     StillWriting,
     Strategy,
+    _pg_writers,
 )
 from readonly.errors import ConfigurationError
 from support.fence_layouts import REFUSED_READ_ONLY, REFUSED_RIGHT, Shop
@@ -178,6 +180,29 @@ def test_what_does_not_end_is_named_or_ended(site: Shop) -> None:
     with pytest.raises(psycopg.Error):
         writer.commit()
     assert site.sql("SELECT count(*) FROM story") == "1"
+
+
+def test_who_is_gone_between_two_looks_is_not_ended_again(site: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number may be another session's by then; and who was ended is named once."""
+    writer = site.session(site.app, autocommit=False, application_name="stuck")
+    writer.execute(WRITES[0])
+    pid = writer.info.backend_pid
+    look, looked = _pg_writers.writers, list[frozenset[_pg_writers.Transaction]]()
+
+    def late(connection: psycopg.Connection[Any]) -> frozenset[_pg_writers.Transaction]:
+        """Look before it is gone, and hand that over when it is, once."""
+        if looked:
+            monkeypatch.setattr(_pg_writers, "writers", look)
+            gone = f"SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}"
+            eventually(lambda: site.sql(gone) == "0", what="it is gone")
+            return looked[0]
+        looked.append(look(connection))
+        return looked[0]
+
+    monkeypatch.setattr(_pg_writers, "writers", late)
+    fenced = site.up(end_after=0.0)
+    assert len(looked) == 1
+    assert [(holdup.pid, holdup.application) for holdup in fenced.ended] == [(pid, "stuck")]
 
 
 def test_a_prepared_transaction_is_named(site: Shop) -> None:
