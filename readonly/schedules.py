@@ -22,6 +22,8 @@ MARKS_MEAN: Final = {
     GAP: "the clocks are put forward over that time: it begins at the first instant after",
     FOLD: "the clocks are put back, and that time comes twice: it begins at the first of the two",
 }
+# Files beside the zones: what these are differs from machine to machine, or no clock goes by it.
+_MACHINES_OWN: Final = ("localtime", "posixrules", "Factory")
 _DAYS: Final = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 _EVERY = re.compile(r"(?:(?P<days>[a-z,\-]+)\s+)?(?P<hour>[0-2]?\d):(?P<minute>[0-5]\d)", re.IGNORECASE)
 _CRON_FIELDS: Final = 5
@@ -68,10 +70,13 @@ def zone_named(name: str) -> ZoneInfo:
         ConfigurationError: There is none of that name.
     """
     try:
+        if name in _MACHINES_OWN or name.startswith(("posix/", "right/")):
+            raise KeyError(name)
         return ZoneInfo(name)
     except (KeyError, OSError, ValueError) as error:  # not found, a folder of it, a name that is no path in it
         last = name.rpartition("/")[2].casefold()
-        like = sorted(known for known in available_timezones() if last and last in known.casefold())[:3]
+        known = available_timezones() - {*_MACHINES_OWN}
+        like = sorted(one for one in known if last and last in one.casefold())[:3]
         raise ConfigurationError(
             f"{name!r} is no time zone that is known here: write it as the time zone database does, "
             + (f"such as {' or '.join(like)}" if like else "such as Europe/Berlin or UTC")

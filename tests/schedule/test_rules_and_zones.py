@@ -161,7 +161,10 @@ def test_occurrences_across_both_changes_are_marked() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["Berlin", "Europe", "../etc/passwd", "Europe/Nowhere", "x" * 300])
+@pytest.mark.parametrize(
+    "name",
+    ["Berlin", "Europe", "../etc/passwd", "Europe/Nowhere", "x" * 300, "localtime", "Factory", "right/Europe/Berlin"],
+)
 def test_a_zone_that_is_none(name: str) -> None:
     """Named as the database does; the nearest is offered."""
     with pytest.raises(ConfigurationError, match="is no time zone") as refused:
