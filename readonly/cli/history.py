@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 
-from ..history import KEEP, Entry, instant
+from ..history import KEEP, LET_THROUGH, Entry, instant
 from . import common
 from .groups import by_route
 from .options import Text, json_option
 from .terminal import FAILED, OK, Output, Refusal, run
-from .words import printable, spoken
+from .words import counted, printable, spoken
 
 
 @click.group(invoke_without_command=True, short_help="What was done, by whom, and what it was worth.")
@@ -151,6 +151,8 @@ def _line(entry: Entry) -> str:
         text += f"   {printable(', '.join(entry.missing))}"
     if entry.reason:
         text += f'   "{printable(entry.reason)}"'
+    if entry.what == LET_THROUGH:
+        text += f"   {counted(int(entry.tally.get('bypassed', 0)), 'request')}"
     return text
 
 

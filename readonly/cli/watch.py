@@ -139,6 +139,10 @@ def metrics(options: common.Options, listen: str | None) -> None:
                 "metrics needs prometheus-client, which is not installed here: pip install 'readonly-mode[prometheus]'"
             ) from error
         address = _address(listen)
+        if options.as_json and address is None:
+            raise click.UsageError(
+                "metrics prints Prometheus's format, not JSON: leave --json out; `status --json` has the state"
+            )
         site = options.site()
         output.site = site.name
         registry = prometheus_client.CollectorRegistry()
@@ -146,9 +150,17 @@ def metrics(options: common.Options, listen: str | None) -> None:
         if address is None:
             output.line(prometheus_client.generate_latest(registry).decode().rstrip("\n"))
             output.result(OK)
-        server, thread = prometheus_client.start_http_server(address[1], address[0], registry)
+        host, port = address
         try:
-            output.note(f"{site.name}: serving http://{address[0]}:{server.server_port}/metrics")
+            server, thread = prometheus_client.start_http_server(port, host, registry)
+        except OSError as error:
+            raise ConfigurationError(
+                f"--listen {listen}: nothing can be served there ({error.strerror or error}): name an address of this "
+                "machine and a port that is free"
+            ) from error
+        try:
+            shown = f"[{host}]" if ":" in host else host
+            output.note(f"{site.name}: serving http://{shown}:{server.server_port}/metrics")
             thread.join()
         finally:
             server.shutdown()

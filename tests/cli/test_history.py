@@ -7,6 +7,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from readonly import history
 from readonly.changes import lift_exactly, start_run
 from support.operating import ANNA, Member, Shop, json_lines
 from support.waiting import eventually
@@ -65,6 +66,16 @@ def test_one_read_only_time_is_shown_whole(served: Served) -> None:
     unknown = shop.here("history", "show", "999999")
     assert unknown.returncode == 1
     assert "knows no read-only time" in unknown.stderr
+
+
+def test_what_a_bypass_let_through_says_how_often(served: Served) -> None:
+    """On the line itself, for its route."""
+    shop, _ = served
+    at = history.instant(datetime.now(UTC))
+    use = history.Entry(at, "shop", history.LET_THROUGH, "ann", "web-1", reason="POST /a", tally={"bypassed": 3})
+    history.write(shop.store, None, use)
+    (line,) = [line for line in shop.here("history").stdout.splitlines() if history.LET_THROUGH in line]
+    assert line.endswith('ann @ web-1   "POST /a"   3 requests')
 
 
 def test_what_comes_later_belongs_to_no_time_that_is_over(served: Served) -> None:
@@ -136,6 +147,7 @@ def test_a_lost_member_is_forgotten_on_somebodys_word(served: Served) -> None:
     assert shop.here("wait", "--timeout", "10s").returncode == 0
     assert ("forgot", "anna") in entries(shop)
     assert "powered off in IPMI" in shop.here("history").stdout
+    shop.here("off")  # so that the history of this file's other tests does not begin in a read-only time
 
 
 def test_a_member_at_work_is_not_forgotten(served: Served) -> None:

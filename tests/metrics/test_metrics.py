@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -292,6 +293,11 @@ def test_the_exporter(served: tuple[Shop, Member]) -> None:
     for wrong in ("9109", "localhost", "localhost:x", ":1", "localhost:70000"):
         refused = shop.here("metrics", "--listen", wrong)
         assert (refused.returncode, "write HOST:PORT" in refused.stderr) == (2, True)
+    as_json = shop.here("--json", "metrics")
+    assert (as_json.returncode, "not JSON" in as_json.stderr) == (2, True)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        refused = shop.here("metrics", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+        assert (refused.returncode, "a port that is free" in refused.stderr) == (2, True)
     with shop.start("metrics", "--listen", "127.0.0.1:0") as running:
         running.says("/metrics")
         url = running.err.split("serving ", 1)[1].split()[0]
