@@ -2,7 +2,12 @@
 var script = document.currentScript;
 var STATUS = script.src.replace(/[^\/]*$/, "status");
 // The page's language, as it is spoken where the visitor is.
-var LANGUAGE = document.documentElement.lang || navigator.language;
+var LANGUAGE = (document.documentElement.lang || navigator.language).replace(/_/g, "-");
+try {
+  Intl.getCanonicalLocales(LANGUAGE);
+} catch (error) {
+  LANGUAGE = navigator.language; // or no time could be shown, and nothing asked
+}
 LANGUAGE = (navigator.languages || []).find(function (one) { return one.indexOf(LANGUAGE + "-") === 0; }) || LANGUAGE;
 var STILL = window.matchMedia("(prefers-reduced-motion: reduce)");
 var known = { readOnly: false, begins: null, ends: null, eager: false, late: 0, failures: 0 };

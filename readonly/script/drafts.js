@@ -270,11 +270,12 @@ function look() {
       says(draft);
       if (!known.readOnly && status) { send(draft, false); }
     } else if (form && !refusal) {
+      tell(draft, draft.state === "unsure" ? "unsure" : "filled");
       if (!form.hasAttribute("data-readonly-filled")) {
         form.setAttribute("data-readonly-filled", draft.id);
-        fill(form, draft);
+        // What the form has no place for is shown beside it.
+        if (!fill(form, draft)) { placeOf(draft).parentNode.querySelector("details").open = true; }
       }
-      tell(draft, draft.state === "unsure" ? "unsure" : "filled");
     } else if (refusal || draft.state === "unsure" || draft.state === "gone") {
       says(draft);
     } else {

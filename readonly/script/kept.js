@@ -153,8 +153,9 @@ function holds(form, draft) {
   return field !== null && field.some(function (one) { return smooth(one.value) === longest; });
 }
 
+// Returns whether there was a place for everything.
 function fill(form, draft) {
-  var values = {};
+  var values = {}, all = true;
   draft.fields.forEach(function (field) { (values[field[0]] = values[field[0]] || []).push(field[1]); });
   controls(form).forEach(function (field) {
     if (field.type === "hidden" || field.type === "file" || PRESSED[field.type] || field.disabled || isSecret(field)) {
@@ -165,9 +166,15 @@ function fill(form, draft) {
       // What is not sent was not chosen, whatever the form says at first.
       field.checked = mine.indexOf(field.value) >= 0;
     } else if (field.type === "select-multiple") {
-      Array.prototype.forEach.call(field.options, function (o) { o.selected = mine.indexOf(o.value) >= 0; });
+      var found = Array.prototype.filter.call(field.options, function (o) {
+        o.selected = mine.indexOf(o.value) >= 0;
+        return o.selected;
+      });
+      all = all && found.length >= mine.length;
     } else if (mine.length) {
-      field.value = mine.shift();
+      var text = mine.shift();
+      field.value = text;
+      all = all && smooth(field.value) === smooth(text);
     } else {
       return;
     }
@@ -176,4 +183,5 @@ function fill(form, draft) {
   });
   // For editors that hold their text elsewhere.
   form.dispatchEvent(new CustomEvent("readonly:filled", { bubbles: true, detail: { draft: draft } }));
+  return all;
 }

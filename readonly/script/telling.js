@@ -58,13 +58,14 @@ function tell(draft, key, link) {
   }
   told.setAttribute("data-readonly-said", saying);
   told.textContent = ((words || {})[key] || "") + " ";
-  if (link && words && plain(draft.page) !== plain(location.href)) {
+  var all = told.parentNode.querySelector("details");
+  // (The page of a refusal may have the address of its form's page.)
+  if (link && words && !(all && plain(draft.page) === plain(location.href))) {
     var a = document.createElement("a");
     a.href = draft.page;
     a.textContent = words[link];
     told.appendChild(a);
   }
-  var all = told.parentNode.querySelector("details");
   if (all && words) {
     all.querySelector("summary").textContent = words.typed;
     all.querySelector("button").textContent = words.discard;

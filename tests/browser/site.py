@@ -148,6 +148,7 @@ class Shop:
         return Starlette(
             routes=[
                 Route("/", home),
+                Route("/", comment, methods=["POST"]),
                 Route("/comments", comment, methods=["POST"]),
                 Route("/login", login, methods=["GET", "POST"]),
                 Route("/style.css", style),

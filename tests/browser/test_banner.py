@@ -74,7 +74,16 @@ def test_a_window_turns_the_page_by_itself(serve: Serve, visit: Visit, shot: Sho
     expect(page.get_by_role("timer")).to_contain_text("in 30 minutes")
 
 
-@pytest.mark.parametrize(("path", "said"), [("/", "The site is read-only"), ("/?lang=de", "Wir arbeiten an der Seite")])
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/", "The site is read-only"),
+        ("/?lang=de", "Wir arbeiten an der Seite"),
+        # As servers spell it, and as nobody does.
+        ("/?lang=de_AT", "Wir arbeiten an der Seite"),
+        ("/?lang=no+language", "Le site est en lecture seule"),
+    ],
+)
 def test_in_the_pages_language(serve: Serve, visit: Visit, path: str, said: str) -> None:
     """The banner is a part of the page, whatever else its visitor speaks."""
     shop = serve()

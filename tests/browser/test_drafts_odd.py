@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -27,9 +28,10 @@ BUTTON = f"""
 <button form="f" formaction="/comments" formmethod="post" name="how" value="plain">Send</button>
 """
 TWO = f"""
-<form method="post" action="/comments">{TOKEN}<input type="hidden" name="to" value="1"><textarea name="text"></textarea>
+<form method="post" action="/comments">{TOKEN}<input type="hidden" name="n" value="1"><textarea name="text"></textarea>
 <button>One</button></form>
-<form method="post" action="/comments">{TOKEN}<input type="hidden" name="to" value="2"><textarea name="text"></textarea>
+<form method="post" action="/comments">{TOKEN}<input type="hidden" name="n" value="2"><textarea name="text"></textarea>
+<select name="to" multiple><option>a</option><option selected>b</option></select>
 <label><input type="checkbox" name="mail" value="yes" checked> mail</label><input name="elements"><button>Send</button>
 </form>
 """
@@ -78,12 +80,32 @@ def test_buttons_that_say_where(serve: Serve, visit: Visit) -> None:
     assert dict(shop.comments[0])["how"] == "plain"
 
 
+def test_a_form_without_an_address(serve: Serve, visit: Visit) -> None:
+    """It posts to its own page, as the admin's do: the page of the refusal has the address of the form's."""
+    shop = serve(form=PLAIN.replace(' action="/comments"', "") + "<p>{list}</p>")
+    page = visit(shop)
+    refused(shop, page)
+    shop.answer = lambda _request: PlainTextResponse("no", 422)
+    shop.switch.off()
+    until(page, lambda: "did not take it" in told(page).inner_text())
+    told(page).get_by_role("link").click()
+    expect(page.locator("textarea")).to_have_value(LONG)
+    shop.answer = lambda _request: PlainTextResponse("thanks")
+    refused(shop, page, LONG + "more")
+    shop.switch.off()
+    settles(page, shop, 2)
+    expect(told(page)).to_contain_text("was sent")
+    expect(page.locator("textarea")).to_have_value("")
+
+
 def test_the_right_one_of_two_forms(serve: Serve, visit: Visit) -> None:
-    """Which go to one place; and what was not chosen is not chosen again, whatever the form says at first."""
+    """Which go to one place; what was not chosen is not chosen again, and what has no place any more is shown."""
     shop = serve(form=TWO)
     page = visit(shop)
     page.get_by_label("mail").uncheck()
+    page.locator("select").select_option(["a", "b"])
     refused(shop, page)
+    shop.form = TWO.replace("<option selected>b</option>", "<option>c</option>")
     page.route("**/comments", lambda route: route.fulfill(status=422, body="no"))
     shop.switch.off()
     until(page, lambda: "did not take it" in told(page).inner_text())
@@ -91,6 +113,8 @@ def test_the_right_one_of_two_forms(serve: Serve, visit: Visit) -> None:
     expect(page.locator("textarea").last).to_have_value(LONG)
     expect(page.locator("textarea").first).to_have_value("")
     expect(page.get_by_label("mail")).not_to_be_checked()
+    expect(page.locator("select")).to_have_values(["a"])
+    expect(page.locator("pre", has_text=re.compile("^b$"))).to_be_visible()
 
 
 @pytest.mark.parametrize("more", ["", " and more"])
