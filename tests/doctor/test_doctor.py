@@ -72,6 +72,15 @@ def test_nothing_is_found_on_a_healthy_site(shop: Shop) -> None:
     assert (result["exit"], result["healthy"]) == (0, True)
 
 
+def test_looking_changes_nothing(shop: Shop) -> None:
+    """Not one byte of the store, though it is seen whether a write would be taken."""
+    files = sorted(Path(shop.store.path).parent.glob("shop.db*"))
+    before = [file.read_bytes() for file in files]
+    assert len(files) == 2
+    shop.here("doctor")
+    assert [file.read_bytes() for file in files] == before
+
+
 def test_a_fault_is_printed_with_its_fix_and_ends_with_1(shop: Shop) -> None:
     """For a person and for a pipeline."""
     shop.reported(report_of(inert=True))
