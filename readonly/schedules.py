@@ -209,6 +209,12 @@ def checked_rule(typed: str) -> str:
     return rule
 
 
+def either_day(rule: str) -> bool:
+    """Return whether a rule names days of the month and weekdays, of which one is enough, as crontab(5) has it."""
+    fields = rule.split()
+    return len(fields) == _CRON_FIELDS and not fields[2].startswith("*") and not fields[4].startswith("*")
+
+
 def local_times(rule: str, *, after: datetime) -> Iterator[datetime]:
     """Yield the local times of a rule, in order, without a zone; for those of one day that the clocks skip as well.
 

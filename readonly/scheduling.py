@@ -125,7 +125,7 @@ def schedule(store: Store, operator: Operator, wanted: Wanted) -> Scheduled:
             before[:] = [standing] if standing is not None else []
             found = (windows.announced_anew(standing, found[0]),) if standing is not None else found
         overlaps[:] = windows.overlapping(whole, found)
-        doubts = _doubts(found, overlaps, at)
+        doubts = _doubts(found, overlaps, at, rule=plan.rule if plan is not None else "")
         if doubts and not wanted.sure:
             raise Unsure(doubts)
         if plan is None and found[0].start < at:
@@ -185,9 +185,16 @@ def _plan(wanted: Wanted, operator: Operator, at: datetime) -> tuple[Schedule | 
     return None, (found,)
 
 
-def _doubts(found: Sequence[Window], overlaps: Sequence[tuple[Window, Window]], at: datetime) -> list[str]:
+def _doubts(
+    found: Sequence[Window], overlaps: Sequence[tuple[Window, Window]], at: datetime, *, rule: str
+) -> list[str]:
     doubts = []
     first = found[0]
+    if schedules.either_day(rule):
+        doubts.append(
+            f"{rule!r} comes on each of its days of the month, and on each of its weekdays as well: so cron reads it "
+            "(the first Sunday of a month is SUN#1)"
+        )
     if first.start < at:
         doubts.append(f"{_utc(first.start)} has passed (now it is {_utc(at)}): the site turns read-only at once")
     if first.end is not None and first.end - first.start > windows.LONG:

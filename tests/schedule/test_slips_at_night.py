@@ -207,6 +207,17 @@ def test_what_would_never_open_is_refused(shop: Shop) -> None:
     assert "24h" in done.stderr
 
 
+@pytest.mark.parametrize(("rule", "doubted"), [("0 2 1-7 * SUN", True), ("0 2 * * SUN#1", False), ("0 2 1 * *", False)])
+def test_days_of_the_month_and_weekdays(shop: Shop, rule: str, doubted: bool) -> None:
+    """The first Sunday is not what that means."""
+    words = ("schedule", "add", "--cron", rule, "--tz", "UTC", "--for", "1h")
+    done = shop.here(*words)
+    assert (done.returncode, "so cron reads it" in done.stdout) == (6 if doubted else 0, doubted), done.stdout
+    assert shop.here(*words, "--yes").returncode == 0
+    starts = [w.start for w in record(shop).windows if w.schedule]
+    assert any(at.day > 7 for at in starts) is doubted
+
+
 def test_an_id_that_is_not_there_is_answered_with_those_that_are(shop: Shop) -> None:
     """Of one that recurs with its own: it has twelve occurrences."""
     plan = result(shop, "schedule", "add", "--every", "Sun 02:00", "--tz", "UTC", "--for", "1h")["schedules"][0]["id"]
