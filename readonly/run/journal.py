@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from ..databases.fence import Holdup
-from ..errors import Error
+from ..errors import Error, NotYours, StoreUnreachable
 from ..freezing import DEFAULT_LIMIT
 from ..members import Confirmation
 from ..record import RUN, Cause, Record
@@ -204,6 +206,45 @@ class Journal:
         self._site.store.append(journal_of(self.run), json.dumps(told).encode(), keep=KEEP_ENTRIES)
 
 
+@contextmanager
+def alone(site: Site, run: str) -> Iterator[None]:
+    """Be the only one who goes on with a run, or gives it up, as long as the block lasts.
+
+    Who comes later sees that the runner reports. Of two who come before either has, the one whose claim stands first
+    in the store goes on.
+
+    Raises:
+        NotYours: Somebody else was faster; nothing was changed.
+        StoreUnreachable: The store did not answer.
+    """
+    name, mine = claims_of(run), secrets.token_hex(8)
+    at = site.store.read().at
+
+    def say(what: str) -> None:
+        told = {what: mine, "at": at.isoformat(), "by": site.operator.name, "host": site.operator.host}
+        site.store.append(name, json.dumps(told).encode(), keep=KEEP_ENTRIES)
+
+    say("claims")
+    try:
+        told = [json.loads(raw) for raw in site.store.entries(name, last=KEEP_ENTRIES)]
+        over = {one.get("over") for one in told}
+        for one in told:
+            if one.get("claims") == mine:
+                break
+            # One that is older is of somebody who reports by now, or is gone.
+            fresh = (at - datetime.fromisoformat(one["at"])).total_seconds() < SILENT_SECONDS
+            if "claims" in one and one["claims"] not in over and fresh:
+                raise NotYours(
+                    f"{one['by']} on {one['host']} goes on with run {run}, or gives it up, at this moment. Nothing was "
+                    "changed",
+                    causes=[run],
+                )
+        yield
+    finally:
+        with suppress(StoreUnreachable):  # then it is over when it is old
+            say("over")
+
+
 def read(site: Site, run: str) -> Progress:
     """Return how far a run came.
 
@@ -252,6 +293,11 @@ def _with(found: Progress, told: Mapping[str, Any]) -> Progress:
 def journal_of(run: str) -> str:
     """Return the name of a run's journal in the store."""
     return f"run-{run}"
+
+
+def claims_of(run: str) -> str:
+    """Return the name under which those who go on with a run say so."""
+    return f"run-{run}-claims"
 
 
 def alive_of(run: str) -> str:

@@ -36,6 +36,7 @@ from .journal import (
     Step,
     Voice,
     alive_of,
+    alone,
     read,
     standing_run,
 )
@@ -131,6 +132,10 @@ class Runner:
             NotYours: It does not stand, its runner reports, or its command is still at work; nothing was changed.
             RunFailed: As for `run`; nothing is undone.
         """
+        with alone(self.site, run):
+            return self._resume(run, command)
+
+    def _resume(self, run: str, command: Sequence[str]) -> int:
         found = self._taken_over(run)
         if not command and found.exit_code not in (None, 0):
             raise NotYours(
@@ -170,6 +175,10 @@ class Runner:
             NotYours: It does not stand, its runner reports, or its command is still at work.
             RunFailed: A fence could not be lifted; the site stays closed.
         """
+        with alone(self.site, run):
+            self._abandon(run, end_sessions=end_sessions)
+
+    def _abandon(self, run: str, *, end_sessions: bool) -> None:
         if end_sessions:
             found = self._given_up(run)
             for fence in self.site.fences.fences:

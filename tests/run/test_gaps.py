@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -13,7 +16,7 @@ from unittest import mock
 import pytest
 
 from readonly.errors import NotYours, StoreUnreachable
-from readonly.run import RunFailed, Step, Voice, abandon, read, resume, run, standing_run
+from readonly.run import Progress, RunFailed, Step, Voice, abandon, read, resume, run, standing_run
 from readonly.run.journal import Journal
 from readonly.site import Site
 from support.fenced_site import Fenced
@@ -169,6 +172,60 @@ def test_nothing_is_ended_of_a_run_that_is_at_work(solo: Fenced, from_code: Site
         finally:
             holder.execute("SELECT pg_advisory_unlock(7)")
         assert running.result(60) == 0
+
+
+@pytest.mark.parametrize("other", ["resume", "abandon"])
+def test_of_two_who_go_on_with_a_run_one_does(solo: Fenced, from_code: Site, tmp_path: Path, other: str) -> None:
+    """Both have looked before either reports: the command is run once, and nobody opens the site below it."""
+    assert run(from_code, ["false"], fence=False) == 1
+    left = standing_run(from_code.look().record)
+    assert left is not None
+    refused: list[str] = []
+
+    def meanwhile(site: Site, of: str, looked: Callable[[Site, str], Progress] = read) -> Progress:
+        found = looked(site, of)
+        if not refused:
+            refused.append("")
+            later = Site.from_config(solo.file)
+            goes_on: Callable[[], object] = (
+                partial(resume, later, of, ["true"]) if other == "resume" else partial(abandon, later, of)
+            )
+            with pytest.raises(NotYours) as error:
+                goes_on()
+            refused[0] = str(error.value)
+        return found
+
+    with mock.patch("readonly.run.runner.read", meanwhile):
+        assert resume(from_code, left.id, ["sh", "-c", f"echo ran >> {tmp_path}/ran"]) == 0
+    assert "at this moment. Nothing was changed" in refused[0]
+    assert (tmp_path / "ran").read_text() == "ran\n"
+    assert not from_code.look().state.read_only
+
+
+def test_who_gave_up_going_on_is_in_nobodys_way(solo: Fenced, from_code: Site) -> None:
+    """A claim ends with who made it; one that was killed is forgotten when its runner would be."""
+    assert run(from_code, ["false"], fence=False) == 1
+    left = standing_run(from_code.look().record)
+    assert left is not None
+    for _ in range(2):
+        with pytest.raises(NotYours, match="ended with 1"):
+            resume(from_code, left.id)
+    with mock.patch("readonly.run.runner.Runner._taken_over", side_effect=KeyboardInterrupt):
+        gone = mock.patch("readonly.run.journal.suppress", side_effect=KeyboardInterrupt)
+        with gone, pytest.raises(KeyboardInterrupt):
+            abandon(from_code, left.id)
+    with pytest.raises(NotYours, match="at this moment"):
+        abandon(from_code, left.id)
+    with silent_at_once():
+        eventually(lambda: from_code.store.read().at > at_of(from_code, left.id) + timedelta(seconds=0.05), 10)
+        abandon(from_code, left.id)
+    assert not from_code.look().state.read_only
+
+
+def at_of(site: Site, of: str) -> datetime:
+    """Return when somebody said last that they go on with a run."""
+    told = [json.loads(raw) for raw in site.store.entries(f"run-{of}-claims", last=9)]
+    return datetime.fromisoformat(next(one["at"] for one in reversed(told) if "claims" in one))
 
 
 def test_a_run_that_stands_no_more_has_nothing_to_end(solo: Fenced, from_code: Site) -> None:
