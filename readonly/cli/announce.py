@@ -55,10 +55,13 @@ def announce(site: Site, wanted: Wanted, options: common.Options, output: Output
         return {"cause": window.id, "safe": False, "confirmed": False}
 
     def waiting(what: Window | Error, at: datetime) -> None:
+        nonlocal window
         if not isinstance(what, Window):
             output.note(f"  {printable(str(what))}: waiting all the same")
-        elif what.start != window.start:
+            return
+        if what.start != window.start:
             output.note(f"  {what.id} begins at {local_too(what.start, at)} now")
+        window = what
 
     output.standing = stands
     await_start(site.store, window.id, waiting=waiting)

@@ -49,6 +49,19 @@ def test_on_in_typed_again_moves_what_was_announced(shop: Shop) -> None:
     assert len(record(shop).windows) == 2
 
 
+def test_whoever_waits_for_it_is_told_of_its_new_time(shop: Shop) -> None:
+    """And leaves with that one."""
+    with shop.start("on", "--in", "1h") as command:
+        command.says("ANNOUNCED")
+        assert shop.here("on", "--in", "3h", "--no-wait").returncode == 0
+        (window,) = record(shop).windows
+        command.says(f"{window.id} begins at")
+        command.process.send_signal(2)
+        assert command.ends() == 130
+    when = f"{window.start:%H:%M:%S} UTC"
+    assert [line.rstrip(".").endswith(when) for line in command.err.splitlines() if " stands: " in line] == [True]
+
+
 def test_nobody_is_there_to_raise_a_fence(shop: Shop) -> None:
     """Said where one is configured; the command that stays raises it."""
     assert "fence" not in shop.here("on", "--in", "10m", "--no-wait").stdout
