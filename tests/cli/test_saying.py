@@ -13,7 +13,8 @@ import pytest
 
 import readonly
 from readonly.cli import main
-from support import children, processes
+from support import children, missing, processes
+from support.missing import ServerMissing
 from support.operating import BEN, Member, Shop, json_lines, made
 from support.terminal import Terminal
 
@@ -24,7 +25,7 @@ def test_both_programs_are_the_same() -> None:
     """`python -m readonly` and `readonlyctl`, with their version and their help."""
     script = Path(sys.executable).with_name("readonlyctl")
     if not script.exists():
-        pytest.skip("the project is not installed here")
+        raise missing.outcome(ServerMissing("readonlyctl", f"{script}, which an installation makes"))
     version = processes.run(script, "--version")
     assert (version.returncode, version.stdout) == (0, f"readonlyctl, version {readonly.__version__}\n")
     told = processes.run(script, "--help")

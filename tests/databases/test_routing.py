@@ -262,10 +262,9 @@ def test_an_explicit_bind_is_left_alone(frozen: Site) -> None:
     assert frozen.session(body) == "on the primary"
 
 
+@pytest.mark.parametrize("make_site", ["sqlite3"], indirect=True)
 def test_other_databases_are_left_alone(frozen: Site, tmp_path: Path) -> None:
     """A session with several binds: only this database's primary is routed."""
-    if frozen.client.is_async:
-        pytest.skip("one kind is enough")
     other = create_engine(f"sqlite:///{tmp_path}/other.db")
     try:
         with frozen.session_class(frozen.client.sync_engine, binds={Story: other}) as session:

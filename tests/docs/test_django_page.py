@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import gunicorn.config
@@ -33,7 +32,6 @@ VARIABLE = [
 SHOWN = [(r"\b[\w.-]+@[\w.-]+(?=   since)", "ada@web-1")]
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_page_as_it_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Install, init, on, a refused POST, a served GET, a refused login with its form, status, off, an ended session."""
     if hasattr(gunicorn.config, "ControlSocketDisable"):

@@ -34,8 +34,6 @@ VARIABLE = [
 
 def test_the_page_as_it_is_typed(tmp_path: Path) -> None:
     """Install, init, on, a refused POST, a served GET, a refused login with its form, status, off, an ended session."""
-    if shutil.which("curl") is None:
-        raise missing.outcome(ServerMissing("curl", "curl on PATH"))
     folder = tmp_path / "typed"
     tutorial = flask_source.tutorial(tmp_path) or STAND_IN
     shutil.copytree(tutorial, folder / "flaskr", ignore=shutil.ignore_patterns("__pycache__"))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-
-import pytest
 
 from support.starlette_settings import with_table
 from support.typed_page import Page
@@ -34,7 +31,6 @@ def test_the_settings_are_those_of_the_code() -> None:
     assert text == with_table(text), "write it anew: python -m tests.support.starlette_settings"
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_page_as_it_is_typed(tmp_path: Path) -> None:
     """Install, init, on, a refused POST, a served GET, a refused login with its form, status, off, an ended session."""
     with Page(PAGE, tmp_path, shown=SHOWN, variable=VARIABLE) as page:

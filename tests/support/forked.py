@@ -31,7 +31,8 @@ PROGRAMS = {
     "turning": "support.turning_process",
     "stopping": "support.stopping_run",
 }
-START_SECONDS = 30.0
+# Has it write to standard error what each of its threads does.
+WHERE_ARE_YOU = signal.SIGUSR1
 
 
 class Forked:
@@ -232,6 +233,7 @@ def _reap(living: set[int], ends: int) -> None:
 
 def _become(told: Mapping[str, object], files: Sequence[int]) -> NoReturn:
     """Be the program that was asked for: from here on it is a process like any other."""
+    import faulthandler
     import fcntl
     import importlib
     import termios
@@ -255,6 +257,8 @@ def _become(told: Mapping[str, object], files: Sequence[int]) -> NoReturn:
     sys.stdin = os.fdopen(0, encoding="utf-8", errors="surrogateescape", closefd=False)
     sys.stdout = os.fdopen(1, "w", 1 if os.isatty(1) else -1, encoding="utf-8", closefd=False)
     sys.stderr = os.fdopen(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    # A test that has waited for it in vain asks it where it is.
+    faulthandler.register(WHERE_ARE_YOU, file=2)
     program = importlib.import_module(PROGRAMS[str(told["program"])])
     arguments = told["arguments"]
     sys.argv = [str(told["program"]), *arguments]  # type: ignore[misc, has-type]  # a list of text

@@ -14,10 +14,10 @@ _missing: dict[str, str] = {}
 
 
 class ServerMissing(Exception):
-    """No such server was found; the message says where it was looked for."""
+    """No such server or program was found; the message says where it was looked for."""
 
     def __init__(self, server: str, looked_for: str) -> None:
-        super().__init__(f"no {server} server here; looked for {looked_for}")
+        super().__init__(f"no {server} here; looked for {looked_for}")
         self.server = server
 
 

@@ -29,7 +29,7 @@ from readonly.stores import store_from_url
 from readonly.stores.sqlite import SQLiteStore
 from readonly.switch import Switch
 from support import children, output_schema
-from support.forked import Forked, forker
+from support.forked import WHERE_ARE_YOU, Forked, forker
 from support.waiting import NeverHappened, eventually
 
 ANNA, BEN = Operator("anna", "bastion"), Operator("ben", "desk")
@@ -164,7 +164,12 @@ class Running:
         """Wait until a text is in its output."""
         with contextlib.suppress(NeverHappened):
             eventually(lambda: text in self.out + self.err or self.process.poll() is not None, timeout)
-        assert text in self.out + self.err, f"{text!r} was not said:\n{self.out}{self.err}"
+        if text not in self.out + self.err:
+            said = f"{self.out}{self.err}"
+            self.process.send_signal(WHERE_ARE_YOU)
+            with contextlib.suppress(NeverHappened):
+                eventually(lambda: "most recent call first" in self.err, 1.0)
+            raise AssertionError(f"{text!r} was not said:\n{said}\nwhere it is:\n{self.err}")
 
     def ends(self, timeout: float = 60.0) -> int:
         """Wait for its end and return its exit code."""

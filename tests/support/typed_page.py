@@ -12,12 +12,13 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from support import children
+from support import children, missing
 from support.ports import free_port
 from support.waiting import eventually
 
@@ -51,6 +52,8 @@ class Page:
     ) -> None:
         self.path = path
         self.text = path.read_text(encoding="utf-8")
+        if "curl " in self.text and shutil.which("curl") is None:
+            raise missing.outcome(missing.ServerMissing("curl", "curl on PATH"))
         self._folder = folder
         self._stated_port, self._port = str(port), str(free_port())
         self._shown = [(re.compile(found, re.MULTILINE), instead) for found, instead in shown]

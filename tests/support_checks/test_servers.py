@@ -13,8 +13,9 @@ import psutil
 import psycopg
 import pytest
 
-from support import children
+from support import children, missing
 from support.mariadb_server import MariaDBPair, MariaDBServer
+from support.missing import ServerMissing
 from support.pgbouncer import PgBouncer
 from support.postgres_server import PostgresPair, PostgresServer
 from support.processes import gunicorn, run, uvicorn
@@ -73,7 +74,7 @@ def test_redis_does_not_outlive_a_killed_runner() -> None:
 def _killed_with_its_runner(importing: str) -> Path:
     """Start a server in a process that is then killed, wait until the server is gone and return its folder."""
     if children._setpriv() is None:
-        pytest.skip("no setpriv here")
+        raise missing.outcome(ServerMissing("setpriv", "setpriv with --pdeathsig on PATH"))
     script = (
         f"import sys; {importing}; server = Server().start();"
         "print(server.pid, server.folder, flush=True); sys.stdin.read()"

@@ -82,7 +82,7 @@ def test_two_workers(tmp_path: Path) -> None:
                environment=environment, folder=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     for name in ("red", "blue"):
-        assert f"without {name}: no {name} server here" in done.stdout
+        assert f"without {name}: no {name} here" in done.stdout
         assert re.search(rf" s  test_{name}\.py::test_one\[3\]", done.stdout)
     ran = re.findall(r"^ran (\w+) on (gw\d)$", done.stdout, re.MULTILINE)
     assert (len(ran), len(set(ran))) == (8, 2), done.stdout
