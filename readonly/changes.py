@@ -324,6 +324,7 @@ def turn_off(
     cause: str | None = None,
     every: bool = False,
     undo: bool = False,
+    asked: datetime | None = None,
     kind: str = OPERATOR,
 ) -> Change:
     """Lift causes: the operator's own, or the one named, or all that may be lifted by anybody.
@@ -335,6 +336,7 @@ def turn_off(
         every: Lift operators' causes, and end windows that are in force; never a run that reports, a fence that stands
             or a local one.
         undo: Withdraw the session cut-off as well; only within `UNDO_GRACE` of the start.
+        asked: When it was, by the store's clock, where `undo_in_time` has been asked and something was done since.
         kind: The kind of one's own causes.
 
     Raises:
@@ -352,14 +354,7 @@ def turn_off(
             )
         chosen = _chosen(record, operator, cause=cause, every=every, kind=kind, at=at)
         if undo:
-            late = [c for c in chosen if at - c.since > UNDO_GRACE]
-            if late:
-                raise NotYours(
-                    f"{late[0].id} stands since {late[0].since:%H:%M:%S} UTC: sessions can be given back for "
-                    f"{UNDO_GRACE.total_seconds():.0f} s only. Nothing was changed; without --undo `off` opens the "
-                    "site and sessions stay ended",
-                    causes=[c.id for c in late],
-                )
+            _refuse_late(chosen, asked or at)
         if not chosen:
             return None, ()
         ids = [c.id for c in chosen]
@@ -375,6 +370,30 @@ def turn_off(
         # Nobody has seen what a member has just brought back.
         of_all=every,
     )
+
+
+def undo_in_time(store: Store, operator: Operator, *, cause: str | None = None, every: bool = False) -> datetime:
+    """Return when it is, by the store's clock, if `turn_off` would still take back what it lifts.
+
+    Raises:
+        NotYours: As `turn_off` does; nothing was changed.
+    """
+    reading = store.read()
+    record = read_in(store, reading)
+    if record is not None:
+        _refuse_late(_chosen(record, operator, cause=cause, every=every, kind=OPERATOR, at=reading.at), reading.at)
+    return reading.at
+
+
+def _refuse_late(chosen: Sequence[Cause], at: datetime) -> None:
+    late = [c for c in chosen if at - c.since > UNDO_GRACE]
+    if late:
+        raise NotYours(
+            f"{late[0].id} stands since {late[0].since:%H:%M:%S} UTC: sessions can be given back for "
+            f"{UNDO_GRACE.total_seconds():.0f} s only. Nothing was changed; without --undo `off` opens the site and "
+            "sessions stay ended",
+            causes=[c.id for c in late],
+        )
 
 
 def would_lift(record: Record, operator: Operator, *, cause: str | None = None, every: bool = False) -> tuple[str, ...]:

@@ -519,10 +519,12 @@ class Site:
             refusal: Error
             try:
                 now = self._not_moved(operator, cause=cause, every=every, moved=moved, stay=stay)
+                # Before a fence comes down: what is refused leaves it standing.
+                asked = changes.undo_in_time(self.store, operator, cause=cause, every=every) if undo else None
                 down = self._lower(operator, cause=cause, every=every, moved=now, stay=stay)
                 if down is not None and lowered is not None:
                     lowered(down)
-                change = changes.turn_off(self.store, operator, cause=cause, every=every, undo=undo)
+                change = changes.turn_off(self.store, operator, cause=cause, every=every, undo=undo, asked=asked)
             except NoRecord as error:
                 refusal = error
                 if time.monotonic() >= deadline:
@@ -606,8 +608,9 @@ class Site:
         try:
             going = changes.would_lift(record, operator, cause=cause, every=every)
         except NotYours:
-            # Nothing of theirs stands. A fence whose holders are all gone is nobody's, and anybody's to lift.
-            if any(c.kind != FENCE for c in record.causes):
+            # Nothing of theirs stands, or not what they name. A fence whose holders are all gone is nobody's, and
+            # anybody's to lift.
+            if any(c.kind != FENCE for c in record.causes) or (cause is not None and record.cause(cause) is None):
                 return None
         return self._fences_for(operator).lift(going, record=record, moved=moved, stay=stay)
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
-from readonly import site
+from readonly import changes, site
 from readonly.members import Guarded, Report
+from readonly.record import OPERATOR
 from support import output_schema
 from support.doctoring import report_of
 from support.fence_layouts import one_role, two_roles
 from support.fenced_site import WRITE, Fenced, fenced_site
-from support.operating import Member, Shop, json_lines, made, members
+from support.operating import ANNA, Member, Shop, json_lines, made, members
 from support.postgres_server import PostgresServer
 
 
@@ -56,6 +58,34 @@ def test_on_says_hard_and_off_opens_both(fenced: Fenced) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Lifted   fence main: " in done.stdout
     assert "WRITABLE" in done.stdout
+    assert fenced.writes() == ""
+
+
+def test_undo_that_comes_too_late_leaves_the_fence(fenced: Fenced) -> None:
+    """It is refused before anything is let go of: what was said to be safe goes on being it."""
+    assert fenced.ctl("on").returncode == 0
+    with mock.patch.object(changes, "UNDO_GRACE", timedelta(0)):
+        done = fenced.ctl("off", "--undo")
+    assert done.returncode == 6, done.stdout
+    assert "Nothing was changed" in done.stderr
+    assert "Lifted" not in done.stdout
+    assert fenced.writes() == "42501"
+    status = fenced.ctl("status", "--expect", "safe")
+    assert status.returncode == 0
+    assert "fence fence:main:" in status.stdout
+
+
+def test_a_cause_that_does_not_exist_leaves_a_fence_that_is_nobodys(fenced: Fenced) -> None:
+    """Its holder is gone: a plain `off` takes it away, one with a slip in it does not."""
+    assert fenced.ctl("on").returncode == 0
+    (mine,) = [cause.id for cause in fenced.shop.look().state.causes if cause.kind == OPERATOR]
+    changes.lift_exactly(fenced.shop.store, ANNA, mine)
+    done = fenced.ctl("off", "--cause", f"{mine}x")
+    assert done.returncode == 6
+    assert "Nothing was changed" in done.stderr
+    assert fenced.writes() == "42501"
+    assert fenced.shop.look().state.read_only
+    assert fenced.ctl("off").returncode == 0
     assert fenced.writes() == ""
 
 
