@@ -515,7 +515,10 @@ class Follower:
             # A fault of ours must not end the thread: the site would follow nothing any more.
             logger.exception("readonly: a heartbeat failed; the state stays as it is, the next one follows")
             self._problem = self._problem or "a heartbeat failed"
-        self._after(store)
+        try:
+            self._after(store)
+        except Exception:
+            logger.exception("readonly: what follows a heartbeat failed")
 
     def _beat(self, store: Store) -> None:
         """Report, read, take in, write back what the store lacks, and report again what that has changed."""

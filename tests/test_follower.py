@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -128,7 +128,9 @@ class Process:
             guards=lambda: (),
             changed=self.states.append,
             memory=memory or HostFile("memory://", "shop", None),
+            after=lambda _: self.afterwards(),
         )
+        self.afterwards: Callable[[], None] = lambda: None
 
     def beat(self) -> Process:
         """Make one heartbeat, now."""
@@ -693,6 +695,22 @@ def test_a_fault_of_ours_is_survived(process: Process, store: Watched, caplog: p
     process.link.before["report"] = fails
     process.beat()
     assert "a heartbeat failed" in caplog.text
+    turn_on(store, ANN)
+    assert not process.beat().admits()
+
+
+def test_what_follows_a_heartbeat_ends_no_thread(
+    process: Process, store: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever is wrong with a line for the history, or with what is counted: the process goes on obeying."""
+
+    def fails() -> None:
+        raise ZeroDivisionError
+
+    process.afterwards = fails
+    process.beat()
+    assert "what follows a heartbeat failed" in caplog.text
+    assert process.admits()
     turn_on(store, ANN)
     assert not process.beat().admits()
 
