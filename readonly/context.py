@@ -18,7 +18,7 @@ from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from .errors import ReadOnlyError
 
@@ -44,8 +44,17 @@ class Owner(Protocol):
 class Notes(Protocol):
     """Takes in what a rehearsal sees of a piece of work."""
 
-    def transaction(self, tables: dict[str, str], *, dropped: bool) -> None:
-        """Say that a transaction of it has ended: what it wrote, and where in the code; and if all else is dropped."""
+    def transaction(
+        self, tables: dict[str, str], *, dropped: bool = False, droppable: Collection[str] = (), raw: bool = False
+    ) -> None:
+        """Say that a transaction of it has ended.
+
+        Args:
+            tables: What it wrote, and where in the code.
+            dropped: It also wrote what is dropped while read-only.
+            droppable: Those of the tables that were written by statements which could be dropped.
+            raw: Something was written that could not be: by SQL text, or by a function.
+        """
         ...
 
 

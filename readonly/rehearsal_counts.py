@@ -11,6 +11,7 @@ import heapq
 import json
 import logging
 import os
+import re
 import sys
 import sysconfig
 import threading
@@ -26,6 +27,8 @@ from .stores import Store
 logger = logging.getLogger("readonly")
 
 LOG: Final = "rehearsal"
+# Routes that are called like one by which people sign in.
+SIGNS_IN: Final = re.compile(r"callback|log_?in|sign_?in|oauth|oidc|saml|sso|authorize|magic", re.IGNORECASE)
 # As `readonly.gate.ActKind` has it.
 DECLARED_READ: Final = "declared read"
 # Of a report's numbers: all that is looked at is looked at since, databases included.
@@ -99,13 +102,17 @@ class Route:
         passed: Requests that would have passed.
         wrote: Requests of either kind that wrote, by the word of the database's server.
         dropped: Requests that wrote only what the guard drops while read-only.
+        raw: Requests that wrote what no guard could drop.
         asked: Requests that had a guarded transaction, so that it is known whether they wrote.
         redirected: Requests that were answered with another address.
         absent: Requests that were answered with 404 or 405.
         begun: Requests without a session that were answered with one.
+        renewed: Requests with a session that were answered with another one; where people may sign in, since some
+            sites do so always.
         ended: Requests that were answered by forgetting a session.
         families: Requests by client family.
         tables: What was written, `database.table`, and where in the code.
+        droppable: The tables that statements wrote which a guard could drop.
         cookies: Session cookies that were begun.
         example: A path.
     """
@@ -115,20 +122,24 @@ class Route:
     passed: int = 0
     wrote: int = 0
     dropped: int = 0
+    raw: int = 0
     asked: int = 0
     redirected: int = 0
     absent: int = 0
     begun: int = 0
+    renewed: int = 0
     ended: int = 0
     families: dict[str, int] = field(default_factory=dict)
     tables: dict[str, str] = field(default_factory=dict)
+    droppable: dict[str, int] = field(default_factory=dict)
     cookies: dict[str, int] = field(default_factory=dict)
     example: str = ""
 
     @property
     def notable(self) -> bool:
         """True if there is more to say of it than that it was read; that a rule declares it to be a read is more."""
-        return bool(self.refused or self.wrote or self.dropped or self.begun or self.ended or self.act == DECLARED_READ)
+        counted = self.refused or self.wrote or self.dropped or self.begun or self.renewed or self.ended
+        return bool(counted or self.act == DECLARED_READ)
 
     @property
     def requests(self) -> int:

@@ -10,7 +10,7 @@ import base64
 import json
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -18,7 +18,7 @@ from .doubts import COOKIE, Doubts
 from .gate import Act, ActKind, Gate
 from .policy import Policy
 from .record import OPERATOR, Cause, Mode, Rehearsal
-from .rehearsal_counts import OTHER, Counts, cleaned, count, keep
+from .rehearsal_counts import MAX_INSIDE, OTHER, SIGNS_IN, Counts, cleaned, count, keep
 from .rules import SAFE_METHODS, WEBSOCKET, Facts
 from .sessions import GRACE, Sessions, deletes
 from .state import State
@@ -94,7 +94,10 @@ def _segment(segment: str) -> str:
 class Noted:
     """One request, from when it was judged to when it is over. It belongs to that request."""
 
-    __slots__ = ("_cookies", "_watch", "act", "asked", "dropped", "facts", "rehearsal", "said", "status", "tables")
+    __slots__ = (
+        "_cookies", "_watch", "act", "asked", "droppable", "dropped", "facts", "raw", "rehearsal", "said", "status",
+        "tables",
+    )  # fmt: skip
 
     def __init__(
         self, watch: Watch, rehearsal: Rehearsal | None, act: Act, facts: Facts, cookies: Sequence[str]
@@ -104,22 +107,30 @@ class Noted:
         self.act = act
         self.facts = facts
         self._cookies = cookies
-        self.asked = self.dropped = False
+        self.asked = self.dropped = self.raw = False
+        self.droppable: set[str] = set()
         self.status = 0
         self.tables: dict[str, str] = {}
         self.said: Iterable[tuple[str, str]] = ()
 
     # --- by a database guard -----------------------------------------------------------------------------------------
 
-    def transaction(self, tables: dict[str, str], *, dropped: bool) -> None:
+    def transaction(
+        self, tables: dict[str, str], *, dropped: bool = False, droppable: Collection[str] = (), raw: bool = False
+    ) -> None:
         """Say that a transaction of this request has ended.
 
         Args:
             tables: What it wrote, `database.table`, and where in the code; by the word of the server.
             dropped: It also wrote what the guard drops while read-only.
+            droppable: Those of the tables that were written by statements which a guard could drop.
+            raw: Something was written that it could not: by SQL text, or by a function.
         """
         self.asked = True
         self.dropped = self.dropped or dropped
+        self.raw = self.raw or raw
+        if len(self.droppable) < MAX_INSIDE:
+            self.droppable.update(droppable)
         for table, where in tables.items():
             keep(self.tables, table, where)
 
@@ -162,7 +173,7 @@ class Watch:
     def count(self, noted: Noted, cookies: Sequence[str]) -> None:
         """Count a request that is over."""
         facts, rehearsal = noted.facts, noted.rehearsal
-        begun, ended, unnamed = self._set(noted.said, cookies)
+        begun, ended, unnamed, renewed = self._set(noted.said, cookies)
         for name in unnamed:
             self._doubts.add(COOKIE, name)
         if rehearsal is None:
@@ -205,6 +216,9 @@ class Watch:
             route.asked += noted.asked
             route.wrote += bool(noted.tables)
             route.dropped += noted.dropped and not noted.tables
+            route.raw += noted.raw
+            for table in noted.droppable:
+                count(route.droppable, cleaned(table))
             for table, where in noted.tables.items():
                 keep(route.tables, cleaned(table), cleaned(where))
             route.redirected += any(name.lower() == "location" for name, _ in noted.said)
@@ -212,17 +226,18 @@ class Watch:
                 route.begun += 1
                 for name in begun:
                     count(route.cookies, cleaned(name))
+            route.renewed += renewed and SIGNS_IN.search(rule) is not None
             route.ended += bool(ended)
             route.example = route.example or cleaned(facts.path)
 
     def _set(
         self, headers: Iterable[tuple[str, str]], cookies: Sequence[str]
-    ) -> tuple[list[str], list[str], list[str]]:
+    ) -> tuple[list[str], list[str], list[str], bool]:
         """Return the session cookies that a response gives to who had none, takes from who had one, and unnamed ones.
 
-        One that is called like a session's is taken for one, named or not.
+        And whether it gives somebody another one. One that is called like a session's is taken for one, named or not.
         """
-        begun, ended, unnamed = [], [], []
+        begun, ended, unnamed, renewed = [], [], [], False
         for name, value in headers:
             if name.lower() != "set-cookie":
                 continue
@@ -239,7 +254,9 @@ class Watch:
                 unnamed.append(cookie)
             if not _carries(cookies, cookie):
                 begun.append(cookie)
-        return begun, ended, unnamed
+            else:
+                renewed = True
+        return begun, ended, unnamed, renewed
 
     def _pretend(self, rehearsal: Rehearsal) -> State:
         """Return the state of a site that has been read-only since the rehearsal began, for more than the grace."""

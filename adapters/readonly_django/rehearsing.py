@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from types import FrameType
 from typing import Any, Final, NamedTuple
 
 from django.apps import apps
+from django.db.models.sql import compiler
 
 from readonly.context import Notes, current
 from readonly.databases.rehearsed import Around, Asking, Unasked, asking
@@ -61,6 +64,11 @@ _HOOKED: Final = (
     "_savepoint_rollback",
     "_savepoint_commit",
 )
+_COMPILER: Final = compiler.__file__
+# Between a compiler and us there are Django's cursor, and the wrappers of a project.
+_FRAMES: Final = 20
+# A statement that sets more fields than this is about its row.
+_FIELDS_NAMED: Final = 3
 # Kinds of writes that are told apart in one transaction.
 _MOST: Final = 50
 _UNKNOWN: Final = "?"
@@ -73,11 +81,13 @@ class _Write(NamedTuple):
         label: The model, else the table; `?`: nobody knows.
         where: Where in the code.
         dropped: It would have been dropped while read-only.
+        drops: What would have to be dropped so that it is; nothing, if the ORM has not made it.
     """
 
     label: str
     where: str
-    dropped: bool
+    dropped: bool = False
+    drops: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -102,8 +112,8 @@ class _Open:
 
     def add(self, write: _Write) -> None:
         """Note a statement. One of a kind will do: what takes an earlier one back takes the later ones back, too."""
-        known = {(one.label, one.dropped) for one in self.written}
-        if len(known) < _MOST and (write.label, write.dropped) not in known:
+        known = {one._replace(where="") for one in self.written}
+        if len(known) < _MOST and write._replace(where="") not in known:
             self.written.append(write)
 
 
@@ -180,8 +190,8 @@ class Rehearsing:
     def _written(self, wrapper: Any, cursor: Any, sql: str, before: int) -> _Write | None:
         if not self._wrote(wrapper, cursor, sql, before):
             return None
-        label, dropped = self._named(sql)
-        return _Write(label, caller(), dropped)
+        label, dropped, drops = self._named(sql)
+        return _Write(label, caller(), dropped, drops if _by_the_orm() else ())
 
     @staticmethod
     def _changes(wrapper: Any) -> int:
@@ -199,22 +209,30 @@ class Rehearsing:
         # In a transaction the server has the say, which counts statements; here it is about their names.
         return cursor.rowcount > 0 or (wrapper.in_atomic_block and _WRITES.match(sql) is not None)
 
-    def _named(self, sql: str) -> tuple[str, bool]:
-        """Return the model (or table) that a statement writes to, and whether it is dropped while read-only."""
+    def _named(self, sql: str) -> tuple[str, bool, tuple[str, ...]]:
+        """Return the model (or table) that a statement writes to, if it is dropped while read-only, and what could be.
+
+        An UPDATE of few fields could be dropped by their names.
+        """
         found = _WRITES.match(sql)
         if found is None:
-            return _UNKNOWN, False
+            return _UNKNOWN, False, ()
         model = self._model(found[1])
         if model is None:
-            return found[1], False
+            return found[1], False, ()
         label = str(model._meta.label)
         if label in _INCIDENTAL or self._discards.whole(model):
-            return label, True
+            return label, True, (label,)
         if sql.lstrip()[:6].upper() != "UPDATE":
-            return label, False
+            return label, False, (label,)
         columns = {field.column: field.name for field in model._meta.concrete_fields}
         fields = [columns.get(column, column) for column in _SET.findall(sql.partition(" WHERE ")[0])]
-        return label, self._discards.update(model, fields)
+        few = 0 < len(fields) <= _FIELDS_NAMED
+        return (
+            label,
+            self._discards.update(model, fields),
+            tuple(f"{label}.{one}" for one in fields) if few else (label,),
+        )
 
     def _model(self, table: str) -> Any:
         if self._models is None:
@@ -238,7 +256,7 @@ class Rehearsing:
         known = self._ended(wrapper)
         if known is not None and known.notes is not None:
             # Nothing came of it: that a guarded database was asked is known all the same.
-            known.notes.transaction({}, dropped=False)
+            known.notes.transaction({})
         return original()
 
     def _set_autocommit(self, wrapper: Any, original: Callable[[bool], Any], autocommit: bool) -> Any:
@@ -313,13 +331,12 @@ class Rehearsing:
                 return
             labels = dict.fromkeys(map(self._label, written)) or dict.fromkeys(one.label for one in known.written)
             writes = []
+            # What no statement names is a trigger's work, where the ORM has made all of them.
+            triggers = bool(known.written) and all(one.drops for one in known.written)
+            other = next((one.where for one in known.written if one.where), "") or caller()
             for label in labels or (_UNKNOWN,):
-                said = [one for one in known.written if one.label == label]
-                # Of what no statement names (a trigger, a function), the place of some other, or of the commit.
-                other = next((one.where for one in known.written if one.where), "") or caller()
-                kept = [one for one in said if not one.dropped]
-                writes += kept[:1] or said[:1] or [_Write(label, other, dropped=False)]
-            self._note(wrapper, known.notes, writes)
+                writes += [one for one in known.written if one.label == label] or [_Write(label, other)]
+            self._note(wrapper, known.notes, writes, triggers=triggers)
         except Exception as error:
             _not_seen(error)
 
@@ -327,16 +344,34 @@ class Rehearsing:
         model = self._model(table) or self._model(table.rpartition(".")[2])
         return table if model is None else str(model._meta.label)
 
-    def _note(self, wrapper: Any, notes: Notes | None, writes: list[_Write]) -> None:
-        tables = {f"{wrapper.alias}.{one.label}": one.where for one in writes if not one.dropped}
+    def _note(self, wrapper: Any, notes: Notes | None, writes: list[_Write], *, triggers: bool = False) -> None:
+        kept = [one for one in writes if not one.dropped]
+        tables = {f"{wrapper.alias}.{one.label}": one.where for one in reversed(kept)}
         if notes is not None:
-            notes.transaction(tables, dropped=any(one.dropped for one in writes))
+            notes.transaction(
+                tables,
+                dropped=len(kept) < len(writes),
+                droppable=[f"{wrapper.alias}.{name}" for one in kept for name in one.drops],
+                raw=not triggers and not all(one.drops for one in kept),
+            )
             return
         rehearsal = self._switch.view.state.rehearsal
         if tables and rehearsal is not None:
             where = next((place for place in tables.values() if place), _UNKNOWN)
             with self._switch.rehearsed.adding(rehearsal.id) as numbers:
                 keep(numbers.outside, cleaned(where), cleaned(", ".join(tables)), most=MAX_JOBS)
+
+
+def _by_the_orm() -> bool:
+    """Return whether a statement that is being executed was made by a compiler of Django's."""
+    frame: FrameType | None = sys._getframe(1)
+    for _ in range(_FRAMES):
+        if frame is None:
+            return False
+        if frame.f_code.co_filename == _COMPILER:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _not_seen(error: BaseException) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
+
 from readonly import Policy
+from readonly.context import current
 from readonly.gate import ActKind
 from readonly.rehearsal_advice import Advice, advice, policy
 from readonly.rehearsal_counts import DECLARED_READ, OTHER, Numbers, Route
@@ -10,6 +15,8 @@ from readonly.rehearsal_watch import NOWHERE
 from readonly.rules import Endpoint
 from rehearsal.conftest import Stage
 
+BEGINS = [("set-cookie", "sid=abcdefgh; HttpOnly; Path=/")]
+SENT_ON = [("location", "/")]
 SIGNS_OUT = [("set-cookie", "sid=; Max-Age=0; Path=/"), ("location", "/")]
 
 
@@ -109,3 +116,59 @@ def test_a_rule_that_can_not_be_written_is_none() -> None:
     found.routes["B@D /x"] = Route(act="undeclared", refused=1)
     found.routes["POST /x{y}z"] = Route(act="undeclared", refused=1)
     assert {one.where for one in advice(found)} == {"code"}
+
+
+def wrote(*tables: str, droppable: tuple[str, ...] = (), raw: bool = False) -> Callable[[Stage], Callable[[], None]]:
+    """Return a view that has written, as a guard says it."""
+
+    def of(stage: Stage) -> Callable[[], None]:
+        def view() -> None:
+            work = current(stage.switch)
+            assert work is not None
+            assert work.noted is not None
+            work.noted.transaction(dict.fromkeys(tables, "shop.py:3 in view"), droppable=droppable, raw=raw)
+
+        return view
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("view", "answer", "what"),
+    [
+        (wrote("main.seen", droppable=("main.seen",)), BEGINS, ("discard", "seen")),
+        (wrote("main.seen", "main.sums", droppable=("main.seen",)), [], ("discard", "seen")),
+        (wrote("main.user", droppable=("main.user.seen_at",)), [], ("discard", "user.seen_at")),
+        (wrote("main.user", droppable=("main.user.seen_at", "main.user")), [], ("discard", "user")),
+        (wrote("main.seen", "main.sums", droppable=("main.seen",), raw=True), [], ("writes", "GET /page")),
+        (wrote("main.seen"), [], ("writes", "GET /page")),
+        (wrote("main.seen", droppable=("main.seen",)), SENT_ON, ("writes", "GET /page")),
+    ],
+    ids=[
+        "a session on a page",
+        "a trigger",
+        "a column",
+        "columns and rows",
+        "text beside the ORM",
+        "a function",
+        "sent on",
+    ],
+)
+def test_a_page_that_writes_can_be_read_where_that_can_be_dropped(
+    stage: Stage,
+    view: Callable[[Stage], Callable[[], None]],
+    answer: list[tuple[str, str]],
+    what: tuple[str, str],
+) -> None:
+    """A page that begins a session is no login; what nothing drops is not offered to be dropped."""
+    assert stage.ask("GET /page", Policy(session_cookies=["sid"], secret="k"), view=view(stage), answer=answer)
+    assert told(stage.numbers) == [what]
+
+
+@pytest.mark.parametrize("request_", ["POST /signin", "GET /oauth/x/callback"])
+def test_a_login_of_somebody_who_had_a_session_is_one(stage: Stage, request_: str) -> None:
+    """By its name, and since it gives them another one; a page that does so is none."""
+    rules, another = Policy(session_cookies=["sid"], secret="k"), [*BEGINS, *SENT_ON]
+    for one in (request_, "GET /account"):
+        assert stage.ask(one, rules, cookie="sid=anonymous", answer=another)
+    assert told(stage.numbers) == [("login", request_)]

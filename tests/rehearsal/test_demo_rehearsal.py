@@ -7,7 +7,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -59,13 +59,18 @@ def served(settings: Settings, switch: Switch, rules: Policy, discard: tuple[str
         switch.close()
 
 
+def worked(seen: Iterable[Seen]) -> set[str]:
+    """Return the routes by which something was written, or somebody has signed in."""
+    used = {one.route for one in seen if one.action in ("write", "login") and one.accepted}
+    return used | {one.route for one in seen if one.action == "login" and one.entered}
+
+
 async def loaded(url: str, book: Path, file: TextIO) -> None:
     """Let visitors in until each has done what is wanted."""
 
     def done() -> bool:
         seen = [one for one in from_lines(book.read_text().splitlines(keepends=True)) if not one.error]
-        worked = {one.route for one in seen if one.entered or one.accepted}
-        return {one.route for one in seen} >= SEEN and worked >= DONE
+        return {one.route for one in seen} >= SEEN and worked(seen) >= DONE
 
     running = asyncio.create_task(load(url, 60.0, file, seed=6))
     while not running.done() and not done():
@@ -118,8 +123,7 @@ def test_the_policy_that_it_prints_makes_the_next_rehearsal_clean(tmp_path: Path
     assert all(one.status < 500 and not one.read_only for one in seen)
     assert first.numbers.requests == len(seen)
 
-    used = {one.route for one in seen if one.action in ("write", "login") and one.accepted}
-    used |= {one.route for one in seen if one.action == "login" and one.entered}
+    used = worked(seen)
     assert used == DONE
     what = advice(first.numbers)
     told = printed(what)

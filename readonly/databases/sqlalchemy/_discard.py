@@ -30,6 +30,9 @@ from readonly.errors import ConfigurationError
 
 logger = logging.getLogger("readonly")
 
+# A statement that sets more columns than this is about its row.
+COLUMNS_NAMED = 3
+
 
 class Discards:
     """What may be dropped.
@@ -101,6 +104,17 @@ class Discards:
             return False
         columns = _set_columns(statement, table, parameters, mapper)
         return columns is not None and self.update(table, columns)
+
+
+def names_to_drop(statement: Insert | Update | Delete, parameters: object) -> tuple[str, ...]:
+    """Return what `Discards` would have to be told so that a statement is dropped: its columns, or its table."""
+    table = statement.table
+    name = str(getattr(table, "fullname", table))
+    if isinstance(statement, Update) and isinstance(table, Table):
+        columns = _set_columns(statement, table, parameters, None)
+        if columns and len(columns) <= COLUMNS_NAMED:
+            return tuple(sorted(f"{name}.{column}" for column in columns))
+    return (name,)
 
 
 class Dropped(IteratorResult[Any]):

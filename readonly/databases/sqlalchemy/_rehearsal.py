@@ -15,11 +15,11 @@ from sqlalchemy import Delete, Engine, Insert, Update
 
 from readonly.context import Notes, current
 from readonly.databases.rehearsed import Around, Asking, Unasked, asking
-from readonly.rehearsal_counts import MAX_JOBS, caller, cleaned, keep
+from readonly.rehearsal_counts import MAX_INSIDE, MAX_JOBS, caller, cleaned, keep
 from readonly.state import State
 from readonly.switch import Switch
 
-from ._discard import Discards
+from ._discard import Discards, names_to_drop
 from ._hooks import instead_of_commit, proxied_of
 
 logger = logging.getLogger("readonly")
@@ -37,6 +37,7 @@ class _Open:
         before: What the server said when it began.
         tables: Tables of statements that SQLAlchemy made, and where in the code.
         dropped: Those of them whose every statement is dropped while read-only.
+        droppable: What would have to be dropped so that none of them is sent.
         text: Where SQL text was sent that is no plain read; "" if none was.
     """
 
@@ -44,6 +45,7 @@ class _Open:
     before: object
     tables: dict[str, str] = field(default_factory=dict)
     kept: set[str] = field(default_factory=set)
+    droppable: set[str] = field(default_factory=set)
     text: str = ""
 
 
@@ -139,6 +141,8 @@ class Rehearsed:
         keep(known.tables, table, caller())
         if not self._discards.statement(compiled, context.compiled_parameters):
             known.kept.add(table)
+            if len(known.droppable) < MAX_INSIDE:
+                known.droppable.update(names_to_drop(compiled, context.compiled_parameters))
 
     def _committing(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def commit(target: Any, *args: Any, **kwargs: Any) -> Any:
@@ -179,7 +183,13 @@ class Rehearsed:
         }
         was_dropped = bool(dropped.intersection(written or ()))
         if known.notes is not None:
-            known.notes.transaction(tables, dropped=was_dropped)
+            others = set(written or ()) - set(known.tables)  # by SQL text or a function; or by a trigger of its own
+            known.notes.transaction(
+                tables,
+                dropped=was_dropped,
+                droppable=[f"{self._name}.{name}" for name in known.droppable],
+                raw=bool(others and (known.text or not known.tables)),
+            )
         elif tables:
             rehearsal = self._switch.view.state.rehearsal
             if rehearsal is not None:
@@ -198,7 +208,7 @@ class Rehearsed:
         known = self._known(target)
         if known is not None and known.notes is not None:
             # Nothing came of it: that a guarded database was asked is known all the same.
-            known.notes.transaction({}, dropped=False)
+            known.notes.transaction({})
 
     def _known(self, target: Any) -> _Open | None:
         """Return what is known of a transaction that ends, and forget it."""

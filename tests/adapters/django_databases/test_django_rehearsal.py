@@ -222,6 +222,8 @@ def test_a_function_that_writes_is_found_in_a_transaction(switch: Switch, rehear
 
     ask(switch, "GET /function", view)
     assert list(rehearsing().routes["GET /function"].tables) == ["default.news.Article"]
+    told = [(one.where, one.value) for one in advice(rehearsing()) if one.where != "code"]
+    assert told == [("writes", "GET /function")], "nothing drops it"
 
 
 def test_a_get_that_writes_is_found_by_its_model(switch: Switch, site: Site) -> None:
@@ -236,6 +238,7 @@ def test_a_get_that_writes_is_found_by_its_model(switch: Switch, site: Site) -> 
         ask(switch, "GET /views", lambda: Article.objects.filter(pk=article.pk).update(views=7))
         ask(switch, "GET /made", lambda: Article.objects.create(title="made"))
         ask(switch, "GET /raw", raw)
+        ask(switch, "GET /title", lambda: Article.objects.filter(pk=article.pk).update(title="retitled"))
         ask(switch, "GET /both", both)
         ask(switch, "POST /seek", lambda: list(Article.objects.all()))
         Article.objects.create(title="outside")
@@ -251,9 +254,12 @@ def test_a_get_that_writes_is_found_by_its_model(switch: Switch, site: Site) -> 
         "GET /views": (0, 1, []),
         "GET /made": (1, 0, [model]),
         "GET /raw": (1, 0, [model]),
+        "GET /title": (1, 0, [model]),
         "GET /both": (1, 0, [model]),
         "POST /seek": (0, 0, []),
     }
     assert all("test_django_rehearsal.py:" in where for one in found.routes.values() for where in one.tables.values())
     assert list(found.outside.values()) == [model]
-    assert ("discard", "news.Article") in {(one.where, one.value) for one in advice(found)}
+    told = {(one.where, one.value) for one in advice(found)}
+    assert list(found.routes["GET /title"].droppable) == ["default.news.Article.title"]
+    assert {("discard", "news.Article"), ("writes", "GET /raw")} <= told, "what is sent past the ORM can't be dropped"
