@@ -1,24 +1,22 @@
 """What a request costs a Django project with the middleware, beside one with a middleware that does nothing.
 
-Small views behind a URLconf of ordinary size, in one interleaved run; CPU time of this process, the best of several
-rounds, under WSGI and under ASGI. A refusal is compared with what a site would write by hand: a middleware that returns
-a static 503.
+Small views behind a URLconf of ordinary size (measured as `beside.py` says), under WSGI and under ASGI. A refusal is
+compared with what a site would write by hand: a middleware that returns a static 503.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib.util
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from support.apps import HandSwitch, Request, wsgi_environ
+from benchmarks.beside import Beside, Round, in_state, wsgi_round
+from support.apps import Request
 
 if importlib.util.find_spec("django") is None:
     pytest.skip("Django is not installed", allow_module_level=True)
@@ -38,14 +36,12 @@ from readonly_django import conf  # noqa: E402
 
 pytestmark = pytest.mark.bench
 
-REQUESTS, ROUNDS = 100, 10
-# Beyond twice a target something is broken; between the two it is a matter for `make bench` and its table.
-TOLERANCE = 2.0
+REQUESTS = 100
+COSTS = Beside("Django", rounds=10)
 OURS = "readonly_django.middleware.ReadOnlyMiddleware"
 
 GET, POST = Request("GET", "/articles/7"), Request("POST", "/articles/7/comments")
 ORDINARY = [each for each in SETTINGS["MIDDLEWARE"] if "Csrf" not in each]
-RESULTS: dict[str, tuple[float, float | None, float, float]] = {}
 
 
 def words(request: HttpRequest, **_: Any) -> HttpResponse:
@@ -140,11 +136,7 @@ CASES = [
 
 def made(case: Case, first: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a handler with a middleware in front, in the state of a case."""
-    switch = HandSwitch()
-    if case.state == "read-only":
-        switch.read_only(expected=timedelta(minutes=40))
-    elif case.state == "over":
-        switch.over()
+    switch = in_state(case.state)
     # What the middleware has a real one do.
     switch.guarded = True
     switch.writing = lambda: None  # type: ignore[attr-defined]
@@ -152,18 +144,6 @@ def made(case: Case, first: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     middleware = [first, *(ORDINARY if case.stack else [])]
     with override_settings(MIDDLEWARE=middleware):
         return ASGIHandler() if case.asgi else WSGIHandler()
-
-
-def a_round(handler: Any, request: Request) -> float:
-    """Return nanoseconds of CPU for each request, read and closed as a server does."""
-    environ = wsgi_environ(request)
-    begun = time.process_time_ns()
-    for _ in range(REQUESTS):
-        response = handler(environ.copy(), lambda *_: None)
-        for _part in response:
-            pass
-        response.close()
-    return (time.process_time_ns() - begun) / REQUESTS
 
 
 async def an_async_round(handler: Any, request: Request) -> float:
@@ -188,41 +168,23 @@ async def an_async_round(handler: Any, request: Request) -> float:
     return (time.process_time_ns() - begun) / REQUESTS
 
 
-def measure(case: Case, monkeypatch: pytest.MonkeyPatch) -> float:
-    """Return our cost as a multiple of the other's, best of all rounds, and keep it for the table."""
-    first = "ByHand" if case.refused else "NoOp"
-    handlers = [made(case, f"{__name__}.{first}", monkeypatch), made(case, OURS, monkeypatch)]
-    best = [float("inf")] * 2
-    for _ in range(ROUNDS):
-        for position, handler in enumerate(handlers):
-            cost = asyncio.run(an_async_round(handler, case.request)) if case.asgi else a_round(handler, case.request)
-            best[position] = min(best[position], cost)
-    other, own = best
-    RESULTS[case.name] = (own / other, case.target, other, own)
-    return own / other
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
 def test_cost_of_a_request_to_django(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """No request costs more than twice its target."""
-    if sys.gettrace() is not None or "coverage" in sys.modules:
-        pytest.skip("measured without coverage")
-    limit = TOLERANCE * case.target if case.target is not None else float("inf")
+
+    def a_round(first: str) -> Round:
+        handler = made(case, first, monkeypatch)
+        if case.asgi:
+            return lambda: asyncio.run(an_async_round(handler, case.request))
+        return wsgi_round(handler, case.request, REQUESTS)
+
+    other = f"{__name__}.{'ByHand' if case.refused else 'NoOp'}"
     with override_settings(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"]):
-        ratio = measure(case, monkeypatch)
-        for _ in range(2):
-            # A machine that was busy for all rounds gets another chance: what is broken stays broken.
-            if ratio <= limit:
-                break
-            ratio = min(ratio, measure(case, monkeypatch))
-    assert ratio <= limit, f"{case.name}: {ratio:.2f} times the other, target {case.target}"
+        COSTS.check(case.name, case.target, lambda: [a_round(other), a_round(OURS)])
 
 
 @pytest.fixture(scope="module", autouse=True)
 def table() -> Iterator[None]:
     """Print the table at the end."""
     yield
-    print(f"\n\n{'Django':44}{'ratio':>7}{'target':>8}{'other':>13}{'ours':>12}")
-    for name, (ratio, target, other, own) in RESULTS.items():
-        aim = f"{target:.2f}" if target is not None else "-"
-        print(f"{name:44}{ratio:7.2f}{aim:>8}{other / 1000:10.1f} us{own / 1000:9.1f} us")
+    COSTS.show()

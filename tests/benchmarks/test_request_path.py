@@ -1,32 +1,27 @@
-"""What a request costs, beside a no-op middleware of the same kind, in one interleaved run.
+"""What a request costs, beside a no-op middleware of the same kind (measured as `beside.py` says).
 
 The application answers nothing but an empty 200, so that a ratio is as bad as it can be: behind a framework the same
-nanoseconds are lost in the noise. CPU time of this process; the best of several rounds, each of which runs every
-candidate in turn, so that a busy machine is busy for all of them.
+nanoseconds are lost in the noise.
 """
 
 from __future__ import annotations
 
-import asyncio
-import sys
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, cast
 
 import pytest
 
+from benchmarks.beside import Beside, NoOp, WsgiNoOp, asgi_round, in_state, wsgi_round
 from readonly import Policy, SessionCookie, asgi, wsgi
-from readonly.asgi import Message, Receive, Scope, Send
+from readonly.asgi import Receive, Scope, Send
 from readonly.clock import boottime
-from support.apps import HandSwitch, Request, asgi_scope, wsgi_environ
+from support.apps import HandSwitch, Request
 
 pytestmark = pytest.mark.bench
 
-REQUESTS, ROUNDS = 2_000, 15
-# Beyond twice a target something is broken; between the two it is a matter for `make bench` and its table.
-TOLERANCE = 2.0
+REQUESTS = 2_000
+COSTS = Beside("", rounds=15, width=58)
 
 POLICY = Policy(
     exempt=["/healthz"],
@@ -47,8 +42,6 @@ GET, POST = Request("GET", "/articles/7"), Request("POST", "/articles/7/comments
 BROWSED = Request("POST", "/articles/7/comments", headers=(*BROWSER, ("Origin", "https://news.example")))
 READ = Request("GET", "/articles/7", headers=BROWSER)
 SIGNED_IN = Request("GET", "/articles/7", headers=(*BROWSER, ("Cookie", "theme=dark; session=x.y.z")))
-
-RESULTS: dict[str, tuple[float, float | None, float, float]] = {}
 
 
 @dataclass(frozen=True)
@@ -99,16 +92,10 @@ CASES = [
 
 def switched(case: Case) -> HandSwitch:
     """Return a switch in the state of a case."""
-    switch = HandSwitch()
+    switch = in_state(case.state)
     switch.guarded = case.guarded
     if case.leased:
         switch.monotonic = boottime
-    if case.state == "read-only":
-        switch.read_only(expected=timedelta(minutes=40))
-    elif case.state == "over":
-        switch.over()
-    elif case.state == "rehearsing":
-        switch.rehearsing()
     return switch
 
 
@@ -119,16 +106,6 @@ async def asgi_app(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer nothing."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
     await send({"type": "http.response.body", "body": b""})
-
-
-class NoOp:
-    """A middleware that does nothing, as most are written."""
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.app(scope, receive, send)
 
 
 class Flag:
@@ -165,28 +142,6 @@ class ByHand:
         await self.app(scope, receive, send)
 
 
-async def receive() -> Message:
-    """Return an empty body."""
-    return {"type": "http.request", "body": b"", "more_body": False}
-
-
-async def send(message: Message) -> None:
-    """Take a message."""
-
-
-def asgi_round(app: Any, request: Request) -> Callable[[], float]:
-    """Return what measures one round: nanoseconds of CPU for each request."""
-    scope = asgi_scope(request)
-
-    async def work() -> float:
-        begun = time.process_time_ns()
-        for _ in range(REQUESTS):
-            await app(scope, receive, send)
-        return (time.process_time_ns() - begun) / REQUESTS
-
-    return lambda: asyncio.run(cast(Any, work()))
-
-
 def asgi_candidates(case: Case) -> tuple[Any, Any, Any]:
     """Return the bare application, what it is compared with, and ours."""
     other: Any = ByHand(asgi_app, Flag(read_only=True)) if case.refused else NoOp(asgi_app)
@@ -201,17 +156,6 @@ def wsgi_app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Ite
     """Answer nothing."""
     start_response("200 OK", [("Content-Length", "0")])
     return [b""]
-
-
-class WsgiNoOp:
-    """A middleware that does nothing, as most are written."""
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        found: Iterable[bytes] = self.app(environ, start_response)
-        return found
 
 
 class WsgiByHand:
@@ -235,28 +179,6 @@ class WsgiByHand:
         return found
 
 
-def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
-    """Take a start."""
-    return lambda data: None
-
-
-def wsgi_round(app: Any, request: Request) -> Callable[[], float]:
-    """Return what measures one round: nanoseconds of CPU for each request, read and closed as a server does."""
-    environ = wsgi_environ(request)
-
-    def work() -> float:
-        begun = time.process_time_ns()
-        for _ in range(REQUESTS):
-            result = app(environ, start_response)
-            for _part in result:
-                pass
-            if hasattr(result, "close"):
-                result.close()
-        return (time.process_time_ns() - begun) / REQUESTS
-
-    return work
-
-
 def wsgi_candidates(case: Case) -> tuple[Any, Any, Any]:
     """Return the bare application, what it is compared with, and ours."""
     other: Any = WsgiByHand(wsgi_app, Flag(read_only=True)) if case.refused else WsgiNoOp(wsgi_app)
@@ -272,41 +194,20 @@ KINDS: Mapping[str, tuple[Any, Any]] = {
 }
 
 
-def measure(kind: str, case: Case) -> float:
-    """Return our cost as a multiple of the other's, best of all rounds, and keep it for the table."""
-    candidates, make_round = KINDS[kind]
-    rounds = [make_round(app, case.request) for app in candidates(case)]
-    best = [float("inf")] * len(rounds)
-    for _ in range(ROUNDS):
-        for position, run in enumerate(rounds):
-            best[position] = min(best[position], run())
-    bare, other, ours = best
-    RESULTS[f"{kind} {case.name}"] = (ours / other, case.target, other - bare, ours - bare)
-    return ours / other
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
 @pytest.mark.parametrize("kind", KINDS)
 def test_cost_of_a_request(kind: str, case: Case) -> None:
     """No request costs more than twice its target."""
-    if sys.gettrace() is not None or "coverage" in sys.modules:
-        pytest.skip("measured without coverage")
-    ratio = measure(kind, case)
-    limit = TOLERANCE * case.target if case.target is not None else float("inf")
-    for _ in range(2):
-        # A machine that was busy for all rounds gets another chance: what is broken stays broken.
-        if ratio <= limit:
-            break
-        ratio = min(ratio, measure(kind, case))
-    assert ratio <= limit, f"{kind} {case.name}: {ratio:.2f} times the other, target {case.target}"
+    candidates, a_round = KINDS[kind]
+    COSTS.check(
+        f"{kind} {case.name}",
+        case.target,
+        lambda: [a_round(app, case.request, REQUESTS, fresh=False) for app in candidates(case)],
+    )
 
 
 @pytest.fixture(scope="module", autouse=True)
 def table() -> Iterable[None]:
     """Print the table at the end."""
     yield
-    print(f"\n\n{'':58}{'ratio':>7}{'target':>8}{'other adds':>13}{'ours adds':>12}")
-    for name in sorted(RESULTS):
-        ratio, target, other, ours = RESULTS[name]
-        aim = f"{target:.2f}" if target is not None else "-"
-        print(f"{name:58}{ratio:7.2f}{aim:>8}{other:10.0f} ns{ours:9.0f} ns")
+    COSTS.show()

@@ -1,18 +1,13 @@
 """What a request costs a Starlette application with the adapter, beside one with a middleware that does nothing.
 
-Small endpoints behind a router of ordinary size, in one interleaved run; CPU time of this process, the best of several
-rounds. A refusal is compared with what a site would write by hand: a middleware that sends a static 503.
+Small endpoints behind a router of ordinary size (measured as `beside.py` says). A refusal is compared with what a site
+would write by hand: a middleware that sends a static 503.
 """
 
 from __future__ import annotations
 
-import asyncio
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, cast
 
 import pytest
 from starlette.applications import Starlette
@@ -23,21 +18,19 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from benchmarks.beside import Beside, NoOp, Round, asgi_round, in_state
 from readonly import rules, writes
 from readonly_starlette import ReadOnlyMiddleware
-from support.apps import HandSwitch, Request, asgi_scope
+from support.apps import Request
 
 pytestmark = pytest.mark.bench
 
-REQUESTS, ROUNDS = 150, 10
-# Beyond twice a target something is broken; between the two it is a matter for `make bench` and its table.
-TOLERANCE = 2.0
+REQUESTS = 150
+COSTS = Beside("Starlette", rounds=10)
 
 COOKIE = (("Cookie", "theme=dark; session=x.y.z"),)
 GET, POST = Request("GET", "/articles/7"), Request("POST", "/articles/7/comments")
 SIGNED_IN = Request("GET", "/articles/7", headers=COOKIE)
-
-RESULTS: dict[str, tuple[float, float | None, float, float]] = {}
 
 
 @dataclass(frozen=True)
@@ -75,16 +68,6 @@ CASES = [
 ]
 
 
-class NoOp:
-    """A middleware that does nothing, as most are written."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.app(scope, receive, send)
-
-
 class ByHand:
     """A middleware that refuses."""
 
@@ -119,12 +102,7 @@ def site(*first: Middleware, case: Case, marked: bool = False) -> Starlette:
 
 def ours(case: Case) -> Starlette:
     """Return that application with the adapter, in the state of a case."""
-    switch = HandSwitch()
-    if case.state == "read-only":
-        switch.read_only(expected=timedelta(minutes=40))
-    elif case.state == "over":
-        switch.over()
-    return site(Middleware(ReadOnlyMiddleware, switch=switch.as_switch()), case=case, marked=case.marked)
+    return site(Middleware(ReadOnlyMiddleware, switch=in_state(case.state).as_switch()), case=case, marked=case.marked)
 
 
 def others(case: Case) -> Starlette:
@@ -132,62 +110,20 @@ def others(case: Case) -> Starlette:
     return site(Middleware(ByHand if case.refused else NoOp), case=case)
 
 
-async def receive() -> Any:
-    """Return an empty body."""
-    return {"type": "http.request", "body": b"", "more_body": False}
-
-
-async def send(message: Any) -> None:
-    """Take a message."""
-
-
-def a_round(app: Any, request: Request) -> float:
-    """Return nanoseconds of CPU for each request."""
-    scope = asgi_scope(request)
-
-    async def work() -> float:
-        begun = time.process_time_ns()
-        for _ in range(REQUESTS):
-            await app(dict(scope), receive, send)
-        return (time.process_time_ns() - begun) / REQUESTS
-
-    return asyncio.run(cast(Any, work()))
-
-
-def measure(case: Case) -> float:
-    """Return our cost as a multiple of the other's, best of all rounds, and keep it for the table."""
-    apps = [site(case=case), others(case), ours(case)]
-    best = [float("inf")] * len(apps)
-    for _ in range(ROUNDS):
-        for position, app in enumerate(apps):
-            best[position] = min(best[position], a_round(app, case.request))
-    bare, other, own = best
-    RESULTS[case.name] = (own / other, case.target, other - bare, own - bare)
-    return own / other
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
 def test_cost_of_a_request_to_starlette(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """No request costs more than twice its target."""
-    if sys.gettrace() is not None or "coverage" in sys.modules:
-        pytest.skip("measured without coverage")
     # A mark counts for the whole process, and other tests have set some.
     monkeypatch.setattr(rules, "_seen_marks", set())
-    ratio = measure(case)
-    limit = TOLERANCE * case.target if case.target is not None else float("inf")
-    for _ in range(2):
-        # A machine that was busy for all rounds gets another chance: what is broken stays broken.
-        if ratio <= limit:
-            break
-        ratio = min(ratio, measure(case))
-    assert ratio <= limit, f"{case.name}: {ratio:.2f} times the other, target {case.target}"
+
+    def candidates() -> list[Round]:
+        return [asgi_round(app, case.request, REQUESTS) for app in (site(case=case), others(case), ours(case))]
+
+    COSTS.check(case.name, case.target, candidates)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def table() -> Iterator[None]:
     """Print the table at the end."""
     yield
-    print(f"\n\n{'Starlette':44}{'ratio':>7}{'target':>8}{'other adds':>13}{'ours adds':>12}")
-    for name, (ratio, target, other, own) in RESULTS.items():
-        aim = f"{target:.2f}" if target is not None else "-"
-        print(f"{name:44}{ratio:7.2f}{aim:>8}{other:10.0f} ns{own:9.0f} ns")
+    COSTS.show()
