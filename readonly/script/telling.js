@@ -14,6 +14,7 @@ function placeOf(draft) {
   var told = document.createElement("p");
   told.setAttribute("data-readonly-told", "");
   told.setAttribute("role", "status");
+  told.dir = "auto";
   all.appendChild(told);
   var other = document.querySelector("form[data-readonly-draft]");
   (other || banner()).after(all);
@@ -38,6 +39,7 @@ function typed(draft) {
     if (field[0]) { make("p", field[0]).dir = "auto"; }
     var text = make("pre", field[1]);
     text.dir = "auto";
+    text.style.font = "inherit";
     text.style.whiteSpace = "pre-wrap";
     text.style.overflowWrap = "anywhere";
   });
@@ -67,6 +69,8 @@ function tell(draft, key, link) {
     told.appendChild(a);
   }
   if (all && words) {
+    var texts = (draft.fields || [["", draft.body]]).map(function (field) { return field[1].trim(); });
+    all.parentNode.setAttribute("aria-label", words.typed + ": " + (texts.find(Boolean) || "").slice(0, 40));
     all.querySelector("summary").textContent = words.typed;
     all.querySelector("button").textContent = words.discard;
   }

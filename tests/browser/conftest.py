@@ -1,4 +1,4 @@
-"""One browser for each module, and a site for each test."""
+"""One browser and one server for the folder, and a site for each test."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from readonly import Policy, Switch
 from support import missing
 from support.chromium import find_chromium
 
-from .site import FORM, Shop, served
+from .site import FORM, Host, Shop
 
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 800}
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """Return a browser."""
     try:
@@ -36,21 +36,29 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="package")
+def host() -> Iterator[Host]:
+    """Return the server."""
+    host = Host()
+    yield host
+    host.close()
+
+
 @pytest.fixture
-def serve() -> Iterator[Callable[..., Shop]]:
-    """Return what serves a site until the end of the test."""
-    left = []
+def serve(host: Host) -> Iterator[Callable[..., Shop]]:
+    """Return what serves a site until the end of the test, in place of the one before."""
+    left: list[Switch] = []
 
     def start(*, login: bool = False, words: Path | None = None, form: str = FORM, **policy: Any) -> Shop:
         switch = Switch.from_url(f"memory://?site=browser{next(_numbers)}", interval=0.1)
-        manager = served(Shop(switch, login=login, words=words, form=form), Policy(login=["/login"], **policy))
-        shop = manager.__enter__()
-        left.append(manager)
+        left.append(switch)
+        shop = Shop(switch, login=login, words=words, form=form)
+        host.shows(shop, Policy(login=["/login"], **policy))
         return shop
 
     yield start
-    for manager in left:
-        manager.__exit__(None, None, None)
+    for switch in left:
+        switch.close()
 
 
 @pytest.fixture

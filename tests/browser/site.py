@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import html
 import json
 import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -166,19 +165,30 @@ def signed_in_at(value: str) -> datetime:
     return datetime.fromtimestamp(json.loads(base64.b64decode(value.partition(".")[0]))["since"], UTC)
 
 
-@contextlib.contextmanager
-def served(shop: Shop, policy: Policy) -> Iterator[Shop]:
-    """Serve it on a free port."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    shop.url = f"http://localhost:{listening.getsockname()[1]}"
-    config = uvicorn.Config(shop.app(policy), log_level="error", lifespan="on", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    try:
-        yield shop
-    finally:
-        server.should_exit = True
-        thread.join(10)
-        listening.close()
-        shop.switch.close()
+class Host:
+    """One server for many sites, one after the other: to start and stop one takes longer than most tests."""
+
+    def __init__(self) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._app: Starlette | None = None
+        config = uvicorn.Config(self._answer, log_level="error", lifespan="off", interface="asgi3")
+        self._server = uvicorn.Server(config)
+        sockets = {"sockets": [self._listening]}
+        self._thread = threading.Thread(target=self._server.run, kwargs=sockets, daemon=True)
+        self._thread.start()
+
+    def shows(self, shop: Shop, policy: Policy) -> None:
+        """Serve a site, and no other one any more."""
+        shop.url = f"http://localhost:{self._listening.getsockname()[1]}"
+        shop.switch.start()
+        self._app = shop.app(policy)
+
+    def close(self) -> None:
+        """End the server."""
+        self._server.should_exit = True
+        self._thread.join(10)
+        self._listening.close()
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        assert self._app is not None
+        await self._app(scope, receive, send)
