@@ -354,10 +354,15 @@ def test_a_site_answers_as_while_read_only(
     database.close()
 
 
+@pytest.mark.parametrize("pooled", [False, True])
 @pytest.mark.parametrize("kind", POSTGRES)
-def test_a_new_connection_to_a_standby_is_suspect(kind: str, postgres_pair: PostgresPair, switch: Switch) -> None:
-    """The server says so when the session begins: it is found before anybody writes."""
+def test_a_new_connection_to_a_standby_is_suspect(
+    kind: str, postgres_pair: PostgresPair, switch: Switch, pooled: bool
+) -> None:
+    """The server says so when the session begins, before there was a guard perhaps: it is found before a write."""
     client = Client(kind, postgres_pair.standby.url())
+    if pooled:
+        client.connect(lambda c: c.execute(text("SELECT 1")))
     database = Database(client.engine, switch)
     client.connect(lambda c: c.execute(text("SELECT 1")))
     assert "standby" in found(switch)

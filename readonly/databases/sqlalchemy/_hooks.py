@@ -236,9 +236,13 @@ class Hooks:
         if looking():
             return
         known = entry.info.get(self._key)
-        if self._detection is not None and isinstance(known, Held) and known.born != self._detection.renewed:
-            # It may lead to the old primary.
-            raise DisconnectionError("it was opened before its server took writes again")
+        if self._detection is not None:
+            if not isinstance(known, Held):  # opened before there was a guard
+                if self.server.is_suspect(connection):
+                    self._detection.suspect()
+            elif known.born != self._detection.renewed:
+                # It may lead to the old primary.
+                raise DisconnectionError("it was opened before its server took writes again")
         held = known if isinstance(known, Held) else self.held(proxied)
         if held is None:  # pragma: no cover - a check-out always has an info
             return
