@@ -18,6 +18,8 @@ from .state import as_cause
 from .stores import Store, redacted
 from .transitions import with_bypass
 
+# The record holds them, and each process reads all of it again and again: this many are some 30 kB.
+MOST: Final = 100
 # It stands in headers, log lines and the history.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}\Z")
 
@@ -39,7 +41,8 @@ def give(
 
     Raises:
         ConfigurationError: The name can't be one; nothing was changed.
-        NotYours: The site is not read-only, or somebody of that name is let through already; nothing was changed.
+        NotYours: The site is not read-only, or somebody of that name is let through already, or too many are; nothing
+            was changed.
         NoRecord: The store holds no record.
     """
     if not _NAME.match(name):
@@ -61,7 +64,14 @@ def give(
                 "Make it when the site is read-only. Nothing was changed",
                 causes=(),
             )
-        for one in _good(record, at):
+        good = _good(record, at)
+        if len(good) >= MOST:
+            raise NotYours(
+                f"{len(good)} bypasses let somebody through already, which every process reads each second: take back "
+                "what nobody needs (bypass list, bypass revoke NAME), or give one to several. Nothing was changed",
+                causes=(),
+            )
+        for one in good:
             if one.name == name:
                 raise NotYours(
                     f"{name} is let through already, until {one.until:%H:%M} UTC, by {one.by}: take that back first "

@@ -7,7 +7,7 @@ makes, by `init`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -223,9 +223,7 @@ def adds(mine: Record, theirs: Record) -> bool:
             for key, lift in mine.lifted.items()
         )
         or recurring != theirs.schedules
-        or any(
-            not _spent(one, now) and _one_bypass(one, theirs.bypasses) not in theirs.bypasses for one in mine.bypasses
-        )
+        or _adds_bypass(mine.bypasses, theirs.bypasses, now)
         or any(
             _newer(w, known.get(w.id))
             and not schedules.over(w, recurring)
@@ -297,7 +295,13 @@ def _younger(record: Record, lineage: str) -> Record:
     return replace(
         record,
         causes=tuple(c for c in record.causes if made is not None and c.since >= made),
-        lifted={key: lift for key, lift in record.lifted.items() if made is not None and lift.at >= made},
+        # What is lifted is at least as old as its lift, whatever a clock that went back says: where the cause counts,
+        # its lift does, too.
+        lifted={
+            key: lift
+            for key, lift in record.lifted.items()
+            if made is not None and max(lift.at, lift.since or lift.at) >= made
+        },
         windows=(),
         schedules=(),
         rehearsal=None,
@@ -326,17 +330,21 @@ def _long_over(window: Window, at: datetime) -> bool:
     return window.ended and window.ended_at is not None and at - window.ended_at > TOMBSTONE_AGE
 
 
-def _one_bypass(mine: Bypass, others: Iterable[Bypass]) -> Bypass:
+def _one_bypass(mine: Bypass, theirs: Bypass | None) -> Bypass:
     """Return the bypass that counts where two records speak of one: what was revoked on either side stays revoked."""
-    theirs = next((one for one in others if one.id == mine.id), None)
     if theirs is None or theirs == mine:
-        return mine if theirs is None else theirs
+        return mine
     return max(theirs, mine, key=lambda one: (one.revoked, one.revision, repr(one)))
 
 
-def _all_bypasses(older: Iterable[Bypass], newer: Sequence[Bypass]) -> tuple[Bypass, ...]:
+def _adds_bypass(mine: Iterable[Bypass], theirs: Iterable[Bypass], now: datetime) -> bool:
+    known = {one.id: one for one in theirs}
+    return any(not _spent(one, now) and _one_bypass(one, known.get(one.id)) != known.get(one.id) for one in mine)
+
+
+def _all_bypasses(older: Iterable[Bypass], newer: Iterable[Bypass]) -> tuple[Bypass, ...]:
     found = {one.id: one for one in newer}
-    return tuple((found | {one.id: _one_bypass(one, newer) for one in older}).values())
+    return tuple((found | {one.id: _one_bypass(one, found.get(one.id)) for one in older}).values())
 
 
 def _one_rehearsal(mine: Rehearsal | None, theirs: Rehearsal | None) -> Rehearsal | None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from readonly.record import TOMBSTONE_AGE, Mode, Record, dump, load
@@ -199,6 +199,11 @@ def test_a_join_does_not_depend_on_the_order(one: Record, two: Record, three: Re
     assert meaning(joined(joined(one, two), three)) == meaning(joined(one, joined(two, three)))
 
 
+@example(
+    record(lineage=MIDDLE_LINEAGE),
+    record(lifted=(lift("c2", at=NOON, since=NOON + minutes(2)),)),
+    record(cause("c2", since=NOON + minutes(2))),
+)
 @given(WHOLE, WHOLE, WHOLE)
 def test_a_join_of_lineages_does_not_depend_on_the_order(one: Record, two: Record, three: Record) -> None:
     """Associative in meaning, over a person's `init`."""
@@ -279,7 +284,8 @@ def test_what_came_after_a_later_init_is_not_overruled_by_it(early: Record, late
     """Of the record that a person overruled only what they can't have seen is left; of theirs everything."""
     made = NOON + minutes(2)
     for both in (joined(early, late), joined(late, early)):
-        lifted = {*late.lifted, *(key for key, one in early.lifted.items() if one.at >= made)}
+        younger = {key for key, one in early.lifted.items() if max(one.at, one.since or one.at) >= made}
+        lifted = {*late.lifted, *younger}
         causes = {*(c.id for c in late.causes), *(c.id for c in early.causes if c.since >= made)}
         assert ({c.id for c in both.causes}, set(both.lifted)) == (causes - lifted, lifted)
         assert (both.lineage, both.windows) == (MIDDLE_LINEAGE, late.windows)
