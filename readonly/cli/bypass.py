@@ -64,6 +64,11 @@ def give(
         where = ", ".join(rules) if rules else "everywhere"
         output.line(f"{made.name} is let through until {clock_time(made.until, at)}: {where}.")
         output.line(f"Link, good once, for one browser: {address}{LINK_PATH}{link}")
+        if _is_plain(address):
+            output.line(
+                "  That is plain http: no browser keeps the cookie there, and the link is used up for nothing. Name "
+                "the https address, or use the header."
+            )
         output.line(f"Header, for programs:             {HEADER}: {token}")
         output.line("Neither is kept anywhere: whoever has them is let through.")
         fences = [c for c in change.record.causes if c.kind == FENCE and c.fence is not None]
@@ -168,6 +173,12 @@ def _address(url: str | None) -> str:
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
         raise click.UsageError(f"--url {url}: write the site's address, as in https://shop.example")
     return url.rstrip("/")
+
+
+def _is_plain(address: str) -> bool:
+    parts = urlsplit(address)
+    local = parts.hostname in ("localhost", "127.0.0.1", "::1") or (parts.hostname or "").endswith(".localhost")
+    return parts.scheme == "http" and not local
 
 
 def _fields(one: Bypass, state: State, at: datetime) -> dict[str, Any]:

@@ -48,6 +48,17 @@ def test_somebody_is_let_through_and_taken_off_again(served: Served) -> None:
     assert [e["what"] for e in map(json.loads, history.splitlines()) if e.get("what", "").startswith("bypass")]
 
 
+def test_a_link_that_no_browser_could_use_says_so(served: Served) -> None:
+    """The cookie is for https, and for this machine."""
+    shop, _ = served
+    shop.here("on")
+    for number, (url, plain) in enumerate(
+        {"http://shop.example/a": True, "https://shop.example": False, "http://localhost:8000": False}.items()
+    ):
+        given = shop.here("bypass", f"n{number}", "--url", url)
+        assert (given.returncode, "no browser keeps the cookie there" in given.stdout) == (0, plain)
+
+
 def test_what_is_typed_wrongly_changes_nothing(served: Served) -> None:
     """Each is refused with what to do."""
     shop, _ = served
