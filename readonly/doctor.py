@@ -43,7 +43,6 @@ CHECKS: Final = (
     "replicas",
     "fences",
 )
-_STORE: Final = "do as it says, start it, or mend the URL (READONLY_STORE, readonly.toml)"
 _SILENT: Final = frozenset({Condition.LOST, Condition.EXPIRED, Condition.GONE})
 _FIXES: Final = {
     TWINS: (
@@ -121,7 +120,7 @@ def check(site: Site, *, now: datetime | None = None) -> tuple[Finding, ...]:
     try:
         look = site.look()
     except StoreUnreachable as error:
-        found.append(Finding("store", False, str(error), _STORE))
+        found.append(Finding("store", False, str(error), _mended(site)))
         look = None
     reports: list[Report] = []
     if look is not None:
@@ -156,10 +155,16 @@ def _store(site: Site) -> Iterator[Finding]:
     try:
         site.store.try_write()
     except StoreUnreachable as error:
-        yield Finding("store", False, f"it can be read, and nothing can be changed: {error}", _STORE)
+        yield Finding("store", False, f"it can be read, and nothing can be changed: {error}", _mended(site))
         return
     if not warnings:
         yield Finding("store", True, f"{site.shown_store} answers, and nothing in its settings can lose the record")
+
+
+def _mended(site: Site) -> str:
+    # Neither side says that the other one speaks TLS: a connection is closed, or nobody answers.
+    tls = "; a server that speaks TLS is rediss…://, another one redis…://" if "redis" in site.store.url[:6] else ""
+    return f"do as it says, start it, or mend the URL (READONLY_STORE, readonly.toml){tls}"
 
 
 def _record(site: Site, look: Look) -> Iterator[Finding]:

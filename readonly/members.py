@@ -506,7 +506,7 @@ def _judge(
         )
     if silent > ttl_seconds(report) or report.found_gone:
         if not closing:
-            return member(Condition.GONE if report.found_gone else Condition.LOST)
+            return member(Condition.GONE if report.found_gone or is_gone(report) else Condition.LOST)
         begun = f"{_writes(report)} in flight then" if report.in_flight else "it may have begun writes since"
         if report.found_gone or is_gone(report):
             if silent > longest_transaction:

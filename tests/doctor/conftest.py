@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from support.doctoring import healthy
+from support.fence_layouts import Shop as Postgres
+from support.fence_layouts import two_roles
 from support.operating import Shop, made
+from support.postgres_server import PostgresPair
 
 
 @pytest.fixture
@@ -18,3 +21,10 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
     healthy(found)
     yield found
     found.store.close()
+
+
+@pytest.fixture
+def postgresql(postgres_pair: PostgresPair) -> Iterator[Postgres]:
+    """A database whose application has a role of its own."""
+    with two_roles(postgres_pair.primary) as made:
+        yield made

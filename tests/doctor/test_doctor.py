@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,16 @@ from unittest import mock
 
 import pytest
 
-from readonly import Policy, Switch, asgi, wsgi
-from readonly.clock import SystemClock
+from readonly import Switch
 from readonly.databases.fence import Fence
 from readonly.databases.fence.values import Fenced, Level, Preflight, Strategy
 from readonly.doctor import CHECKS, Finding, check
-from readonly.doubts import MAX_EACH, Doubts
 from readonly.errors import StoreUnreachable
-from readonly.follower import SAMPLE_FIRST_SECONDS
-from readonly.members import Expected, Guarded, Report
+from readonly.members import Expected, Guarded, Report, process_namespace, process_start
 from readonly.site import Site
 from readonly.stores.sqlite import SQLiteStore
-from support.apps import Request, asgi_scope, run, wsgi_environ
 from support.doctoring import faults, healthy, report_of
 from support.operating import Shop, json_lines, made
-from support.waiting import eventually
 
 
 class Planted(Fence):
@@ -110,6 +105,14 @@ def test_a_store_that_may_lose_the_record(shop: Shop) -> None:
     """Its own warnings: an evicting policy, no persistence."""
     with mock.patch.object(SQLiteStore, "warnings", return_value=("maxmemory-policy is allkeys-lru: …",)):
         assert "allkeys-lru" in faults(shop)["store"].what
+
+
+def test_a_server_that_does_not_speak_tls() -> None:
+    """Or does, and is not asked to: neither says so by itself."""
+    site = Site(Switch.from_url("rediss://127.0.0.1:1/0?site=shop"))
+    (wrong,) = [one for one in site.check() if one.check == "store"]
+    assert "can't be reached" in wrong.what
+    assert "a server that speaks TLS is rediss" in wrong.fix
 
 
 def test_a_store_that_can_be_read_and_not_changed(shop: Shop) -> None:
@@ -216,6 +219,15 @@ def test_roles_that_the_operators_file_expects(shop: Shop) -> None:
     ]  # fmt: skip
 
 
+def test_a_process_of_this_machine_that_is_over_is_not_missed(shop: Shop) -> None:
+    """It was killed, and no other one was there to say so; whoever asks can see it. One that stands still is."""
+    here = {"host": "here", "pid": os.getpid(), "namespace": process_namespace()}
+    shop.silent_member(75, **here, start="1")
+    assert faults(shop) == {}
+    shop.silent_member(75, **here, start=process_start(os.getpid()))
+    assert "is silent" in faults(shop)["members"].what
+
+
 def test_many_members_with_one_fault_are_one_finding(shop: Shop) -> None:
     """A screen full of the same line hides the others."""
     shop.reported(*(report_of(host=f"web-{n}", inert=True, guards=(Guarded("main", "it wrote"),)) for n in range(3, 9)))
@@ -278,168 +290,3 @@ def test_another_distribution_that_installs_readonly(shop: Shop) -> None:
         found = faults(shop)["package"]
     assert "django-readonly" in found.what
     assert "pip uninstall django-readonly" in found.fix
-
-
-# --- what members see ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("rule", "wide"),
-    [
-        ("/api/*", True), ("POST /admin/*", True), ("GET /api/*", False), ("/api/v1/*", False),
-        ("/static/*", False), ("/-/readonly/*", False), ("/hooks/stripe", False),
-    ],
-)  # fmt: skip
-def test_wide_exemptions_are_doubted(rule: str, wide: bool) -> None:
-    """One that lets every write below a part of the site through; not files, not a single hook."""
-    switch = Switch.from_url("memory://")
-    asgi.ReadOnlyMiddleware(_hello, switch, policy=Policy(exempt=[rule]))
-    assert switch.doubts.told() == ((f"exempt {rule}",) if wide else ())
-    switch.close()
-
-
-class _Layer:
-    """Middleware of a site's own, as Starlette's keep what they hand on to."""
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-
-def test_a_second_middleware_is_doubted() -> None:
-    """Around the first one, with others between; not beside it, and not around what leads back to itself."""
-    switch = Switch.from_url("memory://")
-    one = asgi.ReadOnlyMiddleware(_hello, switch)
-    round_and_round = _Layer(None)
-    round_and_round.app = round_and_round
-    asgi.ReadOnlyMiddleware(round_and_round, switch)  # type: ignore[arg-type]
-    asgi.ReadOnlyMiddleware(_Layer(_hello), switch)  # type: ignore[arg-type]
-    assert switch.doubts.told() == ()
-    asgi.ReadOnlyMiddleware(_Layer(_Layer(one)), switch)  # type: ignore[arg-type]
-    assert switch.doubts.told() == ("twice around an application that has it",)
-    switch.close()
-
-
-async def _hello(scope: Any, receive: Any, send: Any) -> None:
-    headers = [(b"set-cookie", b"app_session=0123456789; HttpOnly"), (b"set-cookie", b"named=0123456789; HttpOnly")]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": b"hello"})
-
-
-def _sampled(switch: Switch) -> None:
-    """Have the next request be looked at closely."""
-    switch.start()
-    eventually(lambda: switch.state.synced, what="the switch being started")
-    follower = switch._follower()
-    follower._next_sample = float("-inf")
-    follower.republish()
-    assert not switch.view.open
-    assert switch.admit() is None
-
-
-def test_a_request_now_and_then_is_looked_at_closely_and_no_more() -> None:
-    """Session cookies that nobody named, and middleware outside of ours: found without a rehearsal."""
-    switch = Switch.from_url("memory://")
-    policy = Policy(session_cookies=["named"], secret="k")
-    app = asgi.ReadOnlyMiddleware(_hello, switch, policy=policy)
-    scope = {**asgi_scope(Request("GET", "/")), "session": {}, "user": None}
-    sent: list[Any] = []
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    async def receive() -> Any:
-        raise AssertionError("nothing is read")
-
-    _sampled(switch)
-    run(app(scope, receive, send))
-    assert sent[0]["status"] == 200
-    assert sorted(switch.doubts.told()) == [
-        "cookie app_session", "position what sets 'session'", "position what sets 'user'"
-    ]  # fmt: skip
-    assert switch.view.open, "the next one goes the fast way"
-    (mine,) = (report for report in _reports(switch) if report.doubts)
-    assert mine.doubts == switch.doubts.told()
-    switch.close()
-
-
-def _reports(switch: Switch) -> tuple[Report, ...]:
-    eventually(lambda: any(r.doubts for r in switch.members()), what="its doubts being reported")
-    return switch.members()
-
-
-class Wrong(SystemClock):
-    """A machine's clock that somebody has set."""
-
-    ahead = timedelta(0)
-
-    def now(self) -> datetime:
-        """Return what it shows."""
-        return datetime.now(UTC) + self.ahead
-
-
-def test_a_members_clock_that_is_wrong_is_doubted(tmp_path: Path) -> None:
-    """By more than a second or two, for as long as it is, and by how much."""
-    shop, clock = made(tmp_path / "shop.db"), Wrong()
-    switch = Switch(shop.store.reopened(), interval=0.05, clock=clock)
-    switch.start()
-
-    def says(*told: str) -> None:
-        eventually(lambda: {d for report in switch.members() for d in report.doubts} == {*told}, what=f"{told}")
-
-    clock.ahead = timedelta(seconds=9.3)
-    says("clock 9 s ahead of the store's")
-    clock.ahead = -timedelta(seconds=60)
-    says("clock 60 s behind the store's")
-    clock.ahead = timedelta(seconds=1.5)
-    says()
-    switch.close()
-    shop.store.close()
-
-
-@pytest.mark.parametrize(
-    ("status", "more", "told"),
-    [
-        ("200 OK", {}, ()),  # anybody may ask for one
-        ("101 Switching Protocols", {}, ("websocket a WSGI server hands on websockets",)),
-        ("200 OK", {"wsgi.websocket": object()}, ("websocket a WSGI server hands on websockets",)),
-    ],
-)
-def test_websockets_behind_wsgi_are_doubted(status: str, more: dict[str, object], told: tuple[str, ...]) -> None:
-    """They are never closed, and what they write is not counted."""
-    switch = Switch.from_url("memory://")
-
-    def app(environ: Any, start_response: Any) -> list[bytes]:
-        start_response(status, [])
-        return [b"hello"]
-
-    wrapped = wsgi.ReadOnlyMiddleware(app, switch)
-    _sampled(switch)
-    environ = {**wsgi_environ(Request("GET", "/live")), "HTTP_UPGRADE": "websocket", **more}
-    body = wrapped(environ, lambda *args: lambda data: None)
-    assert b"".join(body) == b"hello"
-    getattr(body, "close", lambda: None)()
-    assert switch.doubts.told() == told
-    switch.close()
-
-
-def test_doubts_stay_few_whatever_is_seen() -> None:
-    """Names of cookies may be a visitor's."""
-    doubts = Doubts()
-    for number in range(100):
-        doubts.add("cookie", f"sid{number}\x1b[31m" + "x" * 1000)
-    assert len(doubts.told()) == MAX_EACH
-    assert all(len(one) < 200 and one.isprintable() for one in doubts.told())
-
-
-def test_nothing_is_sampled_in_a_process_that_has_just_begun() -> None:
-    """Its first requests are not to pay for it."""
-    switch = Switch.from_url("memory://")
-    switch.start()
-    eventually(lambda: switch.view.open, what="the fast way")
-    assert SAMPLE_FIRST_SECONDS >= 10
-    switch.close()
-
-
-def test_a_report_without_doubts_is_as_long_as_before() -> None:
-    """What is empty costs a few bytes."""
-    assert replace(report_of(), doubts=()).dump().count(b"doubts") == 1

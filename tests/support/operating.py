@@ -276,8 +276,10 @@ class Shop:
 
     def silent_member(self, seconds: float, **said: Any) -> Report:
         """Have a process on another machine have fallen silent so long ago."""
-        told: dict[str, Any] = {"id": secrets.token_hex(16), "role": "web", "pid": 4711} | said
-        report = Report(host="web-2", namespace="elsewhere", **told)
+        told: dict[str, Any] = {
+            "id": secrets.token_hex(16), "host": "web-2", "role": "web", "pid": 4711, "namespace": "elsewhere"
+        }  # fmt: skip
+        report = Report(**(told | said))
         past = SQLiteStore(self.folder / "shop.db", site=self.name, clock=Past(timedelta(seconds=seconds)))
         past.report(report.id, report.dump(), keep_seconds=3600)
         past.close()
