@@ -243,6 +243,10 @@ def _leave(
         change = leave(site.store, options.operator(), name)
         if change.changed:
             output.line(f"{done} {', '.join(map(printable, change.causes))}")
+            at = change.reading.at
+            for window in (w for w in change.record.windows if w.schedule == name and w.in_force(at)):
+                output.line(f"One has begun, and goes on: {window_line(window, at)}")
+                output.hints(("end it, too:", options.typed(f"off --cause {window.id}")))
         else:
             output.line(
                 f"{printable(name)} will not be anyway: it was {done.lower()} before, or is over. Nothing was changed."

@@ -128,6 +128,17 @@ def test_a_window_that_ends_while_somebody_waits_for_proof(served: tuple[Shop, M
     assert "The site is read-only" not in done.stdout
 
 
+@pytest.mark.parametrize("leave", ["cancel", "skip"])
+def test_what_has_begun_of_one_that_recurs_goes_on(shop: Shop, leave: str) -> None:
+    """Whoever cancels the rest in the middle of one is told that the site does not open by that."""
+    plan = result(shop, "schedule", "add", "--every", "Sun 02:00", "--tz", "UTC", "--for", "1h")["schedules"][0]["id"]
+    found = record(shop)
+    with_windows(shop, replace(in_force(f"{plan}-x"), schedule=plan), *found.windows, schedules=found.schedules)
+    done = shop.here("schedule", leave, plan)
+    assert (done.returncode, f"One has begun, and goes on: {plan}-x" in done.stdout) == (0, True), done.stdout
+    assert f"off --cause {plan}-x" in done.stdout
+
+
 def test_a_run_is_lifted_by_what_lifts_runs(shop: Shop) -> None:
     """`off --cause` refuses a run, so it is not what is offered."""
     start_run(shop.store, BEN, "r1")
