@@ -10,7 +10,6 @@ import functools
 import os
 import secrets
 import shutil
-import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +17,9 @@ from pathlib import Path
 
 from support import children
 from support.missing import ServerMissing
-from support.ports import free_port
+from support.own_server import OwnServer
 from support.waiting import eventually
 
-_START_ATTEMPTS = 5
 _SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/usr/libexec")
 # The same for making the data and for serving it: the log's size is written into the files.
 _STORAGE = (
@@ -116,11 +114,13 @@ def _run(words: Sequence[str | os.PathLike[str]], *, folder: Path) -> str:
     return done.stdout
 
 
-class MariaDBServer:
-    """One server, primary or replica: start, kill, start again on the same port.
+class MariaDBServer(OwnServer):
+    """One server, primary or replica: start, kill, start again on the same port; each SET GLOBAL is forgotten then.
 
     `root` has no password and is let in through the socket and by TCP from this machine; no other account is there.
     """
+
+    program = "mariadbd"
 
     def __init__(self, *options: str, server_id: int = 1, name: str = "primary") -> None:
         """Prepare a server with more `options` (`--name=value`); nothing runs until `start`.
@@ -129,35 +129,12 @@ class MariaDBServer:
             ServerMissing: If there is no MariaDB here.
         """
         self.programs = find_mariadb()
+        super().__init__("readonly-my-", drops=True)
         self.options = options
         self.server_id = server_id
         self.name = name
-        self.folder = children.open_folder("readonly-my-")
         self.data = self.folder / "data"
-        self.log = self.folder / "server.log"
         self.socket = self.folder / "sock"
-        self._port: int | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._user: int | None = None
-        self._group: int | None = None
-        dropped = children.unprivileged()
-        if dropped is not None:
-            self._user, self._group = dropped
-            os.chown(self.folder, *dropped)
-
-    @property
-    def port(self) -> int:
-        """The port, kept over restarts."""
-        if self._port is None:
-            raise RuntimeError("the server was never started: call start() first")
-        return self._port
-
-    @property
-    def pid(self) -> int:
-        """The process id of the running server."""
-        if self._process is None:
-            raise RuntimeError("the server is not running: call start() first")
-        return self._process.pid
 
     def url(self, database: str = "", *, user: str = "root", password: str = "", scheme: str = "mysql") -> str:
         """Return a URL; `root` needs no password."""
@@ -182,21 +159,6 @@ class MariaDBServer:
             )
         return self
 
-    def _serve(self) -> None:
-        fixed = self._port is not None
-        for _ in range(1 if fixed else _START_ATTEMPTS):
-            if not fixed:
-                self._port = free_port()
-            with self.log.open("ab") as output:
-                self._process = children.start(
-                    self._command(), output=output, when_we_die="KILL", user=self._user, group=self._group,
-                    folder=self.folder,
-                )  # fmt: skip
-            if eventually(self._ready_or_ended, 30.0, what="mariadbd starts", poll_seconds=0.02) == "ready":
-                return
-            self._process = None
-        raise RuntimeError(f"mariadbd did not start: {self.log.read_text(errors='replace')[-2000:]}")
-
     def _command(self) -> list[str]:
         return [
             os.fspath(self.programs.server),
@@ -210,17 +172,14 @@ class MariaDBServer:
             *self.options,
         ]
 
-    def _ready_or_ended(self) -> str:
-        assert self._process is not None
-        if self._process.poll() is not None:
-            return "ended"
+    def _answers(self) -> bool:
         # Through the socket in our own folder: a port of that number may be another server's.
         if not self.socket.exists():
-            return ""
+            return False
         try:
-            return "ready" if self.sql("SELECT 1") == "1" else ""
+            return self.sql("SELECT 1") == "1"
         except RuntimeError:
-            return ""  # the socket of one that was killed, or one that is not ready to answer
+            return False  # the socket of one that was killed, or one that is not ready to answer
 
     def replica(self, *options: str, server_id: int = 2) -> MariaDBServer:
         """Start another server and let it follow this one by GTID, from its first transaction on."""
@@ -280,33 +239,6 @@ class MariaDBServer:
     def drop_database(self, name: str) -> None:
         """Remove a database."""
         self.sql(f"DROP DATABASE IF EXISTS {name}")
-
-    def stop(self) -> None:
-        """Shut down (SIGTERM) and wait."""
-        if self._process is not None:
-            children.end(self._process, signal.SIGTERM, timeout=20)
-            self._process = None
-
-    def kill(self) -> None:
-        """End it without a shutdown, as a crash would, and wait."""
-        if self._process is not None:
-            children.end(self._process, signal.SIGKILL)
-            self._process = None
-
-    def restart(self) -> None:
-        """Kill it and start it on the same port; it recovers from its log, and forgets each SET GLOBAL."""
-        self.kill()
-        self._serve()
-
-    @property
-    def running(self) -> bool:
-        """Whether the server's process is there."""
-        return self._process is not None and self._process.poll() is None
-
-    def close(self) -> None:
-        """End the server and remove its folder; may be called twice."""
-        self.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class MariaDBPair:

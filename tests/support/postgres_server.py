@@ -19,11 +19,10 @@ from pathlib import Path
 
 from support import children
 from support.missing import ServerMissing
-from support.ports import free_port
+from support.own_server import OwnServer
 from support.waiting import eventually
 
 _PROGRAMS = ("postgres", "initdb", "pg_basebackup", "pg_isready", "psql")
-_START_ATTEMPTS = 5
 # Whoever asks for a position waits for three of these where something was rolled back, and lets go of no guard before.
 _LOG_WRITERS_PAUSE = "10ms"
 
@@ -99,8 +98,11 @@ def _usable_bin() -> Path:
     return copy / programs
 
 
-class PostgresServer:
-    """One server, primary or standby: start, kill, promote, start again on the same port."""
+class PostgresServer(OwnServer):
+    """One server, primary or standby: start, kill, promote, start again on the same port, from its log."""
+
+    program = "postgres"
+    stopped_by, killed_by, when_we_die = signal.SIGINT, signal.SIGQUIT, "QUIT"  # "fast" and "immediate"
 
     def __init__(self, *options: str, name: str = "primary") -> None:
         """Prepare a server with more `options` (`name=value`); nothing runs until `start`.
@@ -109,33 +111,10 @@ class PostgresServer:
             ServerMissing: If there is no PostgreSQL here.
         """
         self.programs = _usable_bin()
+        super().__init__("readonly-pg-", drops=True)
         self.options = options
         self.name = name
-        self.folder = children.open_folder("readonly-pg-")
         self.data = self.folder / "data"
-        self.log = self.folder / "server.log"
-        self._port: int | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        dropped = children.unprivileged()
-        self._user: int | None = None
-        self._group: int | None = None
-        if dropped is not None:
-            self._user, self._group = dropped
-            os.chown(self.folder, *dropped)
-
-    @property
-    def port(self) -> int:
-        """The port, kept over restarts."""
-        if self._port is None:
-            raise RuntimeError("the server was never started: call start() first")
-        return self._port
-
-    @property
-    def pid(self) -> int:
-        """The process id of the running postmaster."""
-        if self._process is None:
-            raise RuntimeError("the server is not running: call start() first")
-        return self._process.pid
 
     def url(self, database: str = "postgres", *, user: str = "postgres", scheme: str = "postgresql") -> str:
         """Return a URL without a password (every local connection is trusted)."""
@@ -152,22 +131,8 @@ class PostgresServer:
             # Not on the command line, where ALTER SYSTEM could not change it any more.
             with (self.data / "postgresql.conf").open("a") as settings:
                 settings.write(f"wal_writer_delay = {_LOG_WRITERS_PAUSE}\n")
-        return self._serve()
-
-    def _serve(self) -> PostgresServer:
-        fixed = self._port is not None
-        for _ in range(1 if fixed else _START_ATTEMPTS):
-            if not fixed:
-                self._port = free_port()
-            with self.log.open("ab") as output:
-                self._process = children.start(
-                    self._command(), output=output, when_we_die="QUIT", user=self._user, group=self._group,
-                    folder=self.folder,
-                )  # fmt: skip
-            if eventually(self._ready_or_ended, 30.0, what="postgres starts", poll_seconds=0.02) == "ready":
-                return self
-            self._process = None
-        raise RuntimeError(f"postgres did not start: {self.log.read_text(errors='replace')[-2000:]}")
+        self._serve()
+        return self
 
     def _command(self) -> Sequence[str]:
         settings = (
@@ -186,10 +151,7 @@ class PostgresServer:
             *(word for setting in settings for word in ("-c", setting)),
         ]
 
-    def _ready_or_ended(self) -> str:
-        assert self._process is not None
-        if self._process.poll() is not None:
-            return "ended"
+    def _answers(self) -> bool:
         # Through the socket in our own folder: a port of that number may be another server's.
         asked = subprocess.run(
             [self.programs / "pg_isready", "-q", "-h", self.folder, "-p", str(self.port)],
@@ -197,7 +159,7 @@ class PostgresServer:
             stderr=subprocess.DEVNULL,
             check=False,
         )
-        return "ready" if asked.returncode == 0 else ""
+        return asked.returncode == 0
 
     def _run(self, program: str, *words: str) -> str:
         done = subprocess.run(
@@ -224,7 +186,8 @@ class PostgresServer:
             *("-D", os.fspath(copy.data), "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"),
             *("-R", "-X", "stream", "-c", "fast", "--no-sync"),
         )
-        return copy._serve()
+        copy._serve()
+        return copy
 
     def sql(self, statement: str, *, database: str = "postgres") -> str:
         """Run statements as the superuser, in a session of their own; return the bare values, one row a line.
@@ -272,33 +235,6 @@ class PostgresServer:
         """Make a standby a primary, and wait until it takes writes."""
         self.sql(f"SELECT pg_promote(true, {int(timeout)})")
         eventually(lambda: not self.in_recovery, timeout, what="the standby is promoted")
-
-    def stop(self) -> None:
-        """Shut down, ending the sessions (SIGINT, "fast"), and wait."""
-        if self._process is not None:
-            children.end(self._process, signal.SIGINT, timeout=20)
-            self._process = None
-
-    def kill(self) -> None:
-        """End it without a shutdown (SIGQUIT, "immediate"), as a crash would, and wait."""
-        if self._process is not None:
-            children.end(self._process, signal.SIGQUIT)
-            self._process = None
-
-    def restart(self) -> None:
-        """Kill it and start it on the same port; it recovers from its log."""
-        self.kill()
-        self._serve()
-
-    @property
-    def running(self) -> bool:
-        """Whether the postmaster is there."""
-        return self._process is not None and self._process.poll() is None
-
-    def close(self) -> None:
-        """End the server and remove its folder; may be called twice."""
-        self.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class PostgresPair:

@@ -18,10 +18,7 @@ from pathlib import Path
 
 from support import children
 from support.missing import ServerMissing
-from support.ports import free_port
-from support.waiting import eventually
-
-_START_ATTEMPTS = 5
+from support.own_server import OwnServer
 
 
 class CommandRefused(Exception):
@@ -76,8 +73,10 @@ def _in_wheel() -> Path | None:
     return program if _runs(program) else None
 
 
-class RedisServer:
+class RedisServer(OwnServer):
     """One server: start it, kill it, start it again on the same port, empty."""
+
+    program = "redis"
 
     def __init__(self, *options: str, port: int | None = None, environment: Mapping[str, str] | None = None) -> None:
         """Prepare a server with more command-line `options`; nothing runs until `start`.
@@ -90,73 +89,35 @@ class RedisServer:
         Raises:
             ServerMissing: If there is no program to run.
         """
-        self.program = find_redis()
+        self._server = find_redis()
+        super().__init__("readonly-redis-", port=port, environment=environment)
         self.options = options
-        self.environment = environment
-        self.folder = children.open_folder("readonly-redis-")
-        self.log = self.folder / "server.log"
-        self._wanted_port = port
-        self._port: int | None = port
-        self._process: subprocess.Popen[bytes] | None = None
         # User and password of `command`, where the default user may not.
         self.login: tuple[str, str] | None = None
-
-    @property
-    def port(self) -> int:
-        """The port, kept over restarts."""
-        if self._port is None:
-            raise RuntimeError("the server was never started: call start() first")
-        return self._port
-
-    @property
-    def pid(self) -> int:
-        """The process id of the running server."""
-        if self._process is None:
-            raise RuntimeError("the server is not running: call start() first")
-        return self._process.pid
 
     def url(self, site: str | None = None, *, database: int = 0) -> str:
         """Return the store's URL for a site; without one, for a new name that no other test uses."""
         return f"redis://127.0.0.1:{self.port}/{database}?site={site or f'test-{secrets.token_hex(6)}'}"
 
     def start(self) -> RedisServer:
-        """Start it and wait until it answers; a port that was taken meanwhile is replaced, unless asked for."""
-        for attempt in range(_START_ATTEMPTS):
-            if self._port is None:
-                self._port = free_port()
-            with self.log.open("ab") as output:
-                self._process = children.start(
-                    self._command(),
-                    output=output,
-                    when_we_die="KILL",
-                    environment=None if self.environment is None else {**os.environ, **self.environment},
-                )
-            if eventually(self._answers_or_ended, 10.0, what="redis starts") == "answers":
-                return self
-            self._process = None
-            if self._wanted_port is not None or attempt == _START_ATTEMPTS - 1:
-                break
-            self._port = None
-        raise RuntimeError(f"redis did not start: {self.log.read_text(errors='replace')[-2000:]}")
+        """Start it and wait until it answers."""
+        self._serve()
+        return self
 
     def _command(self) -> Sequence[str]:
         return [
-            os.fspath(self.program),
+            os.fspath(self._server),
             *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", os.fspath(self.folder)),
             *("--save", "", "--appendonly", "no"),
-            *(("--enable-debug-command", "local") if _has_debug_option(self.program) else ()),
+            *(("--enable-debug-command", "local") if _has_debug_option(self._server) else ()),
             *self.options,
         ]
 
-    def _answers_or_ended(self) -> str:
-        assert self._process is not None
-        if self._process.poll() is not None:
-            return "ended"
+    def _answers(self) -> bool:
         with contextlib.suppress(OSError, CommandRefused):
             # Another server may have taken the port: only an answer with our own folder counts.
-            if os.fspath(self.folder) in self.command("CONFIG", "GET", "dir", timeout=0.5):
-                return "answers"
-        return ""
+            return os.fspath(self.folder) in self.command("CONFIG", "GET", "dir", timeout=0.5)
+        return False
 
     def command(self, *words: str, timeout: float = 30.0) -> str:
         """Send one command over a connection of its own and return the raw reply, without a client library.
@@ -204,30 +165,6 @@ class RedisServer:
         """Let a paused process go on (SIGCONT)."""
         os.kill(self.pid, signal.SIGCONT)
 
-    def kill(self) -> None:
-        """End it as `kill -9` does, and wait until it is gone."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(10)
-            self._process = None
-
-    def restart(self) -> None:
-        """Kill it and start it on the same port; it has forgotten everything."""
-        self.kill()
-        if self._wanted_port is None:
-            self._wanted_port = self.port
-        self.start()
-
-    @property
-    def running(self) -> bool:
-        """Whether the process is there (a paused one is)."""
-        return self._process is not None and self._process.poll() is None
-
-    def close(self) -> None:
-        """End the server and remove its folder; may be called twice."""
-        self.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
 
 class SentinelServer(RedisServer):
     """The same program as a Sentinel, told what to watch by lines of its file; it forgets nothing when restarted."""
@@ -244,16 +181,12 @@ class SentinelServer(RedisServer):
             # It writes what it learns into this file.
             own = (first, "bind 127.0.0.1", f"dir {self.folder}", "sentinel deny-scripts-reconfig yes")
             self._file.write_text("\n".join((*own, *self._lines, "")))
-        return [os.fspath(self.program), os.fspath(self._file), "--sentinel"]
+        return [os.fspath(self._server), os.fspath(self._file), "--sentinel"]
 
-    def _answers_or_ended(self) -> str:
-        assert self._process is not None
-        if self._process.poll() is not None:
-            return "ended"
+    def _answers(self) -> bool:
         with contextlib.suppress(OSError, CommandRefused):
-            if os.fspath(self._file) in self.command("INFO", "server", timeout=0.5):
-                return "answers"
-        return ""
+            return os.fspath(self._file) in self.command("INFO", "server", timeout=0.5)
+        return False
 
 
 @functools.cache
