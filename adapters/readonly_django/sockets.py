@@ -15,7 +15,7 @@ from typing import Any, Final
 from django.conf import settings as django_settings
 from django.core.handlers.base import BaseHandler
 
-from readonly.asgi import is_middleware
+from readonly.nested import is_middleware
 
 # An application is a chain of few things. What is none must not keep anybody busy.
 _MOST: Final = 500

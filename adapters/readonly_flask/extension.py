@@ -15,6 +15,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from readonly.doubts import WEBSOCKET
 from readonly.errors import ConfigurationError, ReadOnlyError
+from readonly.nested import mark
 from readonly.policy import Policy
 from readonly.rejection import rfc3339
 from readonly.state import State
@@ -248,6 +249,7 @@ def _wrap(app: Flask, installed: Installed) -> None:
     def wsgi_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         return application(environ, start_response)
 
+    mark(wsgi_app)
     setattr(outer, name, wsgi_app)
     # An error handler for everything (`@app.errorhandler(Exception)`) is not asked then, nor is each refusal logged
     # with its traceback. The middleware puts the whole answer into the place of this one.

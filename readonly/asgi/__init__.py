@@ -16,6 +16,7 @@ from ..doubts import TWICE
 from ..exchange import Exchange
 from ..gate import Act, ActKind
 from ..handling import OVERRIDES, Handling
+from ..nested import holds_another, mark
 from ..pages import Page
 from ..policy import Policy
 from ..rules import SAFE_METHODS, Endpoint, Facts
@@ -23,7 +24,7 @@ from ..state import State
 from ..switch import Switch
 from ..words import Languages, languages_of
 from ._conversations import Conversation
-from ._outside import holds_another, is_middleware, mark, take, watched
+from ._outside import take, watched
 from ._requests import NEGOTIATED_NAMES, Headers, facts_of, key_of, peeked, place, shown, stripped
 from ._responses import (
     CLOSE,
@@ -51,7 +52,6 @@ __all__ = [
     "Scope",
     "Send",
     "facts_of",
-    "is_middleware",
     "status_app",
     "watched",
 ]

@@ -11,9 +11,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from ..bypass import HEADER
-from ..doubts import WEBSOCKET
+from ..doubts import TWICE, WEBSOCKET
 from ..exchange import Exchange
 from ..handling import OVERRIDES, Handling
+from ..nested import holds_another, mark
 from ..pages import Page
 from ..policy import Policy
 from ..rejection import HeaderList
@@ -198,6 +199,9 @@ def ReadOnlyMiddleware(
             exchange.end()
             raise
 
+    if holds_another(app):
+        switch.doubts.add(TWICE, "around an application that has it")
+    mark(middleware)
     return middleware
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 
 from readonly import Policy, Switch, asgi, wsgi
 from readonly.clock import SystemClock
 from readonly.doubts import MAX_EACH, Doubts
 from readonly.follower import SAMPLE_FIRST_SECONDS
 from readonly.members import Report
+from readonly_flask import ReadOnly
 from support.apps import Request, asgi_scope, run, wsgi_environ
 from support.doctoring import report_of
 from support.operating import made
@@ -54,6 +56,28 @@ def test_a_second_middleware_is_doubted() -> None:
     asgi.ReadOnlyMiddleware(_Layer(_Layer(one)), switch)  # type: ignore[arg-type]
     assert switch.doubts.told() == ("twice around an application that has it",)
     switch.close()
+
+
+def test_a_second_middleware_of_wsgi_is_doubted() -> None:
+    """The same, around Flask's extension as well, and around an application that keeps its own inside."""
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        raise AssertionError("nobody asks")
+
+    switch = Switch.from_url("memory://")
+    one = wsgi.ReadOnlyMiddleware(app, switch)
+    assert switch.doubts.told() == ()
+    wsgi.ReadOnlyMiddleware(_Layer(one), switch)  # type: ignore[arg-type]
+    assert switch.doubts.told() == ("twice around an application that has it",)
+    switch.close()
+    for around in ("wsgi_app", ""):
+        flask = Flask("shop", static_folder=None)
+        flask.config["READONLY_STORE"] = "memory://"
+        ReadOnly(flask)
+        told = flask.extensions["readonly"].switch
+        wsgi.ReadOnlyMiddleware(getattr(flask, around) if around else flask, told)
+        assert told.doubts.told() == ("twice around an application that has it",)
+        flask.extensions["readonly"].close()
 
 
 async def _hello(scope: Any, receive: Any, send: Any) -> None:
