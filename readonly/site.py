@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from . import bypassing, changes, history
 from .changes import Change, Operator
 from .config import FenceConfig, operator_config
-from .databases.fence import Fence
+from .databases.fence import Fence, Strategy
 from .databases.freeze import Standby
 from .databases.replicas import schema_of
 from .errors import (
     ConfigurationError,
     Error,
+    LostRace,
     NoRecord,
     NotConfirmed,
     NotYours,
@@ -294,7 +295,7 @@ class Site:
         left = max(0.0, timeout - (time.monotonic() - began))
         raised = self.raise_fences(change.causes[0], timeout=left, end_after=end_after, waiting=waiting, fence=fence)
         raised = self.wait_replicas(raised, timeout=max(0.0, timeout - (time.monotonic() - began)))
-        return Safety(change, found, raised)
+        return Safety(change, found, self.still_raised(change.record, change.causes, raised))
 
     def wait_open(self, change: Change, *, timeout: float, progress: Progress | None = None) -> Confirmation:
         """Wait until every member has taken in that a change's causes were lifted, or for `timeout` seconds."""
@@ -374,6 +375,37 @@ class Site:
             waiting=waiting,
             pause=self._proving.hint,
         )
+
+    def still_raised(self, known: Record, causes: Sequence[str] | None, raised: Raised | None) -> Raised | None:
+        """Look once more, since fences and replicas take their time: what is said to be safe is so at that moment.
+
+        Args:
+            known: What whoever waited knows of the record.
+            causes: What was confirmed; None: whatever stands.
+            raised: What became of the fences; None where none were wanted, and then nobody has waited for any.
+
+        Returns:
+            The same, with a problem for each fence that stands no more.
+
+        Raises:
+            LostRace: Somebody has lifted what was confirmed.
+        """
+        if raised is None:
+            return None
+        record, census = changes.survey(self.store, known)
+        standing = State.at(census.reading.at, record).causes
+        lifts = record.lifted if record is not None else {}
+        gone = [lifts[c] for c in causes or () if c in lifts]
+        if gone or (causes is None and all(c.kind == FENCE for c in standing)):
+            by, epoch = (record.changed_by, record.epoch) if record is not None else ("?", 0)
+            what = f"{gone[0].by} lifted {gone[0].id}" if gone else f"{by} lifted what kept the site read-only"
+            raise LostRace(
+                f"{what}, while this was raising the fences", by=gone[0].by if gone else by, epoch=epoch,
+            )  # fmt: skip
+        named = {c.fence.name for c in standing if c.fence is not None}
+        fell = [up.name for up in raised.fenced if up.strategy is not Strategy.BARRIER and up.name not in named]
+        again = tuple(f"the fence {name} was lifted meanwhile: readonlyctl fence raise {name}" for name in fell)
+        return replace(raised, problems=(*raised.problems, *again))
 
     def wait_closed(
         self,

@@ -138,6 +138,7 @@ def on(
                 trouble=progress.trouble,
             )
         raised = _raise(site, change.causes[0], fence, timeout, started, end_after, output)
+        raised = site.still_raised(change.record, change.causes, raised)
         conclude_closed(
             found,
             State.at(found.at, change.record) if raised is None else site.look().state,
@@ -278,8 +279,10 @@ def wait(
         if found.closing:
             raised = None
             holder = _holder(site)
-            if holder is not None:
+            known = site.look().record
+            if holder is not None and known is not None:
                 raised = _raise(site, holder, fence, timeout, started, end_after, output)
+                raised = site.still_raised(known, None, raised)
             seconds = time.monotonic() - started
             state = site.look().state
             conclude_closed(found, state, timeout, options, output, seconds=seconds, raised=raised, require=require)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -59,6 +60,46 @@ def test_on_says_hard_and_off_opens_both(fenced: Fenced) -> None:
     assert "Lifted   fence main: " in done.stdout
     assert "WRITABLE" in done.stdout
     assert fenced.writes() == ""
+
+
+@pytest.mark.parametrize("words", [["on"], ["wait"]])
+@pytest.mark.parametrize("before", ["raise_fences", "wait_replicas"])
+def test_somebody_opens_it_while_fences_are_raised(fenced: Fenced, words: list[str], before: str) -> None:
+    """The members were confirmed by then; nobody is told that a site is safe which somebody else has opened."""
+    if words == ["wait"]:
+        assert fenced.ctl("on", "--no-wait").returncode == 0
+    found = getattr(site.Site, before)
+
+    def opened(self: site.Site, *given: Any, **more: Any) -> Any:
+        assert fenced.ctl("off", "--all").returncode == 0
+        return found(self, *given, **more)
+
+    with mock.patch.object(site.Site, before, opened):
+        done = fenced.ctl(*words)
+    assert "SAFE (" not in done.stdout
+    assert done.returncode == 5, done.stdout
+    assert "while this was raising the fences" in done.stderr
+    # What was raised for a cause that stands no more is nobody's, and taken away by whoever opens the site.
+    fenced.ctl("off")
+    assert fenced.writes() == ""
+
+
+def test_somebody_lifts_the_fence_while_replicas_are_waited_for(fenced: Fenced) -> None:
+    """The site is read-only all the same, and not as safe as it would be said to be."""
+    found = site.Site.wait_replicas
+
+    def lifted(self: site.Site, *given: Any, **more: Any) -> Any:
+        assert fenced.ctl("fence", "lift", "main").returncode == 0
+        return found(self, *given, **more)
+
+    with mock.patch.object(site.Site, "wait_replicas", lifted):
+        done = fenced.ctl("on")
+    assert done.returncode == 3
+    assert "SAFE (" not in done.stdout
+    assert "the fence main was lifted meanwhile" in done.stdout
+    again = fenced.ctl("fence", "raise")
+    assert again.returncode == 0
+    assert "SAFE (hard)" in fenced.ctl("wait").stdout
 
 
 def test_undo_that_comes_too_late_leaves_the_fence(fenced: Fenced) -> None:
