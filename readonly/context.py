@@ -45,7 +45,13 @@ class Notes(Protocol):
     """Takes in what a rehearsal sees of a piece of work."""
 
     def transaction(
-        self, tables: dict[str, str], *, dropped: bool = False, droppable: Collection[str] = (), raw: bool = False
+        self,
+        tables: dict[str, str],
+        *,
+        dropped: bool = False,
+        droppable: Collection[str] = (),
+        raw: bool = False,
+        taken_back: bool = False,
     ) -> None:
         """Say that a transaction of it has ended.
 
@@ -54,6 +60,7 @@ class Notes(Protocol):
             dropped: It also wrote what is dropped while read-only.
             droppable: Those of the tables that were written by statements which could be dropped.
             raw: Something was written that could not be: by SQL text, or by a function.
+            taken_back: Something was written and rolled back.
         """
         ...
 

@@ -90,6 +90,12 @@ def notes(numbers: Numbers) -> tuple[str, ...]:
     for rule, route in sorted(numbers.routes.items()):
         if route.begun and route.act == ActKind.READ and not route.wrote and not _is_sign_in(rule, route):
             said.append(f"{rule} begins sessions ({route.begun}): they would not have been; if that is a login, say so")
+    for key, route in sorted(numbers.routes.items()):
+        if route.tried and not route.wrote and route.act in (ActKind.READ, ActKind.DECLARED_READ):
+            said.append(
+                f"{named(key, route)} writes and takes it back ({route.tried} times): what it sends would be refused "
+                "all the same"
+            )
     if OTHER in numbers.routes:
         said.append("more routes than are told apart: what is said of `other` is the sum of the rest")
     return tuple(said)

@@ -15,6 +15,7 @@ import re
 import sys
 import sysconfig
 import threading
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,8 @@ MAX_ROUTES: Final = 200
 # Routes that travel with a report: those with most to say. The others are one.
 ROUTES_SENT: Final = 50
 MAX_INSIDE: Final = 8
+# A request may outlive the rehearsal that it began in, and some that follow.
+PAST: Final = 50
 MAX_JOBS: Final = 30
 TEXT_LENGTH: Final = 120
 OTHER: Final = "other"
@@ -103,6 +106,7 @@ class Route:
         wrote: Requests of either kind that wrote, by the word of the database's server.
         dropped: Requests that wrote only what the guard drops while read-only.
         raw: Requests that wrote what no guard could drop.
+        tried: Requests that wrote nothing but what was rolled back.
         asked: Requests that had a guarded transaction, so that it is known whether they wrote.
         redirected: Requests that were answered with another address.
         absent: Requests that were answered with 404 or 405.
@@ -123,6 +127,7 @@ class Route:
     wrote: int = 0
     dropped: int = 0
     raw: int = 0
+    tried: int = 0
     asked: int = 0
     redirected: int = 0
     absent: int = 0
@@ -138,7 +143,7 @@ class Route:
     @property
     def notable(self) -> bool:
         """True if there is more to say of it than that it was read; that a rule declares it to be a read is more."""
-        counted = self.refused or self.wrote or self.dropped or self.begun or self.renewed or self.ended
+        counted = self.refused or self.wrote or self.tried or self.dropped or self.begun or self.renewed or self.ended
         return bool(counted or self.act == DECLARED_READ)
 
     @property
@@ -353,6 +358,7 @@ class Counts:
         self._numbers = Numbers()
         self._kept = False
         self._whole = False
+        self._past: deque[str] = deque(maxlen=PAST)
 
     def take_part(self, rehearsal: str) -> bool:
         """Say that from now on all is looked at for this rehearsal; begin anew if this is another one.
@@ -395,7 +401,10 @@ class Counts:
         self.of, self._numbers, self._kept, self._whole = "", Numbers(), False, False
 
     def _begin(self, rehearsal: str) -> Numbers:
+        if rehearsal in self._past:
+            return Numbers()  # of one before: another one has begun since, and takes no harm from it
         if self.of != rehearsal:
+            self._past.append(self.of)
             self.of, self._numbers, self._whole = rehearsal, Numbers(), False
         # Who comes late (a request that was still running) has more to say.
         self._kept = False

@@ -18,7 +18,7 @@ from .doubts import COOKIE, Doubts
 from .gate import Act, ActKind, Gate
 from .policy import Policy
 from .record import OPERATOR, Cause, Mode, Rehearsal
-from .rehearsal_counts import MAX_INSIDE, OTHER, SIGNS_IN, Counts, cleaned, count, keep
+from .rehearsal_counts import MAX_INSIDE, OTHER, SIGNS_IN, Counts, Route, cleaned, count, keep
 from .rules import SAFE_METHODS, WEBSOCKET, Facts
 from .sessions import GRACE, Sessions, deletes
 from .state import State
@@ -95,8 +95,8 @@ class Noted:
     """One request, from when it was judged to when it is over. It belongs to that request."""
 
     __slots__ = (
-        "_cookies", "_watch", "act", "asked", "droppable", "dropped", "facts", "raw", "rehearsal", "said", "status",
-        "tables",
+        "_cookies", "_counted_by", "_watch", "act", "asked", "droppable", "dropped", "facts", "raw", "rehearsal",
+        "said", "status", "tables", "told", "tried",
     )  # fmt: skip
 
     def __init__(
@@ -107,7 +107,8 @@ class Noted:
         self.act = act
         self.facts = facts
         self._cookies = cookies
-        self.asked = self.dropped = self.raw = False
+        self.asked = self.dropped = self.raw = self.tried = self.told = False
+        self._counted_by: Watch | None = None
         self.droppable: set[str] = set()
         self.status = 0
         self.tables: dict[str, str] = {}
@@ -116,23 +117,33 @@ class Noted:
     # --- by a database guard -----------------------------------------------------------------------------------------
 
     def transaction(
-        self, tables: dict[str, str], *, dropped: bool = False, droppable: Collection[str] = (), raw: bool = False
+        self,
+        tables: dict[str, str],
+        *,
+        dropped: bool = False,
+        droppable: Collection[str] = (),
+        raw: bool = False,
+        taken_back: bool = False,
     ) -> None:
-        """Say that a transaction of this request has ended.
+        """Say that a transaction of this request has ended; perhaps after the request has, in a task that it began.
 
         Args:
             tables: What it wrote, `database.table`, and where in the code; by the word of the server.
             dropped: It also wrote what the guard drops while read-only.
             droppable: Those of the tables that were written by statements which a guard could drop.
             raw: Something was written that it could not: by SQL text, or by a function.
+            taken_back: Something was written and rolled back.
         """
         self.asked = True
         self.dropped = self.dropped or dropped
         self.raw = self.raw or raw
+        self.tried = self.tried or taken_back
         if len(self.droppable) < MAX_INSIDE:
             self.droppable.update(droppable)
         for table, where in tables.items():
             keep(self.tables, table, where)
+        if self._counted_by is not None and self.tables:
+            self._counted_by.late(self)
 
     # --- by the middleware -------------------------------------------------------------------------------------------
 
@@ -144,8 +155,11 @@ class Noted:
     def end(self) -> None:
         """Count it. Twice does no harm."""
         watch, self._watch = self._watch, _OVER
+        if watch is _OVER:
+            return
         try:
             watch.count(self, self._cookies)
+            self._counted_by = watch
         except Exception:
             logger.exception("readonly: a request could not be counted for the rehearsal")
 
@@ -214,13 +228,9 @@ class Watch:
                 count(route.families, agent)
             route.absent += absent
             route.asked += noted.asked
-            route.wrote += bool(noted.tables)
             route.dropped += noted.dropped and not noted.tables
-            route.raw += noted.raw
-            for table in noted.droppable:
-                count(route.droppable, cleaned(table))
-            for table, where in noted.tables.items():
-                keep(route.tables, cleaned(table), cleaned(where))
+            route.tried += noted.tried and not noted.tables
+            _add_writes(route, noted)
             route.redirected += any(name.lower() == "location" for name, _ in noted.said)
             if begun and not known:
                 route.begun += 1
@@ -229,6 +239,12 @@ class Watch:
             route.renewed += renewed and SIGNS_IN.search(rule) is not None
             route.ended += bool(ended)
             route.example = route.example or cleaned(facts.path)
+
+    def late(self, noted: Noted) -> None:
+        """Add what a request has written since it was counted: by a task that it began, and that outlived it."""
+        if noted.rehearsal is not None:
+            with self._counts.adding(noted.rehearsal.id) as numbers:
+                _add_writes(numbers.route(rule_of(noted.facts), str(noted.act.kind)), noted)
 
     def _set(
         self, headers: Iterable[tuple[str, str]], cookies: Sequence[str]
@@ -278,6 +294,18 @@ class Watch:
         )
         self._pretended = (rehearsal.id, pretended)
         return pretended
+
+
+def _add_writes(route: Route, noted: Noted) -> None:
+    """Count a request that wrote, once."""
+    if noted.tables and not noted.told:
+        noted.told = True
+        route.wrote += 1
+        route.raw += noted.raw
+    for table in noted.droppable:
+        count(route.droppable, cleaned(table))
+    for table, where in noted.tables.items():
+        keep(route.tables, cleaned(table), cleaned(where))
 
 
 class _Over(Watch):

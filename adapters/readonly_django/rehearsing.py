@@ -101,6 +101,7 @@ class _Open:
         before: What the server said when it began.
         written: Its statements that have written, the first of each kind.
         marks: For each savepoint, how many of those were before it.
+        tried: Some of them were rolled back.
     """
 
     connection: Any
@@ -109,6 +110,7 @@ class _Open:
     before: object = None
     written: list[_Write] = field(default_factory=list)
     marks: dict[str, int] = field(default_factory=dict)
+    tried: bool = False
 
     def add(self, write: _Write) -> None:
         """Note a statement. One of a kind will do: what takes an earlier one back takes the later ones back, too."""
@@ -256,7 +258,7 @@ class Rehearsing:
         known = self._ended(wrapper)
         if known is not None and known.notes is not None:
             # Nothing came of it: that a guarded database was asked is known all the same.
-            known.notes.transaction({})
+            known.notes.transaction({}, taken_back=known.tried or bool(known.written))
         return original()
 
     def _set_autocommit(self, wrapper: Any, original: Callable[[bool], Any], autocommit: bool) -> Any:
@@ -281,6 +283,7 @@ class Rehearsing:
         result = original(sid)
         known = vars(wrapper).get(_OPEN)
         if isinstance(known, _Open) and sid in known.marks:
+            known.tried = known.tried or len(known.written) > known.marks[sid]
             del known.written[known.marks[sid] :]
             if not known.written and known.ask is not None and wrapper.vendor != "postgresql":
                 # Those servers count what is taken back as well.
@@ -327,7 +330,8 @@ class Rehearsing:
     def _committed(self, wrapper: Any, known: _Open, written: tuple[str, ...] | None) -> None:
         try:
             if written is None:
-                self._note(wrapper, known.notes, [])
+                if known.notes is not None:
+                    known.notes.transaction({}, taken_back=known.tried)
                 return
             labels = dict.fromkeys(map(self._label, written)) or dict.fromkeys(one.label for one in known.written)
             writes = []

@@ -235,6 +235,7 @@ def test_a_get_that_writes_is_found_with_table_and_place(stage: Stage, asyncio_:
         sync.dispose()
     found = stage.numbers
     assert {rule: (r.wrote, r.dropped, sorted(r.tables)) for rule, r in found.routes.items()} == {
+        "GET /rolled": (0, 0, []),
         "GET /page": (0, 1, []),
         "GET /count": (1, 0, ["main.notes"]),
         "GET /text": (1, 0, ["main.?"]),

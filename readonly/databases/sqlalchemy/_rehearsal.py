@@ -208,7 +208,7 @@ class Rehearsed:
         known = self._known(target)
         if known is not None and known.notes is not None:
             # Nothing came of it: that a guarded database was asked is known all the same.
-            known.notes.transaction({})
+            known.notes.transaction({}, taken_back=bool(known.tables))
 
     def _known(self, target: Any) -> _Open | None:
         """Return what is known of a transaction that ends, and forget it."""

@@ -14,7 +14,7 @@ from readonly import Policy, Switch, rehearsal
 from readonly.changes import Operator
 from readonly.exchange import Exchange
 from readonly.handling import Handling
-from readonly.rehearsal_advice import advice
+from readonly.rehearsal_advice import advice, notes
 from readonly.rehearsal_counts import Numbers
 from readonly.rules import Facts
 from readonly_django.databases import Guards, install, uninstall
@@ -166,6 +166,9 @@ def test_what_is_rolled_back_is_no_write(switch: Switch, site: Site, rehearsing:
         view.__name__: tables for view, tables in ends.items() if tables is not None
     }
     assert all("test_django_rehearsal.py:" in where for one in routes.values() for where in one.tables.values())
+    told = notes(rehearsing())
+    for view in (rolled_back, flagged, inner):
+        assert [one for one in told if one.startswith(f"GET /{view.__name__} writes and takes it back")], told
 
 
 def test_what_goes_past_django_is_found_at_the_commit(
