@@ -3,84 +3,38 @@
 from __future__ import annotations
 
 import json
-import secrets
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from readonly.fencing import standing_fences
-from readonly.members import Guarded, Report
-from readonly.record import FenceMark
 from support.fence_layouts import Shop as Database
 from support.fence_layouts import two_roles
+from support.moved_site import WRITE, MovedSite
 from support.operating import Shop, json_lines, made, members
 from support.postgres_server import PostgresPair, PostgresServer
 
-WRITE = "INSERT INTO story (title) VALUES ('x')"
 REFUSED, PASSES = "42501", ""
 
 
-class Site:
-    """A site in an SQLite store, its database at three servers, and the operator's file that leads to one of them."""
+class Site(MovedSite[Database]):
+    """One that has a third server, with no more in common than its tables."""
+
+    kind, told = "postgresql", ("system", "timeline")
 
     def __init__(self, shop: Shop, old: Database, new: Database, other: Database) -> None:
-        self.shop, self.old, self.new, self.other = shop, old, new, other
-        self.file = shop.folder / "readonly.toml"
-        self.leads_to(old)
+        self.other = other
+        super().__init__(shop, old, new)
 
-    def leads_to(self, database: Database, more: str = "") -> None:
-        """Have the operator's file lead there."""
+    def fence_of(self, database: Database) -> str:
         url = database.server.url(database.name, user=database.fencer)
-        self.file.write_text(
-            f'store = "{self.shop.url}"\n[fence.main]\nurl = "{url}"\nwriters = ["{database.app}"]\n'
-            f'migrators = ["owner_", "fencer"]\n{more}',
-            encoding="utf-8",
-        )
-
-    def ctl(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return self.shop.here("--config", str(self.file), *words)
-
-    def fenced(self, at: Database | None = None) -> None:
-        """Turn it read-only, and raise the fence where the file leads."""
-        self.leads_to(at or self.old)
-        assert self.ctl("on", "--no-wait").returncode == 0
-        raised = self.ctl("fence", "raise")
-        assert raised.returncode == 0, raised.stdout + raised.stderr
+        return f'url = "{url}"\nwriters = ["{database.app}"]\nmigrators = ["owner_", "fencer"]'
 
     def carried(self) -> None:
         """Have the promoted server carry the fence: the real one came along once, and the tests lift it."""
         holder = next(c for c in self.shop.look().state.causes if c.kind == "operator")
         self.new.up(cause=holder.id)
-
-    def members(self, *at: Database) -> None:
-        """Have processes on other machines report that they write there."""
-        for member in self.shop.look().census.reports:
-            self.shop.store.forget(member.member)
-        for number, database in enumerate(at):
-            found = database.fence().look()
-            server = {
-                "server": "postgresql", "host": f"db-{database.server.port}", "database": database.name,
-                "system": found.system, "timeline": found.timeline,
-            }  # fmt: skip
-            self.shop.reported(
-                Report(
-                    id=secrets.token_hex(16), host=f"web-{number}", namespace="elsewhere", pid=4711, role="web",
-                    interval=300, guards=(Guarded("main", "", server),),
-                )
-            )  # fmt: skip
-
-    @property
-    def read_only(self) -> bool:
-        return self.shop.look().state.read_only
-
-    @property
-    def mark(self) -> FenceMark | None:
-        """What the record holds of the fence."""
-        found = [cause.fence for cause in standing_fences(self.shop.look().record)]
-        return found[0] if found else None
 
     def writes(self) -> tuple[str, str]:
         """Return what the application gets for a write at the old server, and at the promoted one."""
@@ -136,7 +90,7 @@ def test_the_fence_comes_along(servers: Servers) -> None:
 
 def test_off_is_refused_while_members_differ(site: Site) -> None:
     """It says who is where, and both ways on; nothing is changed. Told to stay, it opens the old server alone."""
-    site.fenced()
+    site.turned_on()
     site.carried()
     site.members(site.new, site.new, site.old)
     said = site.ctl("off", "--timeout", "100ms")
@@ -160,7 +114,7 @@ def test_off_is_refused_while_members_differ(site: Site) -> None:
 
 def test_everybody_moved_to_what_was_promoted(site: Site) -> None:
     """Then nothing need be said: the fence came along, is found there, and comes down there."""
-    site.fenced()
+    site.turned_on()
     site.carried()
     site.members(site.new, site.new)
     refused = site.ctl("off", "--timeout", "100ms")
@@ -178,7 +132,7 @@ def test_everybody_moved_to_what_was_promoted(site: Site) -> None:
 
 def test_another_system(site: Site) -> None:
     """By logical replication, a dump, an upgrade: refused until somebody says it; the old fence stays where it is."""
-    site.fenced()
+    site.turned_on()
     site.members(site.other)
     refused = site.ctl("off")
     assert refused.returncode == 6
@@ -193,25 +147,14 @@ def test_another_system(site: Site) -> None:
 
 def test_a_fence_is_not_let_go_of_at_a_server_that_was_not_fenced(site: Site) -> None:
     """Told to stay, with a file that leads elsewhere: nothing opens, and what to write there is said."""
-    site.fenced()
-    site.members(site.other)
-    site.leads_to(site.other)
-    told = site.ctl("off", "--stay", "main", "--timeout", "100ms")
-    assert told.returncode == 3
-    assert "write the old server's address there" in told.stdout
-    assert site.read_only
-    lifted = site.ctl("fence", "lift", "main")
-    assert "Not lifted: the fence main stands at" in lifted.stdout
-    assert site.mark is not None
-    site.leads_to(site.old)
-    site.ctl("off", "--stay", "main", "--timeout", "100ms")
-    assert not site.read_only
+    site.turned_on()
+    site.is_told_to_stay_from(site.other)
     assert site.writes()[0] == PASSES
 
 
 def test_names_that_nothing_stands_for(site: Site) -> None:
     """Said, and nothing is changed."""
-    site.fenced()
+    site.turned_on()
     site.members(site.old)
     for words in (("--moved", "stats"), ("--stay", "stats"), ("--moved", "main", "--stay", "main")):
         said = site.ctl("off", *words)
@@ -222,7 +165,7 @@ def test_names_that_nothing_stands_for(site: Site) -> None:
 
 def test_another_cause_stands(site: Site) -> None:
     """Lifting one of two opens nothing, so nobody has to say anything."""
-    site.fenced()
+    site.turned_on()
     site.members(site.old, site.new)
     ben = site.shop.here("--config", str(site.file), "on", "--no-wait", environment={"READONLY_OPERATOR": "ben"})
     assert ben.returncode == 0
@@ -236,7 +179,7 @@ def test_another_cause_stands(site: Site) -> None:
 
 def test_a_fence_that_did_not_survive(site: Site) -> None:
     """Promoted before its log had arrived: `status` says so, `fence status` too; raising it again is enough."""
-    site.fenced()
+    site.turned_on()
     site.members(site.new)
     site.leads_to(site.new)
     assert site.new.tried(site.new.app, WRITE) == [PASSES]
@@ -260,7 +203,7 @@ def test_a_fence_that_did_not_survive(site: Site) -> None:
 
 def test_on_again_raises_it_too(site: Site) -> None:
     """Whoever types `on` once more after a failover is told that it is safe only when it is, at the new server."""
-    site.fenced()
+    site.turned_on()
     site.members()
     site.leads_to(site.new)
     said = site.ctl("--json", "on", "--timeout", "100ms")
@@ -297,7 +240,7 @@ def test_a_run_goes_on_at_the_promoted_server(site: Site) -> None:
 
 def test_off_says_of_a_fence_that_it_did_not_survive(site: Site) -> None:
     """Nobody raised it again: the site opens, and everybody knows who may have written meanwhile."""
-    site.fenced()
+    site.turned_on()
     site.members(site.new)
     site.leads_to(site.new)
     said = site.ctl("off", "--timeout", "100ms")
@@ -317,7 +260,7 @@ def test_a_copy_that_carries_a_fence_gets_a_position_of_its_own(site: Site) -> N
 
 def test_json_is_as_the_schema_says(site: Site) -> None:
     """Every line of a refusal."""
-    site.fenced()
+    site.turned_on()
     site.members(site.other)
     lines = [json.loads(line) for line in site.ctl("--json", "off").stdout.splitlines()]
     assert [line["event"] for line in lines] == ["site", "error", "result"]

@@ -6,8 +6,6 @@ fence's table does.
 
 from __future__ import annotations
 
-import secrets
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,14 +13,11 @@ from typing import NamedTuple
 import pytest
 
 from readonly.databases.replicas import Standing
-from readonly.fencing import standing_fences
-from readonly.members import Guarded, Report
-from readonly.record import FenceMark
 from support.mariadb_layouts import REFUSED, MariaShop, maria_shop
 from support.mariadb_server import MariaDBPair
-from support.operating import Shop, json_lines, made, members
+from support.moved_site import WRITE, MovedSite
+from support.operating import json_lines, made, members
 
-WRITE = "INSERT INTO story (title) VALUES ('x')"
 PASSES = 0
 
 
@@ -36,63 +31,23 @@ class Servers(NamedTuple):
     fell: tuple[str, ...]
 
 
-class Site:
-    """A site in an SQLite store, its database at two servers, and the operator's file that leads to one of them."""
+class Site(MovedSite[MariaShop]):
+    """One whose new server carries the fence's table, as a replica's does."""
 
-    def __init__(self, shop: Shop, old: MariaShop, new: MariaShop) -> None:
-        self.shop, self.old, self.new = shop, old, new
-        self.file = shop.folder / "readonly.toml"
-        self.leads_to(old)
+    kind = "mysql"
 
-    def leads_to(self, database: MariaShop) -> None:
-        """Have the operator's file lead there."""
-        self.file.write_text(
-            f'store = "{self.shop.url}"\n[fence.main]\nurl = "{database.url()}"\nwriters = ["app"]\n'
-            'migrators = ["migrator", "fencer"]\n',
-            encoding="utf-8",
-        )
-
-    def ctl(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return self.shop.here("--config", str(self.file), *words)
+    def fence_of(self, database: MariaShop) -> str:
+        return f'url = "{database.url()}"\nwriters = ["app"]\nmigrators = ["migrator", "fencer"]'
 
     def fenced(self) -> None:
-        """Turn it read-only with the fence at the old server, and have the new one carry the table, as a replica's."""
-        assert self.ctl("on", "--no-wait").returncode == 0
-        raised = self.ctl("fence", "raise")
-        assert raised.returncode == 0, raised.stdout + raised.stderr
-        holder = next(c for c in self.shop.look().state.causes if c.kind == "operator")
+        """Turn it read-only with the fence at the old server, and have the new one carry the table."""
+        holder = self.turned_on()
         up = self.old.fence().status()
         assert up is not None
         assert up.position is not None
-        self.new.up(cause=holder.id)
+        self.new.up(cause=holder)
         self.new.sql(f"UPDATE readonly_fence SET server = '{up.position.server}', position = '{up.position.at}'")
         self.new.forget()
-
-    def members(self, *at: MariaShop) -> None:
-        """Have processes on other machines report that they write there."""
-        for member in self.shop.look().census.reports:
-            self.shop.store.forget(member.member)
-        for number, database in enumerate(at):
-            server = {
-                "server": "mysql", "host": f"db-{database.server.port}", "database": database.name,
-                "system": database.fence().look().system,
-            }  # fmt: skip
-            self.shop.reported(
-                Report(
-                    id=secrets.token_hex(16), host=f"web-{number}", namespace="elsewhere", pid=4711, role="web",
-                    interval=300, guards=(Guarded("main", "", server),),
-                )
-            )  # fmt: skip
-
-    @property
-    def read_only(self) -> bool:
-        return self.shop.look().state.read_only
-
-    @property
-    def mark(self) -> FenceMark | None:
-        """What the record holds of the fence."""
-        found = [cause.fence for cause in standing_fences(self.shop.look().record)]
-        return found[0] if found else None
 
     def writes(self) -> tuple[int, int]:
         """Return what the application gets for a write at the old server, and at the one that took over."""
@@ -203,17 +158,7 @@ def test_everybody_moved_and_this_machine_leads_there(site: Site) -> None:
 def test_a_fence_is_not_let_go_of_at_a_server_that_was_not_fenced(site: Site) -> None:
     """Told to stay, with a file that leads to the new server: nothing opens, and what to write there is said."""
     site.fenced()
-    site.members(site.new)
-    site.leads_to(site.new)
-    told = site.ctl("off", "--stay", "main", "--timeout", "100ms")
-    assert told.returncode == 3
-    assert "write the old server's address there" in told.stdout
-    assert site.read_only
-    assert "Not lifted: the fence main stands at" in site.ctl("fence", "lift", "main").stdout
-    assert site.mark is not None
-    site.leads_to(site.old)
-    site.ctl("off", "--stay", "main", "--timeout", "100ms")
-    assert not site.read_only
+    site.is_told_to_stay_from(site.new)
     assert site.writes()[0] == PASSES
 
 
