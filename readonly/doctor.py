@@ -315,7 +315,11 @@ def _replicas(reports: list[Report]) -> Iterator[Finding]:
             )
         if one.paused:
             what = f"{one.name} does not replay: what it shows grows old"
-            yield Finding("replicas", False, what, "readonlyctl fence thaw, or SELECT pg_wal_replay_resume() there")
+            fix = (
+                "have it replay again there: SELECT pg_wal_replay_resume(), or START SLAVE at MariaDB; what a run froze, "
+                "readonlyctl fence thaw"
+            )
+            yield Finding("replicas", False, what, fix)
     if found and not any(one.unfit or one.paused for one in found):
         yield Finding("replicas", True, f"{len(found)} fit")
 

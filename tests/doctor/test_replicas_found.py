@@ -17,17 +17,21 @@ from readonly.following import Followers
 from support.doctoring import faults, found
 from support.fence_layouts import Shop as Postgres
 from support.fence_layouts import make_roles
+from support.mariadb_server import MariaDBPair, MariaDBServer
 from support.operating import Shop
 from support.postgres_server import PostgresPair, PostgresServer
 from support.waiting import eventually
+
+Server = PostgresServer | MariaDBServer
 
 
 class Reader:
     """A member that may read from a replica."""
 
-    def __init__(self, shop: Shop, primary: PostgresServer, replica: PostgresServer, name: str, **options: Any) -> None:
+    def __init__(self, shop: Shop, primary: Server, replica: Server, name: str, **options: Any) -> None:
         self.switch = Switch(shop.store.reopened(), interval=0.05, role="web")
-        self._engines = [create_engine(server.url(name, scheme="postgresql+psycopg")) for server in (primary, replica)]
+        scheme = "postgresql+psycopg" if isinstance(primary, PostgresServer) else "mysql+pymysql"
+        self._engines = [create_engine(server.url(name, scheme=scheme)) for server in (primary, replica)]
         self.database = Database(self._engines[0], self.switch, replicas=self._engines[1:], **options)
         self.switch.start()
 
@@ -109,6 +113,29 @@ def test_a_replica_that_is_a_primary_and_one_that_is_away(
         member.close()
     finally:
         postgres.drop_database(postgresql.name)
+
+
+def test_a_replica_of_mariadbs_that_is_behind(
+    shop: Shop, mariadb_pair: MariaDBPair, reader: Callable[..., Reader]
+) -> None:
+    """The same there: nothing while it follows, and nothing when it goes on."""
+    primary, replica = mariadb_pair.primary, mariadb_pair.replica
+    name = primary.new_database()
+    primary.sql("CREATE TABLE story (id int)", database=name)
+    replica.wait_for(primary.gtid)
+    member = reader(primary, replica, name, max_lag=0.5)
+    member.finds(shop)
+    replica.sql("STOP SLAVE SQL_THREAD")
+    try:
+        primary.sql("INSERT INTO story VALUES (1)", database=name)
+        member.finds(shop, "is not fit for 1 of 1 members", "does not replay: what it shows grows old")
+        assert "START SLAVE at MariaDB" in faults(shop)["replicas"].fix
+    finally:
+        replica.sql("START SLAVE")
+    replica.wait_for(primary.gtid)
+    member.finds(shop)
+    member.close()
+    primary.drop_database(name)
 
 
 def test_replicas_that_the_operators_file_names(
