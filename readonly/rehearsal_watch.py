@@ -18,7 +18,7 @@ from .doubts import COOKIE, Doubts
 from .gate import Act, ActKind, Gate
 from .policy import Policy
 from .record import OPERATOR, Cause, Mode, Rehearsal
-from .rehearsal_counts import MAX_INSIDE, OTHER, SIGNS_IN, Counts, Route, cleaned, count, keep
+from .rehearsal_counts import MAX_INSIDE, OTHER, SIGNS_IN, TEXT_LENGTH, Counts, Route, cleaned, count, keep
 from .rules import SAFE_METHODS, WEBSOCKET, Facts
 from .sessions import GRACE, Sessions, deletes
 from .state import State
@@ -69,8 +69,10 @@ def rule_of(facts: Facts) -> str:
     endpoint = facts.endpoint
     if endpoint is not None and endpoint.path:
         return f"{_method(facts)} {endpoint.path}"
-    if endpoint is not None and endpoint.name and not re.search(r"\s", endpoint.name):
-        return f"{_method(facts)} name:{cleaned(endpoint.name)}"
+    name = "" if endpoint is None else endpoint.name
+    # As it is, or a rule that is pasted would not match it.
+    if name and name.isprintable() and " " not in name and len(name) <= TEXT_LENGTH:
+        return f"{_method(facts)} name:{name}"
     return f"{_method(facts)} {_pattern(facts.path)}"
 
 

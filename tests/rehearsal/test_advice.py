@@ -172,3 +172,13 @@ def test_a_login_of_somebody_who_had_a_session_is_one(stage: Stage, request_: st
     for one in (request_, "GET /account"):
         assert stage.ask(one, rules, cookie="sid=anonymous", answer=another)
     assert told(stage.numbers) == [("login", request_)]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("über", "POST name:über"), ("a\x1b[31m", "POST /notes"), ("two words", "POST /notes"), ("x" * 200, "POST /notes")],
+)
+def test_a_routes_name_is_written_as_it_is_or_not_at_all(stage: Stage, name: str, expected: str) -> None:
+    """A rule with another name in it would match nothing, and no rehearsal would be clean."""
+    assert stage.ask("POST /notes", endpoint=Endpoint(name))
+    assert told(stage.numbers) == [("writes", expected)]
