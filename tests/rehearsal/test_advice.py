@@ -176,7 +176,12 @@ def test_a_login_of_somebody_who_had_a_session_is_one(stage: Stage, request_: st
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("über", "POST name:über"), ("a\x1b[31m", "POST /notes"), ("two words", "POST /notes"), ("x" * 200, "POST /notes")],
+    [
+        ("über", "POST name:über"),
+        ("a\x1b[31m", "POST /notes"),
+        ("two words", "POST /notes"),
+        ("x" * 200, "POST /notes"),
+    ],
 )
 def test_a_routes_name_is_written_as_it_is_or_not_at_all(stage: Stage, name: str, expected: str) -> None:
     """A rule with another name in it would match nothing, and no rehearsal would be clean."""
