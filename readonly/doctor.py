@@ -316,7 +316,7 @@ def _replicas(reports: list[Report]) -> Iterator[Finding]:
         if one.paused:
             what = f"{one.name} does not replay: what it shows grows old"
             fix = (
-                "have it replay again there: SELECT pg_wal_replay_resume(), or START SLAVE at MariaDB; what a run froze, "
+                "have it replay again there: SELECT pg_wal_replay_resume(), or START SLAVE at MariaDB; a run froze it: "
                 "readonlyctl fence thaw"
             )
             yield Finding("replicas", False, what, fix)
