@@ -6,11 +6,9 @@ import argparse
 import http.client
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,13 +18,13 @@ from typing import Any, Final, TextIO
 from urllib.parse import urlsplit
 
 from rich.console import Console
-from rich.table import Table
 
-from demo_app import migration, serve, snapshot, verdict
+from demo_app import migration, serve, snapshot, telling, verdict
 from demo_app.data import prepare, refresh_replica
 from demo_app.dresses import DRESSES, PROJECT
 from demo_app.seen import Seen, from_lines
 from demo_app.settings import Settings
+from demo_app.telling import milliseconds
 from demo_app.verdict import Evidence, Moments, Verdict
 
 WORKERS: Final = 2
@@ -343,18 +341,15 @@ def enough_during(seen: Sequence[Seen], since: int, share: float) -> bool:
 
 def show(result: Verdict, console: Console) -> None:
     """Print what was measured and what it means."""
-    table = Table(title="What the clients saw", title_justify="left")
-    table.add_column("")
-    for figures in result.figures:
-        table.add_column(figures.phase.value, justify="right")
+    table = telling.table("What the clients saw", [figures.phase.value for figures in result.figures])
 
     def row(name: str, value: Callable[[verdict.Figures], object]) -> None:
         table.add_row(name, *(str(value(figures)) for figures in result.figures))
 
     row("reads served", lambda figures: figures.reads_served)
     row("reads failed", lambda figures: figures.reads_failed)
-    row("reads p50, ms", lambda figures: _ms(figures.read_p50_ms))
-    row("reads p99, ms", lambda figures: _ms(figures.read_p99_ms))
+    row("reads p50, ms", lambda figures: milliseconds(figures.read_p50_ms))
+    row("reads p99, ms", lambda figures: milliseconds(figures.read_p99_ms))
     row("writes accepted", lambda figures: figures.writes_accepted)
     row("writes refused", lambda figures: figures.writes_refused)
     row("logins accepted", lambda figures: figures.logins_accepted)
@@ -364,27 +359,7 @@ def show(result: Verdict, console: Console) -> None:
     console.print("From `on` to the last commit that a client heard of:", end=" ", markup=False)
     console.print(f"{result.seconds_to_last_commit:.2f} s")
     console.print()
-    for promise in result.promises:
-        mark = "[red]BROKEN[/red]" if promise.broken else "[green]kept[/green]  "
-        console.print(mark, f"{promise.broken:>4} {promise.text}", highlight=False)
-        for case in promise.cases:
-            console.print(f"               {case}", markup=False, highlight=False)
-    for minimum in result.minimums:
-        mark = "[green]enough[/green]" if minimum.met else "[red]FEW[/red]   "
-        console.print(mark, f"{minimum.found:>4} {minimum.text} (at least {minimum.wanted})", highlight=False)
-    console.print()
-    console.print(
-        {
-            verdict.KEPT: "Every promise was kept.",
-            verdict.BROKEN: "A promise was BROKEN.",
-            verdict.TOO_SMALL: "Nothing was broken, but the load was too small for that to mean anything.",
-        }[result.exit_code],
-        highlight=False,
-    )
-
-
-def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+    telling.say(result, console)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -401,9 +376,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     # Whoever ends this ends the site and the load with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    console = Console(soft_wrap=True)
-    folder = Path(tempfile.mkdtemp(prefix="readonly-demo-"))
-    try:
+
+    def play(folder: Path, console: Console) -> int:
         stage = Stage(
             folder,
             framework=options.framework,
@@ -417,16 +391,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = verdict.judge(stage.play(), share=options.share)
         show(result, console)
         return result.exit_code
-    except Failed as failed:
-        console.print(str(failed), markup=False, highlight=False, style="red")
-        return verdict.BROKEN
-    except KeyboardInterrupt:
-        console.print("Interrupted.")
-        return 130
-    finally:
-        if options.keep is not None:
-            shutil.copytree(folder, options.keep, dirs_exist_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
+
+    return telling.give(play, Failed, keep=options.keep)
 
 
 if __name__ == "__main__":

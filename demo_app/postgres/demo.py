@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,9 +20,8 @@ from typing import Final
 
 import psycopg
 from rich.console import Console
-from rich.table import Table
 
-from demo_app import data, serve
+from demo_app import data, serve, telling
 from demo_app.demo import COMMAND_SECONDS, STOP_SECONDS, Failed, Stage, Watched, control, stop
 from demo_app.dresses import PROJECT
 from demo_app.postgres import verdict
@@ -32,6 +30,7 @@ from demo_app.postgres.servers import NoServer, Postgres, Redis, make_folder
 from demo_app.postgres.verdict import Act, Attempt, Column, Evidence, Latency, Verdict
 from demo_app.postgres.watching import measuring
 from demo_app.settings import SITE, Settings
+from demo_app.telling import milliseconds
 
 WORKERS: Final = 4
 # Nobody hashes passwords all the time, and all take theirs: what is measured is who waits for a lock, not for a core.
@@ -256,19 +255,16 @@ def given(folder: Path, servers: Path, options: argparse.Namespace, console: Con
 
 def show(result: Verdict, console: Console) -> None:
     """Print what was measured and what it means."""
-    table = Table(title=f"While {BUSIEST} was locked", title_justify="left")
-    table.add_column("")
-    for column in result.columns:
-        table.add_column(column.name, justify="right")
+    table = telling.table(f"While {BUSIEST} was locked", [column.name for column in result.columns])
 
     def row(name: str, value: Callable[[Column], object]) -> None:
         table.add_row(name, *(str(value(column)) for column in result.columns))
 
     def latency(what: str, of: Callable[[Column], Latency]) -> None:
         row(f"{what}: number", lambda column: of(column).count)
-        row(f"{what}: p50, ms", lambda column: _ms(of(column).p50))
-        row(f"{what}: p99, ms", lambda column: _ms(of(column).p99))
-        row(f"{what}: longest, ms", lambda column: _ms(of(column).longest))
+        row(f"{what}: p50, ms", lambda column: milliseconds(of(column).p50))
+        row(f"{what}: p99, ms", lambda column: milliseconds(of(column).p99))
+        row(f"{what}: longest, ms", lambda column: milliseconds(of(column).longest))
 
     latency("pages", lambda column: column.pages)
     row("pages: failed", lambda column: column.pages.failed)
@@ -276,27 +272,7 @@ def show(result: Verdict, console: Console) -> None:
     row("the rogue's writes: committed", lambda column: column.rogue_committed)
     row("the rogue's writes: refused", lambda column: column.rogue_refused)
     console.print(table)
-    for promise in result.promises:
-        mark = "[red]BROKEN[/red]" if promise.broken else "[green]kept[/green]  "
-        console.print(mark, f"{promise.broken:>5} {promise.text}", highlight=False)
-        for case in promise.cases:
-            console.print(f"               {case}", markup=False, highlight=False)
-    for minimum in result.minimums:
-        mark = "[green]enough[/green]" if minimum.met else "[red]FEW[/red]   "
-        console.print(mark, f"{minimum.found:>5} {minimum.text} (at least {minimum.wanted})", highlight=False)
-    console.print()
-    console.print(
-        {
-            verdict.KEPT: "Every promise was kept.",
-            verdict.BROKEN: "A promise was BROKEN.",
-            verdict.TOO_SMALL: "Nothing was broken, but the load was too small for that to mean anything.",
-        }[result.exit_code],
-        highlight=False,
-    )
-
-
-def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+    telling.say(result, console)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -312,21 +288,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Whoever ends this ends the servers, the site and the load with it.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda which, _frame: sys.exit(128 + which))
-    console = Console(soft_wrap=True)
-    folder, servers = Path(tempfile.mkdtemp(prefix="readonly-demo-")), make_folder()
-    try:
-        result = given(folder, servers, options, console)
+
+    def play(folder: Path, console: Console) -> int:
+        servers = make_folder()
+        try:
+            result = given(folder, servers, options, console)
+        finally:
+            shutil.rmtree(servers, ignore_errors=True)
         show(result, console)
         return result.exit_code
-    except (Failed, NoServer) as failed:
-        console.print(str(failed), markup=False, highlight=False, style="red")
-        return verdict.BROKEN
-    except KeyboardInterrupt:
-        console.print("Interrupted.")
-        return 130
-    finally:
-        for used in (folder, servers):
-            shutil.rmtree(used, ignore_errors=True)
+
+    return telling.give(play, Failed, NoServer)
 
 
 if __name__ == "__main__":
