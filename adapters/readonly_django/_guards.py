@@ -181,6 +181,9 @@ class Guard:
         return self.admission.refusal(f"database {self.name!r}: {what}", kind=RefusedWrite)
 
     def _is_refusal(self, connection: Any, error: BaseException, held: Held | None) -> bool:
+        if self.replica is None and self.server.is_denied(error) and self.admission.is_fenced():
+            # Who is let through, or had begun before, has no guard in the way: only the fence.
+            return True
         if not self.server.is_refusal(error):
             return False
         if self.detection is None or (held is not None and held.guarded) or not self.admission.switch.view.writable:

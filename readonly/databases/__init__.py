@@ -69,6 +69,10 @@ class Server(Protocol):
         """Tell by its code alone whether an error says that a write was refused as read-only."""
         ...
 
+    def is_denied(self, error: BaseException) -> bool:
+        """Tell by its code alone whether an error says that a right is missing: some fences take it."""
+        ...
+
     def is_unfit(self, error: BaseException) -> bool:
         """Tell whether an error says that this server can't be read from now (gone, locked, starting)."""
         ...

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from readonly.context import Work, current
 from readonly.errors import ReadOnlyError
+from readonly.record import FENCE
 from readonly.state import State
 from readonly.switch import Switch
 
@@ -108,6 +109,13 @@ class Admission:
             return False
         work = current(self.switch)
         return self._admitted(work) or self._bypasses(work)
+
+    def is_fenced(self) -> bool:
+        """Tell whether a fence stands: what rights are missing then, it has taken, and it refuses as if read-only.
+
+        Its name is the operator's, and says nothing of which of the application's databases it is at.
+        """
+        return any(cause.kind == FENCE for cause in self.switch.view.state.causes)
 
     def _bypasses(self, work: Work | None) -> bool:
         """Tell whether this may write while read-only: a bypass, or the command of the run that stands."""

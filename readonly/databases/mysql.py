@@ -7,6 +7,8 @@ from typing import Any
 
 # ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION; ER_OPTION_PREVENTS_STATEMENT (read_only); ER_READ_ONLY_MODE.
 REFUSED = frozenset({1792, 1290, 1836})
+# A right is missing: on a database, a table, a column, a routine, or one that is global.
+DENIED = frozenset({1044, 1142, 1143, 1227, 1370})
 # Too many connections, shutting down, killed; and the driver's own: can't connect, gone, lost.
 _UNFIT = frozenset({1040, 1053, 1927, 2002, 2003, 2006, 2013, 2055})
 # Bits of the status that comes with each answer.
@@ -85,6 +87,10 @@ class MySQL:
     def is_refusal(self, error: BaseException) -> bool:
         """Tell whether a write was refused: in a READ ONLY transaction, or by a server that takes none."""
         return _code(error) in REFUSED
+
+    def is_denied(self, error: BaseException) -> bool:
+        """Tell whether a right is missing."""
+        return _code(error) in DENIED
 
     def is_unfit(self, error: BaseException) -> bool:
         """Tell whether the server can't be read from now."""

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Literal
 
 REFUSED = "25006"  # read_only_sql_transaction
+DENIED = "42501"  # insufficient_privilege
 # The server is not there, is going, is coming, or takes no more connections; not: a query that failed.
 _UNFIT_STATES = frozenset({"57P01", "57P02", "57P03", "53300"})
 _UNFIT_CLASS = "08"
@@ -126,6 +127,10 @@ class PostgreSQL:
     def is_refusal(self, error: BaseException) -> bool:
         """Tell whether the server refused a write in a read-only transaction (SQLSTATE 25006)."""
         return sqlstate(error) == REFUSED
+
+    def is_denied(self, error: BaseException) -> bool:
+        """Tell whether a right is missing (SQLSTATE 42501)."""
+        return sqlstate(error) == DENIED
 
     def is_unfit(self, error: BaseException) -> bool:
         """Tell whether the server can't be read from now."""

@@ -66,6 +66,10 @@ class SQLite:
         """Tell whether a write was refused (SQLITE_READONLY)."""
         return getattr(error, "sqlite_errorcode", None) == REFUSED
 
+    def is_denied(self, error: BaseException) -> bool:
+        """Return False: there are no rights."""
+        return False
+
     def is_unfit(self, error: BaseException) -> bool:
         """Tell whether the file can't be read from now."""
         code = getattr(error, "sqlite_errorcode", None)

@@ -46,6 +46,7 @@ class ServerContract:
             assert refused is not None, "a write went through a guarded connection"
             assert server.is_refusal(refused), refused
             assert not server.is_unfit(refused), refused
+            assert not server.is_denied(refused), refused
             assert server.table(refused) in (TABLE, None)
             connection.rollback()
             assert self._rows() == 0

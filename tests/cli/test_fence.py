@@ -7,18 +7,25 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from unittest import mock
+from wsgiref.util import setup_testing_defaults
 
 import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import DBAPIError
 
-from readonly import changes, site
+from readonly import Switch, changes, site
+from readonly.bypass import HEADER
+from readonly.databases.sqlalchemy import Database
 from readonly.members import Guarded, Report
 from readonly.record import OPERATOR
+from readonly.wsgi import ReadOnlyMiddleware
 from support import output_schema
 from support.doctoring import report_of
 from support.fence_layouts import one_role, two_roles
 from support.fenced_site import WRITE, Fenced, fenced_site
 from support.operating import ANNA, Member, Shop, json_lines, made, members
 from support.postgres_server import PostgresServer
+from support.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +67,57 @@ def test_on_says_hard_and_off_opens_both(fenced: Fenced) -> None:
     assert "Lifted   fence main: " in done.stdout
     assert "WRITABLE" in done.stdout
     assert fenced.writes() == ""
+
+
+def test_who_is_let_through_is_held_by_the_fence(fenced: Fenced) -> None:
+    """A bypass opens gate and guard; the database refuses its holder like everybody, and the answer is the 503."""
+    database = fenced.database
+    engine = create_engine(
+        database.server.url(database.name, user=database.app).replace("postgresql:", "postgresql+psycopg:")
+    )
+    switch = Switch.from_url(fenced.shop.url, interval=0.05)
+    guard = Database(engine, switch)
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        try:
+            with engine.begin() as connection:
+                connection.execute(text(WRITE))
+        except DBAPIError:
+            start_response("500 Internal Server Error", [])
+            return [b"as frameworks answer"]
+        start_response("200 OK", [])
+        return [b"written"]
+
+    app = ReadOnlyMiddleware(application, switch)
+    statuses: list[str] = []
+
+    def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Any:
+        statuses.append(status)
+
+    def post(token: str) -> str:
+        environ: dict[str, Any] = {"REQUEST_METHOD": "POST", "PATH_INFO": "/", "HTTP_X_READ_ONLY_BYPASS": token}
+        setup_testing_defaults(environ)
+        body = app(environ, start)
+        b"".join(body)
+        getattr(body, "close", lambda: None)()
+        return statuses[-1][:3]
+
+    try:
+        switch.start()
+        assert fenced.ctl("on").returncode == 0
+        said = fenced.ctl("bypass", "ann")
+        assert "at that database their writes are refused all the same" in said.stdout
+        token = said.stdout.partition(f"{HEADER}: ")[2].split()[0]
+        eventually(lambda: switch.state.bypasses != ())
+        assert (post(""), post(token)) == ("503", "503")
+        assert switch.tally.totals()["bypassed_by_name"] == {"ann": 1}
+        assert fenced.ctl("fence", "lift", "main").returncode == 0
+        eventually(lambda: switch.state.read_only and switch.state.bypasses != ())
+        assert (post(""), post(token)) == ("503", "200")
+    finally:
+        guard.close()
+        engine.dispose()
+        switch.close()
 
 
 @pytest.mark.parametrize("words", [["on"], ["wait"]])

@@ -327,9 +327,11 @@ class Database:
 
     def _primary_failed(self, context: ExceptionContext, guarded: bool) -> BaseException | None:
         error = context.original_exception
-        if not self._server.is_refusal(error):
+        # Who is let through, or had begun before, has no guard in the way: only the fence.
+        fenced = self._server.is_denied(error) and self._admission.is_fenced()
+        if not (fenced or self._server.is_refusal(error)):
             return None
-        if not guarded and self._switch.view.writable:
+        if not fenced and not guarded and self._switch.view.writable:
             # The application's own read-only transaction, or the database's own doing.
             self._detection.suspect()
             connection = _dbapi_connection(context)

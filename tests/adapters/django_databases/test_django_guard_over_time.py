@@ -8,15 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.db import (
+    DatabaseError,
     connection,
     transaction,
 )
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from readonly import ReadOnlyError, Switch
+from readonly.changes import Operator, lift_exactly, turn_on
 from readonly.context import Work, working
+from readonly.record import FENCE, OPERATOR
 from readonly_django.databases import Guards, install, read_only_transactions, uninstall
 from support.django_site.models import Article
+from support.waiting import eventually
 
 from .conftest import (
     INSERT,
@@ -249,6 +253,30 @@ def test_work_that_may_write(site: Site, guards: Guards, switch: Switch) -> None
     switch.inflight.end(key)
     with working(Work(switch, key=key)), pytest.raises(ReadOnlyError):
         execute(INSERT)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "denied"),
+    [
+        (POSTGRESQL, "DO $$ BEGIN RAISE EXCEPTION 'permission denied' USING ERRCODE = '42501'; END $$"),
+        (MYSQL, "CREATE DATABASE nobody_may"),
+    ],
+)
+def test_a_fence_refuses_who_is_let_through(
+    vendor: str, denied: str, make_site: Callable[..., Site], switch: Switch
+) -> None:
+    """Also one that has taken rights away; where none stands, a right that is missing is the application's fault."""
+    make_site(vendor)
+    install(switch)
+    ann = Operator("ann", "desk")
+    for kind, refused in ((OPERATOR, DatabaseError), (FENCE, ReadOnlyError)):
+        (cause,) = turn_on(switch.store, ann, kind=kind).causes
+        eventually(lambda: [found.id for found in switch.state.causes] == [cause])  # noqa: B023 - called at once
+        work = Work(switch, bypass=True)
+        with working(work), pytest.raises(refused), transaction.atomic():
+            execute(denied)
+        assert (work.escape is not None) is (kind == FENCE)
+        lift_exactly(switch.store, ann, cause)
 
 
 def test_work_of_another_switch(site: Site, guards: Guards, switch: Switch) -> None:
