@@ -108,6 +108,7 @@ class Runner:
             sessions=sessions,
         )  # fmt: skip
         work = self._work(run, change, command=True, freezing=freezing)
+        work.first = True
         more = {} if window is None else {"window": window}
         asked = {"wanted": freezing.wanted, "limit": freezing.limit}
         work.journal.write(
@@ -248,6 +249,17 @@ class Runner:
             self._do(action(work))
         return 0
 
+    def _not_started(self, work: Work, error: Error) -> NoReturn:
+        """Take everything back, unless an earlier command may have left things halfway: then a person decides."""
+        if work.first:
+            self._undo(work, error)
+        code, step = (error.code, error.step) if isinstance(error, RunFailed) else (NEVER_STARTED, Step.COMMAND)
+        raise RunFailed(
+            f"{error}. The command was not started. The site stays read-only: resume {work.run} -- COMMAND, or abandon "
+            f"{work.run}",
+            step=step, code=code,
+        ) from error  # fmt: skip
+
     def _undo(self, work: Work, error: Error) -> NoReturn:
         """Take back what was done before a command that was never started; what can't be taken back is said."""
         code = error.code if isinstance(error, RunFailed) else NEVER_STARTED
@@ -277,10 +289,13 @@ class Runner:
         path.parent.mkdir(parents=True, exist_ok=True)
         began: dict[str, Any] = {"command": list(command), "log": f"{self.site.operator.host}:{path}"}
         try:
+            raised = self.site.still_raised(work.change.record, (work.run,), work.raised)
+            if raised is not None and raised.problems:
+                raise RunFailed("; ".join(raised.problems), step=Step.FENCE, code=NEVER_STARTED)
             # Before it is: of one that is at work and in no journal, nobody would know.
             work.journal.write(Step.COMMAND, STARTS, **began)
         except Error as error:
-            self._undo(work, error)
+            self._not_started(work, error)
         with path.open("ab") as log:
             os.chmod(path, 0o600)  # noqa: PTH101 - what a migration prints may be anybody's data
             begin = log.tell()
@@ -325,7 +340,7 @@ class Runner:
     def _never_ran(self, work: Work, said: str, code: int, error: OSError) -> NoReturn:
         with suppress(StoreUnreachable):  # it was to begin, and did not
             work.journal.write(Step.COMMAND, "failed", said, exit_code=code)
-        self._undo(work, RunFailed(said, step=Step.COMMAND, code=code))
+        self._not_started(work, RunFailed(said, step=Step.COMMAND, code=code))
 
     # --- who is at work ---------------------------------------------------------------------------------------------
 

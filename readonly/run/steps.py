@@ -15,7 +15,7 @@ from .. import changes
 from ..changes import Change
 from ..databases.fence import Fenced, Pass, Strategy
 from ..databases.freeze import Frozen
-from ..fencing import standing_fences
+from ..fencing import Raised, standing_fences
 from ..members import Confirmation
 from ..replicating import at_work
 from ..site import Site, fence_problems
@@ -43,6 +43,8 @@ class Work:
         freezing: What was asked for of the replicas.
         confirmation: The last look at the members.
         frozen: The replicas that do not replay.
+        raised: What became of the fences, where they were raised just now.
+        first: No command of this run has ever been started, so that everything can be taken back.
     """
 
     site: Site
@@ -57,6 +59,8 @@ class Work:
     freezing: Freezing = field(default_factory=Freezing)
     confirmation: Confirmation | None = None
     frozen: tuple[Frozen, ...] = ()
+    raised: Raised | None = None
+    first: bool = False
 
     @property
     def run(self) -> str:
@@ -174,6 +178,7 @@ class Raise(Action):
         )  # fmt: skip
         assert work.confirmation is not None, "confirmed before"  # noqa: S101 - the order of the steps
         raised = work.site.fences.seen_by(raised, at_work(work.confirmation))
+        work.raised = raised
         problems = fence_problems(work.confirmation, raised)
         self.fails([f"not fenced: {'; '.join(problems)}"] if problems else [])
         return "; ".join(map(_said, raised.fenced))

@@ -18,6 +18,7 @@ import pytest
 from readonly.errors import NotYours, StoreUnreachable
 from readonly.run import Progress, RunFailed, Step, Voice, abandon, read, resume, run, standing_run
 from readonly.run.journal import Journal
+from readonly.run.steps import Freeze
 from readonly.site import Site
 from support.fenced_site import Fenced
 from support.running import psql, silent_at_once
@@ -226,6 +227,44 @@ def at_of(site: Site, of: str) -> datetime:
     """Return when somebody said last that they go on with a run."""
     told = [json.loads(raw) for raw in site.store.entries(f"run-{of}-claims", last=9)]
     return datetime.fromisoformat(next(one["at"] for one in reversed(told) if "claims" in one))
+
+
+def test_a_slip_in_what_is_run_again_opens_nothing(solo: Fenced, from_code: Site) -> None:
+    """A migration that failed halfway stands there: only before the first command is everything taken back."""
+    assert run(from_code, ["sh", "-c", "exit 7"]) == 7
+    left = standing_run(from_code.look().record)
+    assert left is not None
+    with pytest.raises(RunFailed, match="The site stays read-only: resume") as failed:
+        resume(from_code, left.id, ["/nowhere/to/be/found"])
+    assert failed.value.code == 127
+    assert from_code.look().state.read_only
+    assert solo.writes() == "25006"
+    with (
+        fails(lambda more: "command" in more, AWAY),
+        pytest.raises(RunFailed, match="The site stays read-only: resume") as failed,
+    ):
+        resume(from_code, left.id, ["true"])
+    assert failed.value.code == 125
+    assert from_code.look().state.read_only
+    assert resume(from_code, left.id, ["true"]) == 0
+    assert solo.writes() == ""
+
+
+def test_a_fence_that_somebody_lifts_keeps_the_command_from_starting(solo: Fenced, from_code: Site) -> None:
+    """While replicas are waited for, say: it is looked at once more, and everything is taken back."""
+    frozen = Freeze.wanted
+
+    def lifted(self: Freeze) -> bool:
+        assert solo.ctl("fence", "lift", "main").returncode == 0
+        return bool(frozen.__get__(self))
+
+    with (
+        mock.patch.object(Freeze, "wanted", property(lifted)),
+        pytest.raises(RunFailed, match=r"the fence main was lifted meanwhile.* was not started") as failed,
+    ):
+        run(from_code, ["true"])
+    assert failed.value.code == 125
+    assert not from_code.look().state.read_only
 
 
 def test_a_run_that_stands_no_more_has_nothing_to_end(solo: Fenced, from_code: Site) -> None:
