@@ -272,6 +272,10 @@ def lift(options: common.Options, name: str, orphan: bool, as_json: bool) -> Non
         output.site = site.name
         (one,) = _chosen(site, name)
         down = one.lift(site=site.name, orphan=orphan)
+        if not down.down:  # its triggers were being taken off when somebody came
+            held = ", ".join(f"{holder.by} ({holder.cause})" for holder in down.held_by)
+            output.line(f"Not lifted: {printable(held)} raised it again meanwhile")
+            output.result(NOT_PROVEN, name=name, given_back=down.given_back, lost=list(down.lost), record_told=False)
         told = True
         try:
             look = site.look()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from readonly import Switch, changes, site
 from readonly.bypass import HEADER
+from readonly.databases.fence import _pg_state
 from readonly.databases.sqlalchemy import Database
 from readonly.members import Guarded, Report
 from readonly.record import OPERATOR
@@ -158,6 +160,24 @@ def test_somebody_lifts_the_fence_while_replicas_are_waited_for(fenced: Fenced) 
     again = fenced.ctl("fence", "raise")
     assert again.returncode == 0
     assert "SAFE (hard)" in fenced.ctl("wait").stdout
+
+
+def test_a_fence_that_is_raised_again_while_it_is_lifted(solo: Fenced) -> None:
+    """Its triggers are taken off one by one: who lifts it is told that it stands."""
+    assert solo.ctl("on").returncode == 0
+    found, calls = _pg_state.lock, itertools.count()
+
+    def lock(connection: Any) -> None:
+        if next(calls) == 2:  # the gate is open by then
+            assert solo.ctl("fence", "raise", "main").returncode == 0
+        found(connection)
+
+    with mock.patch.object(_pg_state, "lock", lock):
+        done = solo.ctl("fence", "lift", "main")
+    assert done.returncode == 3
+    assert "raised it again meanwhile" in done.stdout
+    assert solo.writes() == "25006"
+    assert "SAFE (hard)" in solo.ctl("wait").stdout
 
 
 def test_undo_that_comes_too_late_leaves_the_fence(fenced: Fenced) -> None:
