@@ -156,7 +156,10 @@ def _undeclared(rule: str, route: Route, method: str) -> Advice:
     if route.ended and not route.begun:
         return Advice("logout", rule, f"ends sessions ({route.ended} of {seen})")
     if route.wrote:
-        return Advice("writes", rule, f"{route.wrote} of {seen} wrote {_wrote(route)}")
+        why = f"{route.wrote} of {seen} wrote {_wrote(route)}"
+        if route.wrote < route.requests and "graphql" in rule.lower():
+            why += "; its queries can be let through by their body: reads=[rule(..., when=GraphQL().reads)]"
+        return Advice("writes", rule, why)
     if route.asked:
         return Advice("reads", rule, f"{seen}, none of which wrote; the guard would still stop one that did")
     return Advice("writes", rule, f"{seen}; no guarded database was asked, so that nobody knows what they write")

@@ -12,12 +12,16 @@ from .rehearsal_counts import Route
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --quiet: #8888 }
+html { background: Canvas; color: CanvasText }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 64rem; padding: 0 1rem }
 h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2rem }
 table { border-collapse: collapse; width: 100% } .wide { overflow-x: auto }
 th, td { border-bottom: 1px solid var(--line); padding: .35rem .6rem; text-align: left; vertical-align: top }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
 code, pre { font: .9em ui-monospace, monospace; overflow-wrap: anywhere }
+.where { white-space: nowrap }
+td code { overflow-wrap: break-word } td:last-child code { overflow-wrap: anywhere }
+td:nth-child(n+3):last-child { min-width: 12rem }
 pre { background: var(--line); border-radius: .4rem; padding: .8rem; white-space: pre-wrap }
 .verdict { border-left: .4rem solid #b45309; padding-left: .8rem } .clean { border-color: #15803d }
 """
@@ -56,7 +60,7 @@ def page(site: str, found: Found) -> str:
         f"<h1>Rehearsal of {escape(site)}</h1>",
         f"<p>{escape(rehearsal.by)}, from {rehearsal.since:%Y-%m-%d %H:%M:%S} UTC {end}. Nothing was refused.</p>",
         _verdict(what, numbers.requests),
-        _table(("What", ""), [(escape(name), escape(value)) for name, value in facts]),
+        _table(("What", "How many"), [(escape(name), escape(value)) for name, value in facts]),
     ]
     if what:
         body += (
@@ -66,7 +70,10 @@ def page(site: str, found: Found) -> str:
             "<h2>Why</h2>",
             _table(
                 ("Where", "What", "Why"),
-                [(f"<code>{escape(a.where)}</code>", f"<code>{escape(a.value)}</code>", escape(a.why)) for a in what],
+                [
+                    (f'<code class="where">{escape(a.where)}</code>', f"<code>{escape(a.value)}</code>", escape(a.why))
+                    for a in what
+                ],
             ),
         ]
     body += ["<h2>Routes</h2>", _routes(numbers.routes)]
@@ -116,4 +123,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Seque
 
     top = "".join(cell("th", n, escape(name)) for n, name in enumerate(head))
     lines_ = ["<tr>" + "".join(cell("td", n, text) for n, text in enumerate(row)) + "</tr>" for row in rows]
-    return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{"".join(lines_)}</tbody></table></div>'
+    # What scrolls on a phone has to be reached by keys as well.
+    opened = f'<div class="wide" role="region" aria-label="{escape(head[0])}" tabindex="0">'
+    return f"{opened}<table><thead><tr>{top}</tr></thead><tbody>{''.join(lines_)}</tbody></table></div>"

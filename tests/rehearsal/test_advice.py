@@ -71,6 +71,14 @@ def test_what_a_body_decides_is_counted_in_parts(stage: Stage) -> None:
     assert advice(found) == (), "as a rule of `writes` it would refuse the queries, too"
 
 
+def test_queries_can_be_told_from_mutations() -> None:
+    """Where some requests to such an endpoint only read, that is said."""
+    found = numbers_of(POST_graphql=Route(act="undeclared", refused=4, wrote=2, asked=4, tables={"main.x": ""}))
+    (one,) = advice(found)
+    assert one.where == "writes"
+    assert "when=GraphQL().reads" in one.why
+
+
 def test_parts_of_two_processes_are_put_together() -> None:
     """Each met another of them first."""
     assert str(ActKind.DECLARED_READ) == DECLARED_READ
