@@ -9,7 +9,8 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -21,6 +22,9 @@ from support.pgbouncer import PgBouncer
 from support.postgres_server import PostgresPair, PostgresServer
 from support.redis_server import RedisServer
 from support.timing import Timing
+
+if TYPE_CHECKING:
+    from support.operating import Member, Shop
 
 T = TypeVar("T")
 
@@ -189,6 +193,27 @@ def own_mariadb() -> Iterator[MariaDBServer]:
     server = _started(lambda: MariaDBServer().start())
     yield server
     server.close()
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    """A writable site in an SQLite file, without a process."""
+    from support.operating import made
+
+    found = made(tmp_path / "shop.db")
+    yield found
+    found.store.close()
+
+
+@pytest.fixture(scope="module")
+def served_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shop, Member]]:
+    """A site that one process serves, for all tests of a file; its folder says how each of them leaves it."""
+    from support.operating import made, members
+
+    found = made(tmp_path_factory.mktemp("served") / "shop.db")
+    with members(found) as (member,):
+        yield found, member
+    found.store.close()
 
 
 if sys.platform != "linux":  # pragma: no cover - said once, not tested: the suite is written for Linux

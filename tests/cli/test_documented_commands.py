@@ -1,21 +1,14 @@
-"""docs/commands.md shows what the commands print: everything in it is typed again, in its order.
-
-With READONLY_TEST_REWRITE=1 the page is written anew.
-"""
+"""docs/commands.md shows what the commands print."""
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
-from readonly.members import host_name
-from support.operating import Member, Shop, made
+from support import shown_page
+from support.operating import Member, made
 
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
-URL = "sqlite:////srv/shop/readonly.db?site=shop"
 # What differs from run to run, and what the page has in its place.
 _VARIABLE = (
     (re.compile(r"\b\d\d:\d\d:\d\d UTC"), "HH:MM:SS UTC"),
@@ -39,39 +32,16 @@ def _same(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if '"event": "progress"' not in line)
 
 
-def _typed(shop: Shop, web: list[Member], page: str) -> Iterator[str]:
-    """Yield the page's lines with what the commands print now."""
-    inside = False
-    code = 0
-    for line in page.splitlines():
-        if line.startswith("```"):
-            inside = line == "```console"
-            yield line
-        elif line.startswith("<!-- web: "):
-            web[0].begins() if "begin" in line else web[0].tell("end")
-            yield line
-        elif inside and line == "$ echo $?":
-            yield from (line, str(code))
-        elif inside and line.startswith("$ "):
-            done = shop.here(*shlex.split(line)[2:])
-            code = done.returncode
-            shop.reports(len(web))
-            yield line
-            said = (done.stdout or done.stderr).replace(shop.url, URL)
-            yield from re.sub(rf"\b{re.escape(host_name())}\b", "web-1", said).splitlines()
-        elif not inside:
-            yield line
-
-
 def test_the_page_shows_what_the_commands_print(tmp_path: Path) -> None:
     """Real output, up to instants, ids and ages."""
-    old = made(tmp_path / "shop.db", initialised=False)
-    page = PAGE.read_text()
-    with Member(old.url, "web") as first, Member(old.url, "web") as second:
+    shop = made(tmp_path / "shop.db", initialised=False)
+    with Member(shop.url, "web") as first, Member(shop.url, "web") as second:
         first.starts()
         second.starts()
-        told = "\n".join(_typed(old, [first, second], page)) + "\n"
-    old.store.close()
-    if os.environ.get("READONLY_TEST_REWRITE"):
-        PAGE.write_text(told)
-    assert _same(told) == _same(page)
+
+        def writes(line: str) -> None:
+            if line.startswith("<!-- web: "):
+                first.begins() if "begin" in line else first.tell("end")
+
+        shown_page.check(PAGE, shop, _same, between=writes, after=lambda: shop.reports(2))
+    shop.store.close()

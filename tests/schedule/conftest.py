@@ -3,29 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from readonly import scheduling
-from support.operating import ANNA, Member, Shop, made, members
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    """A writable site in an SQLite file, without a process."""
-    found = made(tmp_path / "shop.db")
-    yield found
-    found.store.close()
-
-
-@pytest.fixture(scope="module")
-def served_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shop, Member]]:
-    """A site that one process serves, for all tests of a file."""
-    found = made(tmp_path_factory.mktemp("served") / "shop.db")
-    with members(found) as (member,):
-        yield found, member
-    found.store.close()
+from support.operating import ANNA, Member, Shop
 
 
 @pytest.fixture

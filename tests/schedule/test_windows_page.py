@@ -1,25 +1,18 @@
-"""docs/windows.md shows what the commands print: everything in it is typed again, in its order.
-
-With READONLY_TEST_REWRITE=1 the page is written anew.
-"""
+"""docs/windows.md shows what the commands print, and what is planned from code."""
 
 from __future__ import annotations
 
 import itertools
-import os
 import re
-import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from readonly.members import host_name
+from support import shown_page
 from support.operating import Shop, made, members
 
 PAGE = Path(__file__).parents[2] / "docs" / "windows.md"
-URL = "sqlite:////srv/shop/readonly.db?site=shop"
 # What differs with the day on which it is typed, and what is compared instead.
 _VARIABLE = (
     (re.compile(r"\bs[0-9a-f]{4}(-\d{8}T\d{4})?\b"), "SCHEDULE"),
@@ -46,37 +39,16 @@ def _weekly(shop: Shop) -> str:
     return record.schedules[0].id if record is not None and record.schedules else "?"
 
 
-def _typed(shop: Shop, page: str) -> Iterator[str]:
-    """Yield the page's lines with what the commands print now."""
-    inside = False
-    code = 0
-    for line in page.splitlines():
-        if line.startswith("```"):
-            inside = line == "```console"
-            yield line
-        elif inside and line == "$ echo $?":
-            yield from (line, str(code))
-        elif inside and line.startswith("$ "):
-            typed = re.sub(r"\b(skip|cancel) \S+", lambda found: f"{found[1]} {_weekly(shop)}", line)
-            done = shop.here(*shlex.split(typed)[2:])
-            code = done.returncode
-            yield typed
-            said = (done.stdout or done.stderr).replace(shop.url, URL)
-            yield from re.sub(rf"\b{re.escape(host_name())}\b", "web-1", said).splitlines()
-        elif not inside:
-            yield line
-
-
 def test_the_page_shows_what_the_commands_print(tmp_path: Path) -> None:
     """Real output, up to ids and days."""
     shop = made(tmp_path / "shop.db")
-    page = PAGE.read_text(encoding="utf-8")
+
+    def of_now(line: str) -> str:
+        return re.sub(r"\b(skip|cancel) \S+", lambda found: f"{found[1]} {_weekly(shop)}", line)
+
     with members(shop, ("web", "web")):
-        told = "\n".join(_typed(shop, page)) + "\n"
+        shown_page.check(PAGE, shop, _same, said_to=of_now)
     shop.store.close()
-    if os.environ.get("READONLY_TEST_REWRITE"):
-        PAGE.write_text(told, encoding="utf-8")
-    assert _same(told) == _same(page)
 
 
 def test_the_sample_runs(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
