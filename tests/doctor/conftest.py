@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import importlib.metadata
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,20 @@ from support.fence_layouts import Shop as Postgres
 from support.fence_layouts import two_roles
 from support.operating import Shop, made
 from support.postgres_server import PostgresPair
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose packages there are is asked once, and not for each look: it is most of what that takes."""
+    monkeypatch.setattr(importlib.metadata, "packages_distributions", _owners)
+
+
+@functools.cache
+def _owners() -> Mapping[str, list[str]]:
+    return _asked()
+
+
+_asked = importlib.metadata.packages_distributions
 
 
 @pytest.fixture
