@@ -158,8 +158,12 @@ class OwnRoutes:
         found: dict[str, Any] = {"now": datetime.now(UTC).isoformat(timespec="milliseconds")}
         if notice is not None:
             found["says"] = sentences(notice, catalog)
+            closed = replace(notice, kind=Kind.READ_ONLY, begins=None)
             if notice.kind is Kind.ANNOUNCED:
-                found["then"] = sentences(replace(notice, kind=Kind.READ_ONLY, begins=None), catalog)
+                found["then"] = sentences(closed, catalog)
+            if notice.kind is not Kind.BYPASS and notice.ends is not None:
+                # By then the site may be unreachable, and an open page must not go on with a time that has passed.
+                found["overdue"] = sentences(closed, catalog, now=notice.ends)
         if words:
             found["words"] = dict(script_words(catalog))
         return found

@@ -221,6 +221,9 @@ def test_what_the_script_asks_for_besides() -> None:
     document, _ = ask()
     assert document["says"][0].startswith("Von {begins} bis {ends}")
     assert document["then"][-1] == "Voraussichtlich sind wir um {ends} fertig."
+    assert document["overdue"] == [document["then"][0], "Es dauert länger als geplant."]
+    announce(switch, replace(coming(), end=None))
+    assert "overdue" not in ask()[0]
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])

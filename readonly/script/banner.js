@@ -16,6 +16,7 @@ var skew = 0; // the site's clock is so much ahead of this one
 var status = null; // the last answer
 var lines = []; // what the banner says
 var then = null; // what it says from the announced moment on
+var overdue = null; // what it says past the announced end, while nobody answers
 var wasReadOnly = false;
 var asked = -Infinity;
 var timer = 0;
@@ -146,6 +147,10 @@ function apply() {
     known.begins = null;
     lines = then || [];
   }
+  if (known.readOnly && known.ends !== null && now() >= known.ends && known.failures > 0) {
+    // A site that answers says by itself what has become of it; of one that does not nobody believes the time.
+    lines = overdue || lines;
+  }
   var holder = status && status.bypass;
   var kind = known.readOnly ? "read_only" : known.begins !== null ? "announced" : holder ? "bypass" : "";
   if (kind) {
@@ -172,6 +177,7 @@ function learn(answer) {
   known.ends = instant(answer.bypass ? answer.bypass.until : announced ? announced.ends : answer.expected_end);
   lines = answer.says || [];
   then = answer.then || null;
+  overdue = answer.overdue || null;
   words = answer.words || words;
   apply();
   listeners.forEach(function (listener) { listener(known.readOnly); });
