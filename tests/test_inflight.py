@@ -577,7 +577,7 @@ def test_cancelled_work_is_over(switch: Gatekeeper, turns: int) -> None:
 
     async def work() -> None:
         async with Writing(switch):
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
 
     async def main() -> None:
         task = asyncio.ensure_future(work())

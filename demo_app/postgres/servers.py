@@ -81,7 +81,7 @@ class _Server:
             while self._process.poll() is None and time.monotonic() < deadline:
                 if answers():
                     return
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_LOOK_SECONDS)  # neither server tells its parent that it is ready
             self.stop()  # another program may have taken that port meanwhile
         raise NoServer(f"{self.name} did not start:\n{self.log.read_text(errors='replace')[-2000:]}")
 

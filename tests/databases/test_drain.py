@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import random
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +17,8 @@ from sqlalchemy.orm import Session
 from readonly import ReadOnlyError, Switch
 from readonly.context import Work, working
 from readonly.databases.sqlalchemy import Database
+from support.postgres_server import PostgresServer
+from support.waiting import eventually, eventually_async
 
 from .conftest import ALL, POSTGRES, Client
 from .models import Story
@@ -239,7 +240,7 @@ def test_a_begin_that_fails(make_client: Callable[..., Client], switch: Switch) 
     assert switch.inflight.count() == 0
 
 
-def test_a_task_that_is_cancelled(make_client: Callable[..., Client], switch: Switch) -> None:
+def test_a_task_that_is_cancelled(make_client: Callable[..., Client], switch: Switch, postgres: PostgresServer) -> None:
     """A cancelled request's transaction is over."""
     import asyncio
 
@@ -255,9 +256,9 @@ def test_a_task_that_is_cancelled(make_client: Callable[..., Client], switch: Sw
 
     async def main() -> None:
         task = asyncio.create_task(slow())
-        while switch.inflight.count() == 0:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.05)
+        at_work = "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query = 'SELECT pg_sleep(30)'"
+        await eventually_async(lambda: postgres.sql(at_work) == "1", what="the server is at it")
+        assert switch.inflight.count() == 1
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -329,19 +330,20 @@ def test_no_write_commits_between_a_confirmed_on_and_off(make_client: Callable[.
             except ReadOnlyError:
                 refused[0] += 1
 
+    def more(counted: list[int]) -> None:
+        wanted = counted[0] + 20
+        eventually(lambda: counted[0] >= wanted, what="writes are tried")
+
     threads = [threading.Thread(target=write) for _ in range(4)]
     for thread in threads:
         thread.start()
     try:
         for _ in range(6):
-            deadline, before = time.monotonic() + 10, accepted[0]
-            while accepted[0] < before + 20 and time.monotonic() < deadline:
-                time.sleep(0.005)
+            more(accepted)
             state = switch.on()
             assert switch.confirm(state.epoch, timeout=20).safe
-            first, seen = client.count(), refused[0]
-            while refused[0] < seen + 20 and time.monotonic() < deadline + 10:
-                time.sleep(0.005)
+            first = client.count()
+            more(refused)
             assert client.count() == first
             switch.off()
     finally:

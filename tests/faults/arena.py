@@ -280,7 +280,7 @@ class Arena:
         while time.monotonic() < deadline:
             if (self._newcomer_folder / "begun").exists():
                 return True
-            time.sleep(0.002)
+            time.sleep(0.002)  # it stops itself the moment after: no event of its own could follow
         return False
 
     def end_newcomer(self) -> None:

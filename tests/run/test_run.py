@@ -18,10 +18,10 @@ from support.waiting import eventually
 
 # A command that is interrupted, and says so by its code.
 CAUGHT = """
-import time
+import signal
 try:
     print("ready", flush=True)
-    time.sleep(60)
+    signal.pause()
 except KeyboardInterrupt:
     raise SystemExit(9)
 """

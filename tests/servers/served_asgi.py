@@ -36,7 +36,7 @@ async def site(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/slow":
             (FOLDER / "begun").touch()
             while not (FOLDER / "go").exists():
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # a file is all that the test shares with a server's worker
             (FOLDER / "committed").touch()
     body = str(os.getpid()).encode()
     headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]

@@ -29,7 +29,7 @@ def site(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
 def _slowly(body: bytes) -> Iterable[bytes]:
     (FOLDER / "begun").touch()
     while not (FOLDER / "go").exists():
-        time.sleep(0.01)
+        time.sleep(0.01)  # a file is all that the test shares with a server's worker
     (FOLDER / "committed").touch()
     yield body
 

@@ -22,6 +22,7 @@ class OwnServer:
     Attributes:
         folder: Its own; removed by `close`.
         log: What it writes to its output.
+        environment: What is added to ours for it.
 
     Args:
         prefix: Of the folder's name.
@@ -46,7 +47,7 @@ class OwnServer:
     ) -> None:
         self.folder = children.open_folder(prefix)
         self.log = self.folder / "server.log"
-        self._environment = environment
+        self.environment = environment
         self._port = port
         self._process: subprocess.Popen[bytes] | None = None
         self._user: int | None = None
@@ -86,7 +87,7 @@ class OwnServer:
                     self._command(),
                     output=output,
                     when_we_die=self.when_we_die,
-                    environment=None if self._environment is None else {**os.environ, **self._environment},
+                    environment=None if self.environment is None else {**os.environ, **self.environment},
                     user=self._user,
                     group=self._group,
                     folder=self.folder,

@@ -60,7 +60,7 @@ def create_app() -> Flask:
         def parts() -> Iterator[str]:
             (FOLDER / "begun").touch()
             while not (FOLDER / "go").exists():
-                time.sleep(0.01)
+                time.sleep(0.01)  # a file is all that the test shares with a server's worker
             yield "done"
 
         return Response(parts())

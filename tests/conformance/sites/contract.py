@@ -227,7 +227,7 @@ def wait_for_go(seen: Seen) -> None:
     """Block until the suite says go."""
     deadline = time.monotonic() + SLOW_SECONDS
     while not (FOLDER / f"go-{seen.query[3:]}").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+        time.sleep(0.01)  # a file is all that the suite shares with a server's worker
 
 
 def act(name: str, seen: Seen, switch: Switch) -> Answer:
