@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from . import bypassing, changes
 from .changes import Change, Operator
-from .errors import ConfigurationError, Error, StoreUnreachable
+from .errors import ConfigurationError, Error, NoRecord, StoreUnreachable
 from .follower import Follower, View
 from .members import Confirmation, confirm
 from .record import BLOCK, OPERATOR, Window
@@ -32,6 +32,8 @@ T = TypeVar("T")
 CALL_TIMEOUTS = 6
 # Changes of its own that a switch remembers for `confirm`.
 SET_AT_MOST = 64
+# The cause of a block that ended while the store was away is lifted when that is back, if it is within so long.
+LIFTED_LATER_SECONDS = 24 * 3600.0
 
 
 class Asking(ABC):
@@ -226,7 +228,8 @@ class Asking(ABC):
             future, last = self._confirm(change.record.epoch, timeout, None, change.causes)
             yield self._confirmed(self._wait_for(future, timeout), last).require_safe()
         finally:
-            self._wait_for(self._block_off(change.causes[0]))
+            with self._lifted_later(change.causes[0]):
+                self._wait_for(self._block_off(change.causes[0]))
 
     @asynccontextmanager
     async def aread_only(
@@ -243,7 +246,8 @@ class Asking(ABC):
             future, last = self._confirm(change.record.epoch, timeout, None, change.causes)
             yield self._confirmed(await asyncio.wrap_future(future), last).require_safe()
         finally:
-            await asyncio.shield(asyncio.wrap_future(self._block_off(change.causes[0])))
+            with self._lifted_later(change.causes[0]):
+                await asyncio.shield(asyncio.wrap_future(self._block_off(change.causes[0])))
 
     # --- bypasses ----------------------------------------------------------------------------------------------------
 
@@ -356,6 +360,25 @@ class Asking(ABC):
 
     def _block_off(self, cause: str) -> Future[Change]:
         return self._change(lambda store: changes.lift_exactly(store, Operator.here(), cause))
+
+    @contextmanager
+    def _lifted_later(self, cause: str) -> Iterator[None]:
+        """Have the cause of a block lifted when the store is back, if it is away now: nobody else would do it."""
+        try:
+            yield
+        except StoreUnreachable:
+            follower = self._follower()
+
+            def lift(store: Store) -> Change | None:
+                try:
+                    done = changes.lift_exactly(store, Operator.here(), cause)
+                except NoRecord:
+                    return None  # somebody writes it back, this process perhaps
+                follower.apply(done.reading)
+                return done
+
+            follower.watch_for(lift, LIFTED_LATER_SECONDS)
+            raise
 
     def _lift_again(self, setting: Future[Change]) -> None:
         if not setting.cancelled() and setting.exception() is None:

@@ -663,6 +663,33 @@ def test_a_block_ends_though_others_close_in_that_moment(site: Site) -> None:
     assert [c.kind for c in switch.state.causes] == ["operator"]
 
 
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_block_that_ends_while_the_store_is_away_is_over_when_that_is_back(site: Site, awaited: bool) -> None:
+    """It says that it could not open; nobody else would lift its cause."""
+    switch = site.process(site.store)
+    times = [3]
+
+    def away() -> None:
+        times[0] -= 1
+        if times[0]:
+            site.store.before_replace = away
+        raise StoreUnreachable("the store did not answer")
+
+    async def block() -> None:
+        async with switch.aread_only(timeout=20):
+            site.store.before_replace = away
+
+    if awaited:
+        with pytest.raises(StoreUnreachable):
+            asyncio.run(block())
+    else:
+        with pytest.raises(StoreUnreachable), switch.read_only(timeout=20):
+            site.store.before_replace = away
+    assert eventually(lambda: not switch.state.read_only)
+    assert times == [0]
+    assert writes(switch)
+
+
 def test_a_block_that_is_given_up_while_it_is_set_stays_open(site: Site) -> None:
     """A task that is cancelled in that moment: the cause is lifted all the same."""
     switch = site.process(site.store)
