@@ -1,9 +1,9 @@
 // When a draft is kept, filled in, and sent: by itself at most once among all tabs, and never where nobody knows.
-var busy = {};
+var busy = {}, pressed = {};
 
 // --- sending ---
 
-// Sends a draft; `asked`: somebody pressed the button.
+// Sends a draft; `asked`: somebody pressed the button, "once" or, knowing that it may have arrived, "again".
 function send(draft, asked) {
   if (busy[draft.id] || !navigator.locks) {
     return Promise.resolve();
@@ -15,11 +15,8 @@ function send(draft, asked) {
     if (!draft || (draft.state !== "kept" && !asked)) {
       return undefined; // meanwhile it was sent by hand, or thrown away
     }
-    var before = marked(draft.id);
-    if (before && !asked) {
-      // Another tab has, or has begun to and nobody knows how that ended.
-      if (before === "begun") { change(draft, "unsure"); } else { tell(draft, "elsewhere", "form"); forget(draft.id); }
-      return undefined;
+    if (marked(draft.id) && asked !== "again") {
+      return sentElsewhere(draft);
     }
     tell(draft, "sending");
     return fresh(draft).then(function (found) {
@@ -31,6 +28,16 @@ function send(draft, asked) {
   }).catch(function () {
     change(draft, "manual"); // the browser has locks, and lets nobody have one here
   }).then(function () { delete busy[draft.id]; });
+}
+
+// Another tab has sent it; or has begun to, and nobody knows how that ended.
+function sentElsewhere(draft) {
+  // What one tab stores another one may see a moment after it has the lock.
+  return new Promise(function (go) { setTimeout(go, marked(draft.id) === "done" ? 0 : SECOND); }).then(function () {
+    if (marked(draft.id) !== "done") { change(draft, "unsure"); return; }
+    tell(draft, "elsewhere", "form");
+    forget(draft.id);
+  });
 }
 
 function pageOf(response) {
@@ -237,7 +244,8 @@ function take(form, before, page, secret) {
     }
     event.preventDefault();
     // Pressed by hand it is sent once more where nobody knows whether it has arrived; until then, as by itself.
-    if (known.readOnly) { ask(); } else { send(found, found.state !== "kept"); }
+    pressed[draft.id] = found.state === "kept" ? "once" : "again";
+    if (known.readOnly) { ask(); } else { look(); }
   });
 }
 
@@ -261,14 +269,18 @@ function look() {
     if (draft.state === "sent") {
       // Said once, with what was sent: who does not find it has it here.
       says(draft);
-      if (!filled) { forget(draft.id); }
+      if (!filled && !refusal) { forget(draft.id); } // that page is about to give way to one that says so
+    } else if (refusal && pressed[draft.id] && !known.readOnly) {
+      var asked = pressed[draft.id];
+      delete pressed[draft.id];
+      send(draft, asked);
     } else if (draft.state === "kept" && form && (filled || holds(form, draft))) {
       // They went back to it, and have it in hand.
       form.setAttribute("data-readonly-filled", draft.id);
       tell(draft, "filled");
     } else if (draft.state === "kept") {
       says(draft);
-      if (!known.readOnly && status) { send(draft, false); }
+      if (!known.readOnly && status) { send(draft, ""); }
     } else if (form && !refusal) {
       tell(draft, draft.state === "unsure" ? "unsure" : "filled");
       if (!form.hasAttribute("data-readonly-filled")) {

@@ -76,7 +76,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
         page = context.new_page()
         if clock:
             page.clock.install()
-        page.goto(shop.url + path)
+        page.goto(shop.url + path, wait_until="domcontentloaded")
         return page
 
     yield open_page

@@ -47,7 +47,7 @@ def refused(shop: Shop, page: Page, text: str = LONG) -> None:
     if not shop.switch.state.read_only:
         shop.switch.on()
     page.get_by_role("button", name="Send").click()
-    expect(page.get_by_role("heading", name="What you typed")).to_be_visible()
+    page.get_by_role("heading", name="What you typed").wait_for()
 
 
 def kept(page: Page) -> Any:
@@ -141,7 +141,7 @@ def test_the_refusal_loaded_anew(serve: Serve, visit: Visit) -> None:
     page = visit(shop, clock=False)
     refused(shop, page)
     page.reload()
-    expect(page.get_by_role("heading", name="What you typed")).to_be_visible()
+    page.get_by_role("heading", name="What you typed").wait_for()
     assert [draft["state"] for draft in kept(page)] == ["kept"]
     shop.switch.off()
     page.reload()

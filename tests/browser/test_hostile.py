@@ -56,7 +56,7 @@ def test_what_operators_wrote(serve: Callable[..., Shop], visit: Callable[..., P
         expect(page.locator("[data-readonly-banner]")).to_contain_text(SEEN)
         write(page, "my words")
         page.get_by_role("button", name="Post").click()
-        expect(page.get_by_role("heading", name="What you typed")).to_be_visible()
+        page.get_by_role("heading", name="What you typed").wait_for()
         expect(page.locator("body")).to_contain_text(SEEN)
 
 
@@ -70,7 +70,7 @@ def test_what_visitors_wrote(serve: Callable[..., Shop], visit: Callable[..., Pa
         write(page, typed)
         shop.switch.on()
         page.get_by_role("button", name="Post").click()
-        expect(page.get_by_role("heading", name="What you typed")).to_be_visible()
+        page.get_by_role("heading", name="What you typed").wait_for()
         expect(told(page)).to_contain_text("sent by itself")
         assert SEEN in page.locator("textarea").first.input_value()
         page.reload()
