@@ -468,6 +468,9 @@ def test_readiness_and_status() -> None:
     assert _ask(switch, "/elsewhere")[0].status == 404
     switch.unknown()
     assert _ask(switch, "/ready")[0].status == 503
+    # To start it again would help nobody.
+    answer, document = _ask(switch, "/live")
+    assert (answer.status, document) == (200, {"live": True})
 
 
 def test_with_a_real_switch() -> None:

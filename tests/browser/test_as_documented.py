@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from playwright.sync_api import Page, Request, expect
 
 from .site import Shop
@@ -76,6 +77,29 @@ def test_an_end_that_nobody_believes_in_is_not_shown(serve: Serve, visit: Visit)
     expect(page.get_by_role("timer")).to_have_text("")
     page.unroute("**/status*")
     until(page, lambda: "We expect to be done at" in banner.inner_text())
+
+
+@pytest.mark.parametrize("hours", [23, 25])
+def test_it_is_kept_for_a_day(serve: Serve, visit: Visit, hours: int) -> None:
+    """And sent at its end; a text that is older nobody sends any more, on whatever page of the tab."""
+    shop = serve()
+    page = visit(shop)
+    page.get_by_label("Comment").fill("my words")
+    shop.switch.on()
+    page.get_by_role("button", name="Post").click()
+    expect(told(page)).to_contain_text("sent by itself")
+    page.goto(shop.url)
+    expect(told(page)).to_contain_text("sent by itself")
+    later(page, hours * 3600)
+    shop.switch.off()
+    banner = page.locator("[data-readonly-banner]")
+    until(page, lambda: "takes changes again" in banner.inner_text())
+    if hours < 24:
+        until(page, lambda: shop.comments)
+    for _ in range(3):
+        later(page, 60)
+        page.evaluate("fetch('/style.css').then(response => response.text())")
+    assert shop.texts() == (["my words"] if hours < 24 else [])
 
 
 NOTE = "addEventListener('securitypolicyviolation', event => { (window.against ??= []).push(event.violatedDirective) })"
