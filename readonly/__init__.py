@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from . import logs
 from .errors import ReadOnlyError
+from .marks import reads, writes
 from .policy import Policy, SessionCookie
-from .rules import reads, rule, writes
+from .rules import rule
 from .state import State
 from .switch import Switch
 

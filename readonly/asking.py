@@ -18,9 +18,9 @@ from typing import TypeVar
 
 from . import bypassing, changes
 from .changes import Change, Operator
+from .confirmation import Confirmation, confirm
 from .errors import ConfigurationError, Error, NoRecord, StoreUnreachable
 from .follower import Follower, View
-from .members import Confirmation, confirm
 from .record import BLOCK, OPERATOR, Window
 from .scheduling import Scheduled, Wanted, schedule
 from .state import State

@@ -12,7 +12,7 @@ from typing import Final
 
 from .changes import Change, Operator, rewrite
 from .errors import ConfigurationError, NoRecord, NotYours
-from .members import host_name
+from .processes import host_name
 from .record import Bypass, Record, new_token, token_hash
 from .state import as_cause
 from .stores import Store, redacted

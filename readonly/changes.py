@@ -14,10 +14,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from . import history
+from .confirmation import Confirmation
 from .errors import ConfigurationError, LostRace, NoRecord, NotYours, UnreadableRecord
 from .hostfile import state_folder
-from .members import Confirmation, host_name
-from .record import FENCE, LOCAL, OPERATOR, RUN, SESSIONS, WINDOW, Cause, FenceMark, Record, dump, load, new_cause_id
+from .processes import host_name
+from .record import FENCE, LOCAL, OPERATOR, RUN, SESSIONS, WINDOW, Cause, FenceMark, Record, new_cause_id
+from .record_format import dump, load
 from .state import as_cause
 from .stores import Census, Reading, Store, redacted
 from .transitions import adds, contradicts, first_record, join, with_cause, without_causes

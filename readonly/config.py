@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import durationpy
 
+from .confirmation import LONGEST_TRANSACTION_SECONDS, Expected, parse_expect
 from .errors import ConfigurationError
-from .members import LONGEST_TRANSACTION_SECONDS, Expected, parse_expect
 
 FILE_NAME = "readonly.toml"
 _READABLE_BY_ALL = 0o004

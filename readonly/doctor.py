@@ -14,12 +14,13 @@ from datetime import UTC, datetime
 from typing import Final
 
 from .clock import APART_SECONDS
+from .confirmation import Condition, Confirmation, roles_missing
 from .databases.fence import Fence, FenceUnreachable, Level, Preflight, Strategy
 from .doubts import ABSENT, CLOCK, COOKIE, EXEMPT, PAST, POSITION, TWICE, TWINS, WEBSOCKET
 from .errors import Error, StoreUnreachable
 from .fencing import let_past, standing_fences
 from .following import Standbys
-from .members import Condition, Confirmation, Report, roles_missing
+from .members import Report
 from .record import FenceMark
 from .replicating import reported
 from .site import Look, Site

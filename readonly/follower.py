@@ -25,7 +25,8 @@ from .clock import Clock, StoreClock
 from .errors import Error, StoreUnreachable
 from .hostfile import HostFile
 from .inflight import InFlight
-from .members import SLACK_SECONDS, Guarded, Others, Report, is_gone, overdue_seconds
+from .members import SLACK_SECONDS, Guarded, Others, Report, overdue_seconds
+from .processes import is_gone
 from .record import LOCAL, TOMBSTONE_AGE, Cause, Mode, Window
 from .rehearsal_counts import WHOLE
 from .state import UNKNOWN, State

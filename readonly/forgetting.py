@@ -6,9 +6,10 @@ import re
 
 from . import history
 from .changes import Operator
+from .confirmation import confirm
 from .errors import ConfigurationError
 from .hostfile import state_folder
-from .members import Report, confirm, ttl_seconds
+from .members import Report, ttl_seconds
 from .record import Record
 from .stores import Census, Store
 

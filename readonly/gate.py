@@ -12,23 +12,10 @@ from enum import StrEnum
 from typing import Final
 
 from .answers import Answering, Dialogue, Listening
+from .marks import LOGIN, LOGOUT, READS, WRITES, mark_for, signs
 from .policy import Policy, Role
 from .record import Mode
-from .rules import (
-    LOGIN,
-    LOGOUT,
-    READS,
-    SAFE_METHODS,
-    WEBSOCKET,
-    WRITES,
-    Facts,
-    PathRule,
-    Rule,
-    effective_methods,
-    is_preflight,
-    mark_for,
-    signs,
-)
+from .rules import SAFE_METHODS, WEBSOCKET, Facts, PathRule, Rule, effective_methods, is_preflight
 from .state import State
 
 # Classified requests that are remembered. Past that all are forgotten: paths are the visitor's to choose.

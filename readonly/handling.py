@@ -20,12 +20,13 @@ from .doubts import EXEMPT, POSITION
 from .drafts import Drafts, Offer
 from .errors import ReadOnlyError
 from .gate import Act, ActKind, Gate, Outcome, Verdict
+from .marks import READS, WRITES, unmarked
 from .notices import announcement_headers, script_tag
 from .pages import Page
 from .policy import ROLES, Policy
 from .rehearsal_watch import Noted, Watch
 from .rejection import Answer, HeaderList, Rejection, state_headers
-from .rules import READS, SAFE_METHODS, WRITES, Facts, PathRule, unmarked
+from .rules import SAFE_METHODS, Facts, PathRule
 from .sessions import UNTOUCHED, Sessions, Taken
 from .state import State
 from .switch import Switch

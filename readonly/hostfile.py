@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .errors import UnreadableRecord
-from .record import load
+from .record_format import load
 from .stores import redacted
 from .transitions import adds
 

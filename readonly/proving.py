@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 from . import changes
 from .clock import boottime
+from .confirmation import Confirmation, Expected, accepting_leases, confirm, held_by_fence
 from .errors import Error, LostRace, StoreUnreachable
-from .members import Confirmation, Expected, accepting_leases, confirm, held_by_fence
 from .record import Record
 from .state import State
 from .stores import Census, Store

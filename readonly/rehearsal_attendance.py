@@ -10,8 +10,9 @@ from typing import Final
 
 from . import changes
 from .changes import Change
+from .confirmation import NOBODY, Condition, Confirmation, Member, roles_missing
 from .errors import LostRace, StoreUnreachable
-from .members import NOBODY, Condition, Confirmation, Member, Report, roles_missing
+from .members import Report
 from .proving import LOOK_AGAIN_SECONDS, Progress, Trouble
 from .record import REHEARSAL, Record, Rehearsal
 from .rehearsal_counts import WHOLE

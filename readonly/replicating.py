@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .members import Condition, Confirmation, Report
+from .confirmation import Condition, Confirmation
+from .members import Report
 from .record import Record
 
 # Members that serve requests, so that what they say of replicas is true of what is read now.

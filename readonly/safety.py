@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .changes import Change
+from .confirmation import Confirmation
 from .databases.fence import Level
 from .errors import NotConfirmed
 from .fencing import Raised
-from .members import Confirmation
 
 # How strong a "safe" is without a fence: every process answered for itself; or some only can't admit anything any more,
 # and what they had begun was accepted unproven.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from . import bypassing, changes, history
 from .changes import Change, Operator
 from .config import FenceConfig, operator_config
+from .confirmation import LONGEST_TRANSACTION_SECONDS, Condition, Confirmation, Expected, accepting_leases
 from .databases.fence import Fence, Strategy
 from .databases.freeze import Standby
 from .databases.replicas import schema_of
@@ -33,16 +34,10 @@ from .fencing import Fences, Lowered, Raised, Waiting, standing_fences
 from .following import Followers, Standbys, wait_replicas
 from .forgetting import forget
 from .hostfile import HostFile, state_folder
-from .members import (
-    LONGEST_TRANSACTION_SECONDS,
-    Condition,
-    Confirmation,
-    Expected,
-    Report,
-    accepting_leases,
-)
+from .members import Report
 from .proving import LOOK_AGAIN_SECONDS, Progress, Proving, Trouble
-from .record import FENCE, TOMBSTONE_AGE, Bypass, Record, load
+from .record import FENCE, TOMBSTONE_AGE, Bypass, Record
+from .record_format import load
 from .replicating import at_work
 from .safety import APP_ONLY, LEASE, Safety, fence_problems, level_of
 from .state import State

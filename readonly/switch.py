@@ -25,7 +25,8 @@ from .errors import ConfigurationError, Error
 from .follower import ANNOUNCE_SECONDS, Follower, Guard, Settings, View
 from .hostfile import HostFile, state_folder
 from .inflight import InFlight, Writing
-from .members import Report, host_name, process_namespace, process_start
+from .members import Report
+from .processes import host_name, process_namespace, process_start
 from .record import RUN
 from .rehearsal_counts import MAX_JOBS, Counts, caller, cleaned, count
 from .state import State

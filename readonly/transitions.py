@@ -14,19 +14,8 @@ from typing import TypeVar
 
 from . import schedules
 from .errors import UnreadableRecord
-from .record import (
-    TOMBSTONE_AGE,
-    Bypass,
-    Cause,
-    Lift,
-    Record,
-    Rehearsal,
-    Window,
-    dump,
-    load,
-    new_id,
-    ordered,
-)
+from .record import TOMBSTONE_AGE, Bypass, Cause, Lift, Record, Rehearsal, Window, new_id, ordered
+from .record_format import dump, load
 
 Item = TypeVar("Item", Cause, Window)
 # A bypass that has run out is remembered so long.

@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 
 from . import history, windows
-from .members import host_name
-from .record import Record, dump
+from .processes import host_name
+from .record import Record
+from .record_format import dump
 from .stores import Reading, Store
 from .transitions import Knowledge
 

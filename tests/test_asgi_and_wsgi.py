@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from itsdangerous import TimestampSigner
 
-from readonly import rules
 from readonly.context import Work
 from readonly.handling import NEGOTIATED, VARIANTS
+from readonly.marks import reads
 from readonly.policy import Policy, SessionCookie
-from readonly.rules import BODY_LIMIT_BYTES, Endpoint, Facts, reads, rule
+from readonly.rules import BODY_LIMIT_BYTES, Endpoint, Facts, rule
 from support.apps import SITES, Behaviour, Broken, HandSwitch, Reply, Request, Site, innermost
 
 HTML = ("Accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8")
@@ -754,7 +754,7 @@ def test_writes_are_routed_once_a_view_is_marked_as_one_that_reads(
     make: Callable[..., Site], policy: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before that nothing a router knows could change what becomes of them: few are routed, and all are counted."""
-    monkeypatch.setattr(rules, "_seen_marks", set())
+    monkeypatch.setattr("readonly.marks._seen_marks", set())
     asked: list[Any] = []
     marks: set[str] = set()
 

@@ -11,12 +11,13 @@ import pytest
 from readonly import Policy, Switch, bypassing
 from readonly.bypass import HEADER
 from readonly.changes import turn_off, turn_on
+from readonly.confirmation import Condition, Confirmation, confirm
 from readonly.databases.admission import Admission
 from readonly.errors import ReadOnlyError
 from readonly.exchange import Exchange
 from readonly.handling import Handling
 from readonly.inflight import InFlight
-from readonly.members import Condition, Confirmation, Report, confirm
+from readonly.members import Report
 from readonly.record import Cause
 from readonly.rules import Facts
 from readonly.stores import Seen

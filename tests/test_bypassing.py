@@ -10,7 +10,8 @@ import pytest
 from readonly import bypassing, history
 from readonly.changes import Operator, turn_off, turn_on
 from readonly.errors import ConfigurationError, NotYours
-from readonly.record import Record, dump, load, token_hash
+from readonly.record import Record, token_hash
+from readonly.record_format import dump, load
 from readonly.stores.memory import MemoryStore
 from readonly.transitions import BYPASS_AGE, adds, join, trimmed, with_bypass
 from support.apps import RECORD

@@ -22,7 +22,8 @@ from readonly.changes import (
     turn_on,
 )
 from readonly.errors import ConfigurationError, LostRace, NoRecord, NotYours, StoreUnreachable, UnreadableRecord
-from readonly.record import BLOCK, FENCE, LOCAL, RUN, Mode, Record, dump, load
+from readonly.record import BLOCK, FENCE, LOCAL, RUN, Mode, Record
+from readonly.record_format import dump, load
 from readonly.state import State
 from readonly.stores import Reading
 from readonly.stores.memory import MemoryStore

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from readonly.config import operator_config
+from readonly.confirmation import Expected
 from readonly.errors import ConfigurationError
-from readonly.members import Expected
 
 URL, OTHER = "redis://flag.internal/0?site=shop", "sqlite:////srv/flag.db?site=shop"
 

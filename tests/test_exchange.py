@@ -14,7 +14,8 @@ from readonly import Policy, ReadOnlyError, SessionCookie, rule
 from readonly.exchange import Exchange
 from readonly.gate import ActKind
 from readonly.handling import Handling
-from readonly.rules import WRITES, Endpoint, Facts
+from readonly.marks import WRITES
+from readonly.rules import Endpoint, Facts
 from support.apps import HandSwitch, innermost
 
 SESSION = "session=eyJ9.aaaaaa.AAAAAAAAAAAAAAAAAAAAAAAAAAA"

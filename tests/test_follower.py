@@ -21,7 +21,8 @@ from readonly.follower import KEEP_SECONDS, NEW_CAP_SECONDS, ROUNDS, Follower, S
 from readonly.hostfile import HostFile
 from readonly.inflight import InFlight
 from readonly.members import Report
-from readonly.record import Mode, Record, dump, load
+from readonly.record import Mode, Record
+from readonly.record_format import dump, load
 from readonly.state import State
 from readonly.stores import SILENT_AT_MOST, Reading
 from readonly.stores.memory import MemoryStore

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from readonly.members import Condition, Report, confirm
+from readonly.confirmation import Condition, confirm
+from readonly.members import Report
 from readonly.stores import Seen
 from support.operating import made, members
 from support.waiting import eventually

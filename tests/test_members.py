@@ -16,26 +16,20 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from readonly import members
+from readonly import confirmation, processes
 from readonly.cli.groups import role_lines
-from readonly.errors import ConfigurationError, NotConfirmed
-from readonly.members import (
-    KNEW_AT_MOST,
+from readonly.confirmation import (
     LONGEST_TRANSACTION_SECONDS,
     Condition,
     Confirmation,
     Expected,
-    Guarded,
-    Others,
-    Report,
     accepting_leases,
     confirm,
-    is_gone,
     parse_expect,
-    process_namespace,
-    process_start,
-    ttl_seconds,
 )
+from readonly.errors import ConfigurationError, NotConfirmed
+from readonly.members import KNEW_AT_MOST, Guarded, Others, Report, ttl_seconds
+from readonly.processes import is_gone, process_namespace, process_start
 from readonly.record import Record
 from readonly.stores import Seen
 from support.records import NOON, PLAIN, cause, lift, record, window
@@ -323,7 +317,7 @@ def test_a_process_of_this_host_is_proven_dead_by_its_pid_and_start() -> None:
 
 def test_a_process_that_cannot_be_seen_is_not_proven_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where /proc hides the processes of others (hidepid), the kernel still knows the pid."""
-    monkeypatch.setattr(members, "process_start", lambda pid: "")
+    monkeypatch.setattr(processes, "process_start", lambda pid: "")
     assert not is_gone(replace(OBEYING, pid=os.getpid(), start="1", namespace=process_namespace()))
     pid, start = _dead_process()
     assert is_gone(replace(OBEYING, pid=pid, start=start, namespace=process_namespace()))
@@ -332,7 +326,7 @@ def test_a_process_that_cannot_be_seen_is_not_proven_dead(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(("in_flight", "blocks"), [(0, False), (1, True)])
 def test_a_dead_member_counts_by_its_last_report(monkeypatch: pytest.MonkeyPatch, in_flight: int, blocks: bool) -> None:
     """What it had begun may still commit, for as long as a transaction may last."""
-    monkeypatch.setattr(members, "is_gone", lambda report: report.id == "dead")
+    monkeypatch.setattr(confirmation, "is_gone", lambda report: report.id == "dead")
     last = replace(OBEYING, id="dead", in_flight=in_flight)
     assert condition(seen(last, silent=60)) == (Condition.GONE, blocks)
     assert condition(seen(replace(FOLLOWING, id="dead"), silent=60)) == (Condition.GONE, True)

@@ -11,16 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from readonly.errors import UnreadableRecord
-from readonly.record import (
-    VERSION,
-    Mode,
-    Record,
-    dump,
-    load,
-    new_cause_id,
-    new_id,
-    ordered,
-)
+from readonly.record import Mode, Record, new_cause_id, new_id, ordered
+from readonly.record_format import VERSION, dump, load
 from readonly.state import State
 from readonly.transitions import join, with_cause, without_causes
 from support.records import LINEAGE, NOON, PLAIN, cause, lift, minutes, record, records, rehearsal, window

@@ -9,18 +9,8 @@ import sys
 import pytest
 
 from readonly.errors import ConfigurationError
-from readonly.rules import (
-    Endpoint,
-    Facts,
-    PathRule,
-    Rule,
-    effective_methods,
-    mark_for,
-    marks_of,
-    reads,
-    rule,
-    writes,
-)
+from readonly.marks import mark_for, marks_of, reads, writes
+from readonly.rules import Endpoint, Facts, PathRule, Rule, effective_methods, rule
 
 # --- Syntax -------------------------------------------------------------------------------------------------
 
@@ -460,7 +450,7 @@ def test_both_marks_and_none() -> None:
 def test_the_first_mark_empties_every_free_read_however_late() -> None:
     """A middleware that was made before a view was marked sees it; who asks after that is told so at once."""
     script = """
-from readonly.rules import READS, WRITES, reads, unmarked, writes
+from readonly.marks import READS, WRITES, reads, unmarked, writes
 reading, writing = unmarked(READS), unmarked(WRITES)
 reads(lambda: None)
 assert writing and not reading and not unmarked(READS)

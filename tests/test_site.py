@@ -14,6 +14,7 @@ import pytest
 
 from readonly import ReadOnlyError, Switch
 from readonly.changes import Operator, lift_exactly, turn_on
+from readonly.confirmation import Condition, Confirmation, Expected
 from readonly.errors import (
     ConfigurationError,
     LostRace,
@@ -23,8 +24,8 @@ from readonly.errors import (
     StoreUnreachable,
     UnreadableRecord,
 )
-from readonly.members import Condition, Confirmation, Expected
-from readonly.record import Record, dump, load
+from readonly.record import Record
+from readonly.record_format import dump, load
 from readonly.site import Site
 from readonly.stores.memory import MemoryStore
 from support.records import cause, minutes, record, window

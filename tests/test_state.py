@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from readonly.record import LOCAL, Cause, Mode, Record, dump, load
+from readonly.record import LOCAL, Cause, Mode, Record
+from readonly.record_format import dump, load
 from readonly.state import UNKNOWN, State
 from support.records import INSTANTS, LINEAGE, NOON, cause, lift, minutes, record, records, rehearsal, window
 

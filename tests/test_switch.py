@@ -15,6 +15,7 @@ import pytest
 
 from readonly import Switch
 from readonly.changes import Operator, lift_exactly, turn_off, turn_on
+from readonly.confirmation import Condition, Confirmation
 from readonly.errors import (
     ConfigurationError,
     Error,
@@ -26,8 +27,8 @@ from readonly.errors import (
     StoreUnreachable,
 )
 from readonly.follower import KEEP_SECONDS
-from readonly.members import Condition, Confirmation
-from readonly.record import Mode, Record, dump, load
+from readonly.record import Mode, Record
+from readonly.record_format import dump, load
 from readonly.state import State
 from readonly.stores import Reading
 from readonly.stores.memory import MemoryStore

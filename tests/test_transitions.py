@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from readonly.record import TOMBSTONE_AGE, Mode, Record, dump, load
+from readonly.record import TOMBSTONE_AGE, Mode, Record
+from readonly.record_format import dump, load
 from readonly.schedules import over
 from readonly.state import State
 from readonly.transitions import (

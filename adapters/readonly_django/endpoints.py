@@ -11,7 +11,8 @@ from django.http import HttpRequest
 from django.urls import ResolverMatch, get_resolver
 from django.utils import translation
 
-from readonly.rules import SAFE_METHODS, Endpoint, marks_of
+from readonly.marks import marks_of
+from readonly.rules import SAFE_METHODS, Endpoint
 
 from .logins import login_marks
 

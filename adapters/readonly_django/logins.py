@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from readonly.rules import LOGIN, LOGOUT, WRITES
+from readonly.marks import LOGIN, LOGOUT, WRITES
 
 # A view that only shows a form on GET: reading it is no login.
 _FORM: Final = frozenset({LOGIN})

@@ -25,8 +25,9 @@ from readonly.errors import ReadOnlyError
 from readonly.exchange import Exchange
 from readonly.gate import PREFLIGHT
 from readonly.handling import Handling
+from readonly.marks import READS
 from readonly.rejection import Answer, Rejection
-from readonly.rules import READS, Endpoint
+from readonly.rules import Endpoint
 
 from . import conf, passes
 from .endpoints import Endpoints, resolved, takes_every_method

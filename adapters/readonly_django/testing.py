@@ -16,7 +16,7 @@ from django.utils.regex_helper import normalize
 from readonly.databases import server_for
 from readonly.databases.written import UNKNOWN, word_of
 from readonly.errors import ReadOnlyError
-from readonly.rules import marks_of
+from readonly.marks import marks_of
 from readonly.testing import Answer, Request, Route, Visitor, Witness
 
 # A function view does not say which methods it takes; an answer of 405 does.

@@ -13,7 +13,8 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import MapAdapter, RequestRedirect, Rule
 from werkzeug.routing.map import Map
 
-from readonly.rules import WRITES, Endpoint, Facts, effective_methods, mark_for, marks_of
+from readonly.marks import WRITES, mark_for, marks_of
+from readonly.rules import Endpoint, Facts, effective_methods
 
 logger = logging.getLogger("readonly")
 

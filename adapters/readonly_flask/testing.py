@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from werkzeug.routing import PathConverter, Rule
 from werkzeug.test import Client, EnvironBuilder
 
-from readonly.rules import marks_of
+from readonly.marks import marks_of
 from readonly.testing import Answer, Request, Route, Visitor
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from starlette.routing import BaseRoute, Host, Mount
 
 from readonly import Policy
 from readonly.gate import ActKind, Gate
-from readonly.rules import Endpoint, Facts, marks_of
+from readonly.marks import marks_of
+from readonly.rules import Endpoint, Facts
 
 from .routing import routes_of, unfolded
 

@@ -10,7 +10,8 @@ from starlette.routing import BaseRoute, Host, Match, Mount
 from starlette.types import Scope
 
 from readonly.errors import ConfigurationError
-from readonly.rules import Endpoint, marks_of, rule
+from readonly.marks import marks_of
+from readonly.rules import Endpoint, rule
 
 logger = logging.getLogger("readonly")
 

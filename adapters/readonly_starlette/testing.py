@@ -9,7 +9,7 @@ from starlette.convertors import PathConvertor
 from starlette.endpoints import HTTPEndpoint
 from starlette.routing import BaseRoute, Host, Mount, WebSocketRoute
 
-from readonly.rules import marks_of
+from readonly.marks import marks_of
 from readonly.testing import Answer, Request, Route, Visitor
 
 from .routing import unfolded

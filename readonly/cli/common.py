@@ -15,8 +15,8 @@ import click
 
 from ..changes import Operator
 from ..config import operator_config
+from ..confirmation import Member, parse_expect
 from ..errors import ConfigurationError, Error, StoreUnreachable
-from ..members import Member, parse_expect
 from ..record import Mode
 from ..site import Look, Site
 from ..stores import redacted

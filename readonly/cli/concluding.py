@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import Any, NoReturn
 
 from ..changes import Change
+from ..confirmation import Condition, Confirmation, accepting_leases
 from ..databases.fence import Fenced
 from ..fencing import Raised
-from ..members import Condition, Confirmation, accepting_leases
 from ..record import LOCAL, RUN
 from ..site import APP_ONLY, LEASE, Site, fence_problems, level_of
 from ..state import State

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
+from ..confirmation import Confirmation
 from ..errors import Error
-from ..members import Confirmation
 from ..run import standing_run
 from ..site import Site
 from . import common

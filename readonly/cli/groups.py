@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
+from ..confirmation import Condition, Confirmation, Member
 from ..history import tally_of
-from ..members import Condition, Confirmation, Member
 from .words import clock_time, counted, printable, spoken
 
 # Silent members: what they do now is not known.

@@ -10,7 +10,7 @@ import click
 from ..changes import initialise
 from ..errors import ConfigurationError, UnreadableRecord
 from ..hostfile import HostFile, state_folder
-from ..record import load
+from ..record_format import load
 from ..site import Site
 from ..state import State
 from ..stores import Store, redacted, store_from_url

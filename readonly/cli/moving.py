@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
+from ..confirmation import Confirmation
 from ..fencing import standing_fences
-from ..members import Confirmation
 from ..site import Look
 from ..switchover import MovedAway, Split, fenced_at, identity, of_fence
 from . import common

@@ -6,8 +6,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from ..confirmation import Confirmation
 from ..errors import Error, NotConfirmed, StoreUnreachable
-from ..members import Confirmation
 from .groups import holding_up, obeying, role_lines, shortened
 from .terminal import Output
 from .words import counted, printable, progress_fields, spoken

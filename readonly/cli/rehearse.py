@@ -12,8 +12,8 @@ from click.core import ParameterSource
 
 from .. import rehearsal as rehearsals
 from ..changes import Change
+from ..confirmation import Condition, Confirmation
 from ..errors import Error, NotYours
-from ..members import Condition, Confirmation
 from ..record import Rehearsal
 from ..rehearsal import Found
 from ..rehearsal_advice import advice, discards, lines, notes, policy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..members import Confirmation
+from ..confirmation import Confirmation
 from ..replicating import Reported, at_work, reported
 from .words import counted, printable
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
+from ..confirmation import Confirmation, Member
 from ..errors import UnreadableRecord
-from ..members import Confirmation, Member
 from ..record import Mode
 from ..run import read as read_run
 from ..run import standing_run

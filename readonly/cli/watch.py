@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
+from ..confirmation import Confirmation
 from ..errors import ConfigurationError, StoreUnreachable
-from ..members import Confirmation
 from ..record import Mode
 from ..site import Look, Site
 from . import common

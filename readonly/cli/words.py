@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from ..members import Confirmation, Member
+from ..confirmation import Confirmation, Member
 from ..record import WINDOW, Cause
 from ..state import State
 

@@ -11,10 +11,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from ..confirmation import Confirmation
 from ..databases.fence import Holdup
 from ..errors import Error, NotYours, StoreUnreachable
 from ..freezing import DEFAULT_LIMIT
-from ..members import Confirmation
 from ..record import RUN, Cause, Record
 from ..site import Site
 

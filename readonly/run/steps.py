@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 
 from .. import changes
 from ..changes import Change
+from ..confirmation import Confirmation
 from ..databases.fence import Fenced, Pass, Strategy
 from ..databases.freeze import Frozen
 from ..fencing import Raised, standing_fences
-from ..members import Confirmation
 from ..replicating import at_work
 from ..site import Site, fence_problems
 from ..state import State

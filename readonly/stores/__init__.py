@@ -18,7 +18,7 @@ from typing import Protocol, runtime_checkable
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from readonly.errors import ConfigurationError
-from readonly.record import dump
+from readonly.record_format import dump
 from readonly.transitions import first_record
 
 DEFAULT_TIMEOUT_SECONDS = 1.0
@@ -29,7 +29,7 @@ DEFAULT_ALIVE_SECONDS = 4.0
 NEIGHBOURS = 3
 NEIGHBOURS_AT_MOST = 100
 # For so long a process that is over is remembered for what it may have begun. Where a transaction may last longer, a
-# lost registry proves nothing for the rest of that time (`members.confirm`).
+# lost registry proves nothing for the rest of that time (`confirmation.confirm`).
 ENDED_SECONDS = 600.0
 # Members that reported within this time are counted: intervals go by how many are there, not by all of this week's.
 LATELY_SECONDS = 600.0

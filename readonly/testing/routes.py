@@ -26,7 +26,7 @@ class Route:
         methods: In capitals; without those that the framework answers by itself (OPTIONS, and HEAD beside GET).
         path: With `{name}` for what varies, `{name:path}` where that may hold slashes.
         name: Its name, as `name:...` rules spell it; may be empty.
-        marks: What `readonly.rules.marks_of` says of its endpoint.
+        marks: What `readonly.marks.marks_of` says of its endpoint.
         guessed: The framework does not tell which methods the endpoint takes; a 405 says that it takes this one not.
     """
 

@@ -13,7 +13,7 @@ import pytest
 from flask import Flask
 
 from benchmarks.beside import Beside, Round, WsgiNoOp, in_state, wsgi_round
-from readonly import rules, writes
+from readonly import writes
 from readonly_flask import ReadOnly
 from support.apps import Request
 
@@ -104,7 +104,7 @@ def others(case: Case) -> Flask:
 def test_cost_of_a_request_to_flask(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """No request costs more than twice its target."""
     # A mark counts for the whole process, and other tests have set some.
-    monkeypatch.setattr(rules, "_seen_marks", set())
+    monkeypatch.setattr("readonly.marks._seen_marks", set())
 
     def candidates() -> list[Round]:
         return [wsgi_round(app, case.request, REQUESTS) for app in (site(), others(case), ours(case))]

@@ -19,7 +19,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from benchmarks.beside import Beside, NoOp, Round, asgi_round, in_state
-from readonly import rules, writes
+from readonly import writes
 from readonly_starlette import ReadOnlyMiddleware
 from support.apps import Request
 
@@ -114,7 +114,7 @@ def others(case: Case) -> Starlette:
 def test_cost_of_a_request_to_starlette(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """No request costs more than twice its target."""
     # A mark counts for the whole process, and other tests have set some.
-    monkeypatch.setattr(rules, "_seen_marks", set())
+    monkeypatch.setattr("readonly.marks._seen_marks", set())
 
     def candidates() -> list[Round]:
         return [asgi_round(app, case.request, REQUESTS) for app in (site(case=case), others(case), ours(case))]

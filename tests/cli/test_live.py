@@ -13,8 +13,9 @@ import pytest
 
 from readonly.cli.progress import Progress
 from readonly.cli.terminal import Output
+from readonly.confirmation import Condition, Confirmation, Member
 from readonly.errors import NotConfirmed, StoreUnreachable
-from readonly.members import Condition, Confirmation, Member, Report
+from readonly.members import Report
 from support.operating import ANNA, Shop, made
 from support.operating import Member as Process
 from support.terminal import Terminal, squeezed

@@ -18,8 +18,10 @@ from websockets.sync.client import ClientConnection
 from readonly import Switch
 from readonly.bypassing import give
 from readonly.changes import Operator, initialise, turn_off, turn_on
-from readonly.members import Confirmation, Report
-from readonly.record import OPERATOR, Cause, dump, load, new_cause_id
+from readonly.confirmation import Confirmation
+from readonly.members import Report
+from readonly.record import OPERATOR, Cause, new_cause_id
+from readonly.record_format import dump, load
 from readonly.stores import Store, store_from_url
 from readonly.transitions import with_cause
 from support.processes import WebServer

@@ -14,11 +14,13 @@ from unittest import mock
 import pytest
 
 from readonly import Switch
+from readonly.confirmation import Expected
 from readonly.databases.fence import Fence
 from readonly.databases.fence.values import Fenced, Level, Preflight, Strategy
 from readonly.doctor import CHECKS, Finding, check
 from readonly.errors import StoreUnreachable
-from readonly.members import Expected, Guarded, Report, process_namespace, process_start
+from readonly.members import Guarded, Report
+from readonly.processes import process_namespace, process_start
 from readonly.site import Site
 from readonly.stores.sqlite import SQLiteStore
 from support.doctoring import faults, healthy, report_of

@@ -15,8 +15,8 @@ from faults.history import Expired, Note, On, Recorder, Span, Tail, Write, of
 from faults.truth import Truth
 from readonly import changes
 from readonly.changes import Change, Operator
+from readonly.confirmation import Condition, Confirmation
 from readonly.errors import LostRace, NoRecord, NotYours, StoreUnreachable
-from readonly.members import Condition, Confirmation
 from readonly.site import Site
 from readonly.stores import store_from_url
 from readonly.switch import Switch

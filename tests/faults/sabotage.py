@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from typing import Any
 from unittest import mock
 
-from readonly import Switch, follower, members
+from readonly import Switch, confirmation, follower
+from readonly.confirmation import Condition, Member
 from readonly.inflight import InFlight
-from readonly.members import Condition, Member
 from readonly.stores.redis import RedisStore
 from readonly.transitions import Knowledge, first_record, learn
 
@@ -116,7 +116,7 @@ WITH_FAKETIME: dict[str, Callable[[Switch, App], App]] = {"leases on the wall cl
 @contextmanager
 def silent_is_drained() -> Iterator[None]:
     """Take a member that says nothing for one that has nothing more to say (design rule 11)."""
-    judge = members._judge
+    judge = confirmation._judge
 
     def naive(*args: Any, **kwargs: Any) -> Member | None:
         found = judge(*args, **kwargs)
@@ -125,7 +125,7 @@ def silent_is_drained() -> Iterator[None]:
         return found
 
     # A registry in which everybody is silent has nobody alive either; that is another rule, and it stays.
-    with mock.patch.object(members, "_judge", naive):
+    with mock.patch.object(confirmation, "_judge", naive):
         yield
 
 

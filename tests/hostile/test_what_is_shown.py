@@ -26,7 +26,8 @@ from readonly.members import Guarded, Report
 from readonly.metrics import prometheus
 from readonly.notices import Kind, Notice, banner, script_tag, sentences
 from readonly.own_routes import OwnRoutes
-from readonly.record import Bypass, Cause, Rehearsal, Schedule, Window, dump
+from readonly.record import Bypass, Cause, Rehearsal, Schedule, Window
+from readonly.record_format import dump
 from readonly.rejection import Answer
 from readonly.rules import Endpoint, Facts
 from readonly.stores.memory import MemoryStore

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from readonly import changes, transitions
-from readonly.members import Condition, Confirmation, Report
+from readonly.confirmation import Condition, Confirmation
+from readonly.members import Report
 from readonly.record import Cause, Record
 from readonly.stores import Census
 from readonly.transitions import Knowledge, with_cause

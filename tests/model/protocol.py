@@ -2,7 +2,7 @@
 
 The model owns what a program can't choose: who runs, who is stopped, what the store loses. What processes and
 operators make of what they read is the library's own code: `transitions.learn` and `lapsed`, `changes.turn_on`,
-`turn_off` and `survey` over a store that is a value, `members.confirm`, `State.at` and `stores.neighbours_of`. The
+`turn_off` and `survey` over a store that is a value, `confirmation.confirm`, `State.at` and `stores.neighbours_of`. The
 little that it says itself of a process's thread is held to the code by the replay of traces.
 
 Time is a tick. A process that is up and reaches the store sends a heartbeat between any two ticks (synchrony), a
@@ -24,11 +24,13 @@ from datetime import timedelta
 from typing import Any, cast
 from unittest.mock import patch
 
-from readonly import changes, members, stores, transitions
+from readonly import changes, confirmation, stores, transitions
 from readonly.changes import Operator
+from readonly.confirmation import Condition, Confirmation, confirm
 from readonly.errors import NoRecord, NotYours
-from readonly.members import Condition, Confirmation, Others, Report, confirm
-from readonly.record import LOCAL, Record, dump, load
+from readonly.members import Others, Report
+from readonly.record import LOCAL, Record
+from readonly.record_format import dump, load
 from readonly.state import State
 from readonly.stores import DEFAULT_ALIVE_SECONDS, Census, Reading, Seen, Store, neighbours_of
 from readonly.transitions import Knowledge, first_record, lacks_whole, lapsed, learn, noted
@@ -187,7 +189,7 @@ class Model:
             for module, name, function in (
                 (transitions, "new_id", lambda: ID),
                 (changes, "new_cause_id", lambda: f"c{self._typing}"),
-                (members, "is_gone", lambda report: report.id in self._over),
+                (confirmation, "is_gone", lambda report: report.id in self._over),
                 # One is as good as three for as many as there are here, and shows whether it is the right one.
                 (stores, "NEIGHBOURS", 1),
                 *self.swapped,

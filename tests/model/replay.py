@@ -18,11 +18,13 @@ from unittest.mock import patch
 
 import pytest
 
-from readonly import changes, follower, members
+from readonly import changes, confirmation, follower
 from readonly.changes import Operator
+from readonly.confirmation import Condition, Confirmation, confirm
 from readonly.errors import StoreUnreachable
-from readonly.members import Condition, Confirmation, Report, confirm
-from readonly.record import Record, load
+from readonly.members import Report
+from readonly.record import Record
+from readonly.record_format import load
 from readonly.stores import Census
 from readonly.stores.memory import MemoryStore
 from readonly.switch import Switch
@@ -78,7 +80,12 @@ class Life:
 @contextmanager
 def by_hand() -> Iterator[None]:
     """Have each heartbeat be one round, as the model counts them, and look at processes as the model does."""
-    with patch.object(follower, "ROUNDS", 1), patch.object(follower, "is_gone", lambda report: members.is_gone(report)):
+
+    def is_gone(report: Report) -> bool:
+        found: bool = vars(confirmation)["is_gone"](report)  # the model's, where it is in its place
+        return found
+
+    with patch.object(follower, "ROUNDS", 1), patch.object(follower, "is_gone", is_gone):
         yield
 
 

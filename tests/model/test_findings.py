@@ -9,9 +9,10 @@ import pytest
 
 from readonly import changes, follower
 from readonly.changes import Operator
+from readonly.confirmation import confirm
 from readonly.errors import NoRecord
-from readonly.members import Report, confirm
-from readonly.record import load
+from readonly.members import Report
+from readonly.record_format import load
 from readonly.stores import Seen
 from readonly.stores.memory import MemoryStore
 from readonly.switch import Switch

@@ -2,7 +2,7 @@
 
 Two processes whose clocks differ, one window, one operator who waits for "safe" and may move the window's end once.
 What an instant means is `State.at`, what a process makes of a reading is `transitions.learn`, and "safe" is
-`members.confirm`; the end's mark is written as a member would, by compare-and-set, when the store's clock is past it.
+`confirm`; the end's mark is written as a member would, by compare-and-set, when the store's clock is past it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, cast
 from unittest.mock import patch
 
-from readonly import members, transitions
-from readonly.members import Report, confirm
-from readonly.record import Record, Window, dump, load
+from readonly import confirmation, transitions
+from readonly.confirmation import confirm
+from readonly.members import Report
+from readonly.record import Record, Window
+from readonly.record_format import dump, load
 from readonly.state import State
 from readonly.stores import Seen
 from readonly.transitions import Knowledge, first_record, learn
@@ -60,7 +62,10 @@ class Windows:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Make the library's randomness the model's own."""
-        with patch.object(transitions, "new_id", lambda: ID), patch.object(members, "is_gone", lambda report: False):
+        with (
+            patch.object(transitions, "new_id", lambda: ID),
+            patch.object(confirmation, "is_gone", lambda report: False),
+        ):
             yield
 
     def closed(self, record: Record, instant: datetime) -> State:

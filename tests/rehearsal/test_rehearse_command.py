@@ -14,7 +14,8 @@ import pytest
 
 from readonly import Switch
 from readonly.members import Report
-from readonly.record import Rehearsal, dump
+from readonly.record import Rehearsal
+from readonly.record_format import dump
 from readonly.rehearsal import Found
 from readonly.rehearsal_counts import LOG, Counts, Numbers, Sketch, count, keep
 from readonly.rehearsal_page import page

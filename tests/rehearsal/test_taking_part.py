@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from readonly import Switch, changes, rehearsal
-from readonly.members import NOBODY, Report, parse_expect
+from readonly.confirmation import NOBODY, parse_expect
+from readonly.members import Report
 from readonly.rehearsal_attendance import attendance, wait_begun
 from readonly.rehearsal_counts import WHOLE
 from readonly.site import Site

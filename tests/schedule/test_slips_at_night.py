@@ -15,7 +15,8 @@ from readonly import scheduling
 from readonly.changes import start_run
 from readonly.cli.extend import _instant
 from readonly.errors import NoRecord, NotYours, StoreUnreachable
-from readonly.record import Window, dump
+from readonly.record import Window
+from readonly.record_format import dump
 from readonly.schedules import NoSuchTime
 from readonly.scheduling import await_start
 from support.operating import BEN, Member, Shop, made

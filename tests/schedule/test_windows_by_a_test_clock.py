@@ -17,7 +17,8 @@ from readonly import windows
 from readonly.changes import Operator, lift_exactly, turn_off, turn_on
 from readonly.clock import StoreClock
 from readonly.errors import NotYours
-from readonly.record import RUN, Record, Window, dump, load
+from readonly.record import RUN, Record, Window
+from readonly.record_format import dump, load
 from readonly.scheduling import Unsure, Wanted, cancel, extend, schedule, skip
 from readonly.state import State
 from readonly.windows import FEWEST_LEFT, OCCURRENCES

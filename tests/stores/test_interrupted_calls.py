@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from readonly.changes import Operator, initialise, turn_on
-from readonly.record import load
+from readonly.record_format import load
 from readonly.stores import Store, store_from_url
 from readonly.stores.sqlite import SQLiteStore
 from support.interrupting import every_interruption

@@ -9,7 +9,8 @@ from typing import ClassVar
 import pytest
 
 from readonly.errors import StoreUnreachable
-from readonly.record import Mode, load
+from readonly.record import Mode
+from readonly.record_format import load
 from readonly.stores import AUTOMATIC_LINEAGE, ENDED_SECONDS, Store, store_from_url
 from readonly.stores.memory import MemoryStore
 from readonly.testing import StoreContract, Waiter, put, settle

@@ -16,7 +16,8 @@ import pytest
 from readonly import Switch, changes
 from readonly.changes import Operator
 from readonly.errors import ConfigurationError, StoreUnreachable
-from readonly.record import Mode, load
+from readonly.record import Mode
+from readonly.record_format import load
 from readonly.site import Site
 from readonly.stores import Store, redacted, store_from_url
 from readonly.testing import StoreContract, put, settle

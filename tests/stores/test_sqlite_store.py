@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from readonly.errors import ConfigurationError, StoreUnreachable
-from readonly.record import Mode, load
+from readonly.record import Mode
+from readonly.record_format import load
 from readonly.stores import AUTOMATIC_LINEAGE, ENDED_SECONDS, Store, store_from_url
 from readonly.stores.sqlite import SQLiteStore
 from readonly.testing import StoreContract, Waiter, count_up, counted, in_child, put, settle

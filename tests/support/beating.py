@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from readonly.follower import Follower, Settings, View
 from readonly.hostfile import HostFile
 from readonly.inflight import InFlight
-from readonly.record import Record, dump, load
+from readonly.record import Record
+from readonly.record_format import dump, load
 from readonly.stores.memory import MemoryStore
 
 

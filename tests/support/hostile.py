@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from readonly import Switch
-from readonly.record import Cause, Window, dump, load
+from readonly.record import Cause, Window
+from readonly.record_format import dump, load
 
 from .waiting import eventually
 

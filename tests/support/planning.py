@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from readonly.record import Record, Schedule, Window, dump
+from readonly.record import Record, Schedule, Window
+from readonly.record_format import dump
 from support.operating import Shop, json_lines
 
 

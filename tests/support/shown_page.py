@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from readonly.members import host_name
+from readonly.processes import host_name
 from support.operating import Shop
 
 URL = "sqlite:////srv/shop/readonly.db?site=shop"

@@ -10,7 +10,7 @@ from flask import Blueprint, Flask, current_app, request
 from flask.views import MethodView, View
 from werkzeug.routing import BaseConverter, Rule
 
-from readonly import reads, rules, writes
+from readonly import reads, writes
 from readonly_flask import ReadOnly
 from readonly_flask.routes import REMEMBERED, Routes
 from support.flask_sites import MakeApp, installed, switch_of
@@ -334,7 +334,7 @@ def test_what_is_remembered_is_bounded(make_app: MakeApp) -> None:
 
 def test_the_map_is_not_asked_while_writable(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     """No GET is matched twice, unless a view or a rule makes writes of GETs; no POST, until some view reads."""
-    monkeypatch.setattr(rules, "_seen_marks", set())
+    monkeypatch.setattr("readonly.marks._seen_marks", set())
     asked: list[str] = []
 
     def counted(routes: Routes, environ: dict[str, Any]) -> None:

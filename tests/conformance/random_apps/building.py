@@ -38,7 +38,8 @@ from starlette.routing import Mount as StarletteMount
 
 from readonly import Policy, SessionCookie, Switch, reads, rule, writes
 from readonly.changes import Operator, turn_off, turn_on
-from readonly.record import OPERATOR, Cause, dump, load, new_cause_id
+from readonly.record import OPERATOR, Cause, new_cause_id
+from readonly.record_format import dump, load
 from readonly.rules import Facts
 from readonly.transitions import with_cause
 from readonly_django import conf

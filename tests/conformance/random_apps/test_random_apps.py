@@ -8,7 +8,8 @@ import pytest
 
 from conformance.random_apps.comparing import compared
 from conformance.random_apps.drawing import application, requests
-from readonly.rules import Endpoint, marks_of
+from readonly.marks import marks_of
+from readonly.rules import Endpoint
 from readonly_django.endpoints import Endpoints
 from readonly_flask.routes import Routes
 from readonly_starlette import routing

@@ -14,7 +14,8 @@ from readonly.changes import Operator
 from readonly.databases.fence import FenceError, postgresql
 from readonly.databases.fence import _pg_state as state
 from readonly.fencing import Fences, standing_fences
-from readonly.record import Record, load
+from readonly.record import Record
+from readonly.record_format import load
 from readonly.stores import Store, store_from_url
 from support.fence_layouts import REFUSED_READ_ONLY, REFUSED_RIGHT, Shop
 

@@ -12,7 +12,8 @@ from readonly.changes import Operator
 from readonly.databases.fence import Fence, Level
 from readonly.errors import NotYours
 from readonly.fencing import Fences, standing_fences
-from readonly.record import Record, load
+from readonly.record import Record
+from readonly.record_format import load
 from readonly.stores import Store, store_from_url
 from support.fence_layouts import Shop
 
