@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Page, Request, Route, expect
 
 from .site import Shop
 from .test_drafts_kept import later, told, until
@@ -100,6 +100,27 @@ def test_it_is_kept_for_a_day(serve: Serve, visit: Visit, hours: int) -> None:
         later(page, 60)
         page.evaluate("fetch('/style.css').then(response => response.text())")
     assert shop.texts() == (["my words"] if hours < 24 else [])
+
+
+HIDE = """() => {
+  Object.defineProperty(document, 'hidden', { value: true, configurable: true });
+  document.dispatchEvent(new Event('visibilitychange'));
+}"""
+
+
+def test_a_tab_that_is_hidden_while_it_asks(serve: Serve, visit: Visit) -> None:
+    """It takes the answer, and asks nothing after that."""
+    page = visit(serve())
+    held: list[Route] = []
+    page.route("**/status*", lambda route: held.append(route))
+    until(page, lambda: held)
+    page.evaluate(HIDE)
+    with page.expect_response("**/status*"):
+        held[0].continue_()
+    for _ in range(3):
+        later(page, 600)
+        page.evaluate("fetch('/style.css').then(response => response.text())")
+    assert len(held) == 1
 
 
 NOTE = "addEventListener('securitypolicyviolation', event => { (window.against ??= []).push(event.violatedDirective) })"
