@@ -141,6 +141,7 @@ def test_it_ends_by_the_clock_of_the_store(make: Callable[..., Site]) -> None:
         ("/-/readonly/bypass/rombp_x", "", False),
         ("/shop/-/readonly/bypass/rombp_x", "", False),
     ],
+    ids=["elsewhere", "outside of its paths", "its link", "its link on a mounted site"],
 )
 def test_a_session_waits_where_a_bypass_is_not_good(
     make: Callable[..., Site], path: str, carries: str, expired: bool
