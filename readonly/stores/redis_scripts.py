@@ -56,13 +56,13 @@ return {{{_READING}}}
 
 REPLACE = Script(f"""
 -- Owns readonly:{{site}}:state and :incarnation. Publishes on ARGV[5].
--- ARGV[2] '1' if ARGV[3] must stand there, '0' if nothing may; ARGV[4] the new record; ARGV[6] the time in ms after
+-- ARGV[2] '1' if ARGV[3] must stand there, '0' if nothing may; ARGV[4] the new record; ARGV[6] the time in ms from
 -- which nobody waits for it any more; ARGV[7]… the causes in it.
 {_HEAD}
 local stands = redis.call('HGET', KEYS[1], 'record')
 local expected = not stands
 if ARGV[2] == '1' then expected = stands == ARGV[3] end
-if expected and now <= tonumber(ARGV[6]) then
+if expected and now < tonumber(ARGV[6]) then
   -- First, so that a user who may not publish has changed nothing. Nobody reads before this script is over.
   redis.call('PUBLISH', ARGV[5], '')
   {_STAMP}

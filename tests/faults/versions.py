@@ -25,7 +25,7 @@ def newer(folder: Path, *, record_version: int = 1) -> str:
     copy = folder / f"newer-{record_version}" / "readonly"
     shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
     _change(copy / "__init__.py", f'__version__ = "{readonly.__version__}"', f'__version__ = "{NEWER}"')
-    record = copy / "record.py"
+    record = copy / "record_format.py"
     _change(record, "VERSION = 1\n", f"VERSION = {record_version}\n")
     _change(record, '        "v": VERSION,\n', f'        "v": VERSION,\n        "{FIELD}": [1, 2],\n')
     _change(record, "        **cause.extra,\n", f'        **cause.extra,\n        "{CAUSE_FIELD}": 3,\n')
