@@ -27,7 +27,10 @@ function send(draft, asked) {
     });
   }).catch(function () {
     change(draft, "manual"); // the browser has locks, and lets nobody have one here
-  }).then(function () { delete busy[draft.id]; });
+  }).then(function () {
+    delete busy[draft.id];
+    if (pressed[draft.id]) { look(); } // while it was being sent by itself
+  });
 }
 
 // Another tab has sent it; or has begun to, and nobody knows how that ended.
@@ -270,7 +273,7 @@ function look() {
       // Said once, with what was sent: who does not find it has it here.
       says(draft);
       if (!filled && !refusal) { forget(draft.id); } // that page is about to give way to one that says so
-    } else if (refusal && pressed[draft.id] && !known.readOnly) {
+    } else if (refusal && pressed[draft.id] && !known.readOnly && !busy[draft.id]) {
       var asked = pressed[draft.id];
       delete pressed[draft.id];
       send(draft, asked);

@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Page, sync_playwright
 
 from readonly import Policy, Switch
 from support import missing
 from support.chromium import find_chromium
+from support.waiting import eventually
 
 from .site import FORM, Host, Shop
 
@@ -61,6 +63,11 @@ def serve(host: Host) -> Iterator[Callable[..., Shop]]:
         switch.close()
 
 
+def _emptied(page: Page) -> bool:
+    page.goto("about:blank")
+    return True
+
+
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     """Return what opens a page of a site, as another visitor each time."""
@@ -81,6 +88,9 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
 
     yield open_page
     for context in contexts:
+        for page in context.pages:
+            # Chromium may wait for ever where a page is closed that is giving way to another one at that moment.
+            eventually(partial(_emptied, page), ignoring=Error)
         context.close()
 
 

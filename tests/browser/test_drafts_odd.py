@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import Error, Page, Request, expect
+from playwright.sync_api import Error, Page, Request, Route, expect
 from starlette.requests import Request as Asked
 from starlette.responses import PlainTextResponse, Response
 
@@ -180,6 +180,20 @@ def test_the_button_sends_it_where_nothing_can_be_kept(serve: Serve, visit: Visi
     wait(page)
     assert shop.comments == []
     page.get_by_role("button", name="Try again").click()
+    settles(page, shop)
+
+
+def test_a_press_while_it_is_being_sent_by_itself(serve: Serve, visit: Visit) -> None:
+    """It is not lost, where that comes to nothing."""
+    shop = serve(form=PLAIN)
+    page = visit(shop, script=FORBIDDEN.format("localStorage"))
+    refused(shop, page)
+    held: list[Route] = []
+    page.route(shop.url + "/", lambda route: route.continue_() if held else held.append(route))
+    shop.switch.off()
+    until(page, lambda: held)
+    page.get_by_role("button", name="Try again").click()
+    held[0].continue_()
     settles(page, shop)
 
 
