@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -371,13 +371,17 @@ class Site:
             pause=self._proving.hint,
         )
 
-    def still_raised(self, known: Record, causes: Sequence[str] | None, raised: Raised | None) -> Raised | None:
+    def still_raised(
+        self, known: Record, causes: Collection[str], raised: Raised | None, *, every: bool = True
+    ) -> Raised | None:
         """Look once more, since fences and replicas take their time: what is said to be safe is so at that moment.
 
         Args:
             known: What whoever waited knows of the record.
-            causes: What was confirmed; None: whatever stands.
+            causes: What was confirmed.
             raised: What became of the fences; None where none were wanted, and then nobody has waited for any.
+            every: Each of the causes must stand; else one of them, which has kept the site shut all the time. (One that
+                came since was confirmed by nobody: the site may have been open before it.)
 
         Returns:
             The same, with a problem for each fence that stands no more.
@@ -390,13 +394,11 @@ class Site:
         record, census = changes.survey(self.store, known)
         standing = State.at(census.reading.at, record).causes
         lifts = record.lifted if record is not None else {}
-        gone = [lifts[c] for c in causes or () if c in lifts]
-        if gone or (causes is None and all(c.kind == FENCE for c in standing)):
+        gone = [lifts[c] for c in causes if c in lifts]
+        if gone if every else {c.id for c in standing if c.kind != FENCE}.isdisjoint(causes):
             by, epoch = (record.changed_by, record.epoch) if record is not None else ("?", 0)
-            what = f"{gone[0].by} lifted {gone[0].id}" if gone else f"{by} lifted what kept the site read-only"
-            raise LostRace(
-                f"{what}, while this was raising the fences", by=gone[0].by if gone else by, epoch=epoch,
-            )  # fmt: skip
+            by, what = (gone[0].by, gone[0].id) if gone else (by, "what kept the site read-only")
+            raise LostRace(f"{by} lifted {what}, while this was raising the fences", by=by, epoch=epoch)
         named = {c.fence.name for c in standing if c.fence is not None}
         fell = [up.name for up in raised.fenced if up.strategy is not Strategy.BARRIER and up.name not in named]
         again = tuple(f"the fence {name} was lifted meanwhile: readonlyctl fence raise {name}" for name in fell)

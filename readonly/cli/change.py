@@ -282,7 +282,7 @@ def wait(
             known = site.look().record
             if holder is not None and known is not None:
                 raised = _raise(site, holder, fence, timeout, started, end_after, output)
-                raised = site.still_raised(known, None, raised)
+                raised = site.still_raised(known, found.causes, raised, every=False)
             seconds = time.monotonic() - started
             state = site.look().state
             conclude_closed(found, state, timeout, options, output, seconds=seconds, raised=raised, require=require)

@@ -124,14 +124,17 @@ def test_who_is_let_through_is_held_by_the_fence(fenced: Fenced) -> None:
 
 @pytest.mark.parametrize("words", [["on"], ["wait"]])
 @pytest.mark.parametrize("before", ["raise_fences", "wait_replicas"])
-def test_somebody_opens_it_while_fences_are_raised(fenced: Fenced, words: list[str], before: str) -> None:
-    """The members were confirmed by then; nobody is told that a site is safe which somebody else has opened."""
+@pytest.mark.parametrize("again", [False, True], ids=["opened", "and closed again"])
+def test_somebody_opens_it_while_fences_are_raised(fenced: Fenced, words: list[str], before: str, again: bool) -> None:
+    """The members were confirmed by then; nobody is told that a site is safe which somebody else has opened since."""
     if words == ["wait"]:
         assert fenced.ctl("on", "--no-wait").returncode == 0
     found = getattr(site.Site, before)
 
     def opened(self: site.Site, *given: Any, **more: Any) -> Any:
         assert fenced.ctl("off", "--all").returncode == 0
+        if again:
+            assert fenced.ctl("on", "--no-wait").returncode == 0
         return found(self, *given, **more)
 
     with mock.patch.object(site.Site, before, opened):
