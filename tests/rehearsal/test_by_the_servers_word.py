@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from readonly.databases.rehearsed import asking
+from readonly.databases.rehearsed import Unasked, asking
 from readonly.databases.sqlalchemy import Database
 from readonly.rehearsal_advice import advice
 from rehearsal.conftest import Stage
@@ -152,6 +153,25 @@ def test_mariadb_counts_what_was_written(mariadb_url: str) -> None:
     assert not wrote("SELECT count(*) FROM notes GROUP BY id ORDER BY id")
     assert wrote("DELETE FROM notes")
     connection.close()
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["goes on", "is over"])
+def test_a_question_that_ends_sqlites_transaction_is_no_success(ends: bool) -> None:
+    """Some errors of SQLite roll back by themselves, and a commit of nothing succeeds; others cost no more."""
+    ask = asking("sqlite")
+    assert ask is not None
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE notes (id)")
+        connection.execute("INSERT INTO notes VALUES (1)")
+
+        def fails() -> None:
+            if ends:
+                connection.execute("ROLLBACK")
+            connection.execute("SELECT * FROM nowhere")
+
+        with pytest.raises(sqlite3.OperationalError if ends else Unasked):
+            ask.apart(connection, fails)
+        assert connection.in_transaction is not ends
 
 
 def test_a_server_that_can_t_be_asked_is_not() -> None:
