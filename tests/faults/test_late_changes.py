@@ -9,10 +9,10 @@ import pytest
 from readonly import changes
 from readonly.changes import Operator
 from readonly.errors import StoreUnreachable
-from readonly.record import Record
 from readonly.site import Site
 from readonly.stores import Store, store_from_url
 from readonly.switch import Switch
+from support.records import record_in
 from support.redis_server import RedisServer
 from support.tcp_proxy import Mode, TcpProxy
 from support.waiting import eventually
@@ -42,13 +42,6 @@ def far(own_redis: RedisServer, proxy: TcpProxy) -> Iterator[Store]:
     store = store_from_url(f"redis://127.0.0.1:{proxy.port}/0?site=shop", timeout=0.3)
     yield store
     store.close()
-
-
-def standing(store: Store) -> Record:
-    """Return the record."""
-    record = changes.read_in(store, store.read())
-    assert record is not None
-    return record
 
 
 def arrives(proxy: TcpProxy, redis: RedisServer) -> None:
@@ -82,7 +75,7 @@ def test_an_off_that_arrives_late_opens_nothing(
     again = changes.turn_on(direct, ANNA)
     assert again.causes == (cause,)
     arrives(proxy, own_redis)
-    assert standing(direct).cause(cause) is not None
+    assert record_in(direct).cause(cause) is not None
 
 
 def test_an_on_that_arrives_late_closes_nothing(
@@ -91,9 +84,9 @@ def test_an_on_that_arrives_late_closes_nothing(
     """The operator was told that it is unknown, looked, found the site writable, and went home."""
     with pytest.raises(StoreUnreachable):
         changes.turn_on(_HangsBefore(far, lambda: proxy.set(Mode.STALL)), ANNA)  # type: ignore[arg-type]
-    assert not standing(direct).causes
+    assert not record_in(direct).causes
     arrives(proxy, own_redis)
-    assert not standing(direct).causes
+    assert not record_in(direct).causes
 
 
 def test_waiting_alone_is_safe_from_it_too(direct: Store, far: Store, proxy: TcpProxy, own_redis: RedisServer) -> None:
@@ -103,7 +96,7 @@ def test_waiting_alone_is_safe_from_it_too(direct: Store, far: Store, proxy: Tcp
         changes.turn_off(_HangsBefore(far, lambda: proxy.set(Mode.STALL)), ANNA)  # type: ignore[arg-type]
     assert cause in Site(Switch(direct)).wait(timeout=0.0).causes
     arrives(proxy, own_redis)
-    assert standing(direct).cause(cause) is not None
+    assert record_in(direct).cause(cause) is not None
 
 
 def test_a_server_that_stood_still_does_not_do_late_what_it_was_told(
@@ -115,14 +108,14 @@ def test_a_server_that_stood_still_does_not_do_late_what_it_was_told(
         changes.turn_off(_HangsBefore(far, own_redis.pause), ANNA)  # type: ignore[arg-type]
     own_redis.resume()
     eventually(lambda: own_redis.command("CLIENT", "LIST").count(" addr=") == 2, what="it has read what there was")
-    assert standing(direct).cause(cause) is not None
+    assert record_in(direct).cause(cause) is not None
 
 
 def test_a_change_over_a_line_that_is_slow_and_not_too_slow_is_made(direct: Store, far: Store) -> None:
     """The first call of a connection has not seen the server's clock yet; the next ones have."""
     for _ in range(3):
         cause = changes.turn_on(far, ANNA).causes[0]
-        assert standing(direct).cause(cause) is not None
+        assert record_in(direct).cause(cause) is not None
         changes.turn_off(far, ANNA)
-        assert standing(direct).cause(cause) is None
+        assert record_in(direct).cause(cause) is None
         far.close()

@@ -10,7 +10,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from readonly.record import Cause, Lift, Record, Rehearsal, Schedule, Window, ordered
+from readonly.record_format import load
 from readonly.schedules import over
+from readonly.stores import Store
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 LINEAGE = "2026-01-01T00:00:00.000000+00:00-aaaa"
@@ -188,3 +190,10 @@ def records(*, lineages: tuple[str, ...] = (LINEAGE,)) -> st.SearchStrategy[Reco
         windows_floor=st.none() | INSTANTS,
         extra=extras(),
     )
+
+
+def record_in(store: Store) -> Record:
+    """Return what a store holds, which must be a record."""
+    found = store.read().record
+    assert found is not None
+    return load(found)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from readonly import changes
+from readonly.changes import Operator
+from readonly.stores import Store, store_from_url
 from support.fence_layouts import Shop, make_roles, one_role, two_roles
 from support.postgres_server import PostgresServer
 
@@ -39,3 +43,12 @@ def site(request: pytest.FixtureRequest) -> Shop:
         return found
     made: Shop = request.getfixturevalue(request.param)
     return made
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A store with a record."""
+    store = store_from_url(f"sqlite:///{tmp_path}/flag.db?site=shop")
+    changes.initialise(store, Operator("ada", "ops-1"), replace_existing=True)
+    yield store
+    store.close()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,30 +13,13 @@ from readonly.changes import Operator
 from readonly.databases.fence import FenceError, postgresql
 from readonly.databases.fence import _pg_state as state
 from readonly.fencing import Fences, standing_fences
-from readonly.record import Record
-from readonly.record_format import load
-from readonly.stores import Store, store_from_url
+from readonly.stores import Store
 from support.fence_layouts import REFUSED_READ_ONLY, REFUSED_RIGHT, Shop
+from support.records import record_in
 
 ADA, BOB = Operator("ada", "ops-1"), Operator("bob", "ops-2")
 WRITE = "INSERT INTO story (title) VALUES ('x')"
 REFUSED = {REFUSED_READ_ONLY, REFUSED_RIGHT}
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    """A store with a record."""
-    store = store_from_url(f"sqlite:///{tmp_path}/flag.db?site=shop")
-    changes.initialise(store, ADA, replace_existing=True)
-    yield store
-    store.close()
-
-
-def record(store: Store) -> Record:
-    """Return what the store holds."""
-    raw = store.read().record
-    assert raw is not None
-    return load(raw)
 
 
 def before(
@@ -113,7 +95,7 @@ def test_who_closes_while_somebody_opens_keeps_the_fence(
     """An `off` that read the record before another one's `on` does not take that one's hold for a dead command's."""
     ada = changes.turn_on(store, ADA).causes[0]
     Fences(store, [site.fence()], ADA).put_up(ada, timeout=10)
-    read = record(store)
+    read = record_in(store)
 
     fence = site.fence()
 
@@ -125,7 +107,7 @@ def test_who_closes_while_somebody_opens_keeps_the_fence(
     lowered = Fences(store, [fence], ADA).lift([ada], record=read)
     assert "still held by bob" in lowered.standing[0]
     assert set(site.tried(site.app, WRITE)) <= REFUSED
-    assert len(standing_fences(record(store))) == 1
+    assert len(standing_fences(record_in(store))) == 1
 
 
 def test_who_closes_when_somebody_has_opened_has_a_cause_for_its_fence(
@@ -140,10 +122,10 @@ def test_who_closes_when_somebody_has_opened_has_a_cause_for_its_fence(
         assert Fences(store, [site.fence()], BOB).put_up(bob, timeout=10).problems == ()
 
     before(changes, "lift_exactly", monkeypatch, closes)
-    lowered = Fences(store, [site.fence()], ADA).lift([ada], record=record(store))
+    lowered = Fences(store, [site.fence()], ADA).lift([ada], record=record_in(store))
     assert "raised again meanwhile" in lowered.standing[0]
     assert set(site.tried(site.app, WRITE)) <= REFUSED
-    assert len(standing_fences(record(store))) == 1
+    assert len(standing_fences(record_in(store))) == 1
 
 
 def test_an_orphan_of_a_dead_command_goes_alone(site: Shop, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +139,7 @@ def test_an_orphan_of_a_dead_command_goes_alone(site: Shop, store: Store, monkey
         assert Fences(store, [site.fence()], BOB).put_up(kept[0], timeout=10).problems == ()
 
     before(fence, "lift", monkeypatch, closes)
-    lowered = Fences(store, [fence], ADA).lift([], record=record(store))
+    lowered = Fences(store, [fence], ADA).lift([], record=record_in(store))
     assert "still held by bob" in lowered.standing[0]
     assert set(site.tried(site.app, WRITE)) <= REFUSED
     assert site.fence().lift(site="shop", cause=kept[0]).down

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,29 +11,12 @@ from readonly.changes import Operator
 from readonly.databases.fence import Fence, Level
 from readonly.errors import NotYours
 from readonly.fencing import Fences, standing_fences
-from readonly.record import Record
-from readonly.record_format import load
-from readonly.stores import Store, store_from_url
+from readonly.stores import Store
 from support.fence_layouts import Shop
+from support.records import record_in
 
 ADA, BOB = Operator("ada", "ops-1"), Operator("bob", "ops-2")
 WRITE = "INSERT INTO story (title) VALUES ('x')"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    """A store with a record."""
-    store = store_from_url(f"sqlite:///{tmp_path}/flag.db?site=shop")
-    changes.initialise(store, ADA, replace_existing=True)
-    yield store
-    store.close()
-
-
-def record(store: Store) -> Record:
-    """Return what the store holds."""
-    raw = store.read().record
-    assert raw is not None
-    return load(raw)
 
 
 def test_a_fence_is_a_cause_with_its_position(shop: Shop, store: Store) -> None:
@@ -43,7 +25,7 @@ def test_a_fence_is_a_cause_with_its_position(shop: Shop, store: Store) -> None:
     raised = Fences(store, [shop.fence()], ADA).put_up(on.causes[0], timeout=10)
     assert raised.problems == ()
     assert raised.level is Level.HARD
-    (cause,) = standing_fences(record(store))
+    (cause,) = standing_fences(record_in(store))
     assert cause.id.startswith("fence:main:")
     assert cause.fence is not None
     assert (cause.fence.name, cause.fence.level, cause.fence.position) == (
@@ -60,13 +42,13 @@ def test_it_is_lifted_with_its_last_holder(shop: Shop, store: Store) -> None:
     fences = Fences(store, [shop.fence()], ADA)
     fences.put_up(ada, timeout=10)
     fences.put_up(bob, timeout=10)
-    assert len(standing_fences(record(store))) == 1
-    lowered = fences.lift([ada], record=record(store))
+    assert len(standing_fences(record_in(store))) == 1
+    lowered = fences.lift([ada], record=record_in(store))
     assert lowered.standing == (f"the fence main is still held by ada ({bob})",)
     assert shop.tried("app", WRITE) == ["42501"]
     changes.turn_off(store, ADA)
-    assert fences.lift([bob], record=record(store)).standing == ()
-    assert standing_fences(record(store)) == ()
+    assert fences.lift([bob], record=record_in(store)).standing == ()
+    assert standing_fences(record_in(store)) == ()
     assert shop.tried("app", WRITE) == [""]
 
 
@@ -78,7 +60,7 @@ def test_a_fence_that_is_refused_leaves_no_cause(shop: Shop, store: Store) -> No
     )
     assert raised.level is Level.APP_ONLY
     assert "GRANT owner_ TO bare" in raised.problems[0]
-    assert standing_fences(record(store)) == ()
+    assert standing_fences(record_in(store)) == ()
 
 
 def test_one_that_can_not_be_reached_is_not_forgotten(store: Store) -> None:
@@ -86,11 +68,11 @@ def test_one_that_can_not_be_reached_is_not_forgotten(store: Store) -> None:
     on = changes.turn_on(store, ADA)
     fences = Fences(store, [Fence.from_url("postgresql://x@127.0.0.1:1/y", writers=["app"])], ADA)
     assert "can't be reached" in fences.put_up(on.causes[0], timeout=5).problems[0]
-    assert len(standing_fences(record(store))) == 1
-    (why,) = fences.lift(on.causes, record=record(store)).standing
+    assert len(standing_fences(record_in(store))) == 1
+    (why,) = fences.lift(on.causes, record=record_in(store)).standing
     assert "can't be reached" in why
     assert "the site stays closed" in why
-    (why,) = Fences(store, [], ADA).lift(on.causes, record=record(store)).standing
+    (why,) = Fences(store, [], ADA).lift(on.causes, record=record_in(store)).standing
     assert "nothing on this machine says how to reach it: where readonly.toml has [fence.main]" in why
 
 
@@ -100,7 +82,7 @@ def test_holders_whose_cause_is_gone_do_not_keep_it_up(shop: Shop, store: Store)
     fences = Fences(store, [shop.fence()], ADA)
     fences.put_up(on.causes[0], timeout=10)
     shop.fence().put_up(site="shop", cause="c-of-a-dead-command", by="carl", timeout=10)
-    assert fences.lift(on.causes, record=record(store)).standing == ()
+    assert fences.lift(on.causes, record=record_in(store)).standing == ()
     assert shop.tried("app", WRITE) == [""]
 
 
@@ -110,8 +92,8 @@ def test_a_fence_lifted_at_the_database_alone_is_no_obstacle(shop: Shop, store: 
     fences = Fences(store, [shop.fence()], ADA)
     fences.put_up(on.causes[0], timeout=10)
     shop.fence().lift(site="shop")
-    assert fences.lift(on.causes, record=record(store)).standing == ()
-    assert standing_fences(record(store)) == ()
+    assert fences.lift(on.causes, record=record_in(store)).standing == ()
+    assert standing_fences(record_in(store)) == ()
 
 
 def test_sqlite_waits_and_leaves_nothing(store: Store, tmp_path: Path) -> None:
@@ -126,13 +108,13 @@ def test_sqlite_waits_and_leaves_nothing(store: Store, tmp_path: Path) -> None:
     fences = Fences(store, [Fence.from_url(f"sqlite:///{path}")], ADA)
     raised = fences.put_up(on.causes[0], timeout=10)
     assert (raised.level, raised.problems) == (Level.APP_ONLY, ())
-    assert standing_fences(record(store)) == ()
+    assert standing_fences(record_in(store)) == ()
     writer = sqlite3.connect(path, isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
     (problem,) = fences.put_up(on.causes[0], timeout=0.2).problems
     assert "some process has been writing" in problem
     writer.close()
-    assert fences.lift(on.causes, record=record(store)).standing == ()
+    assert fences.lift(on.causes, record=record_in(store)).standing == ()
     (problem,) = Fences(store, [Fence.from_url(f"sqlite:///{tmp_path}/none.db")], ADA).put_up("c", timeout=1).problems
     assert "there is no file" in problem
 
