@@ -129,7 +129,7 @@ def test_it_ends_by_the_clock_of_the_store(make: Callable[..., Site]) -> None:
     """By which it was given: a machine that is half an hour late gives nobody half an hour more."""
     site = make(closed(bypass()))
     assert site.ask(Request("POST", "/articles", [(HEADER, TOKEN)])).status == 200
-    site.switch.behind = timedelta(minutes=30)
+    site.switch.behind = timedelta(days=1)
     assert site.ask(Request("POST", "/articles", [(HEADER, TOKEN)])).status == 503
 
 
@@ -216,7 +216,7 @@ def test_what_a_request_presents() -> None:
 
 def test_the_cookie_that_a_link_is_exchanged_for() -> None:
     """Out of reach for scripts, other sites and plain connections; it ends with the bypass."""
-    jar = http.cookies.SimpleCookie(exchanged_for(bypass(), TOKEN, NOW))
+    jar = http.cookies.SimpleCookie(exchanged_for(bypass(until=NOW + timedelta(minutes=30)), TOKEN, NOW))
     morsel = jar[COOKIE]
     assert morsel.value == TOKEN
     assert (morsel["httponly"], morsel["secure"], morsel["samesite"], morsel["path"]) == (True, True, "Lax", "/")
@@ -341,6 +341,7 @@ def test_uses_stand_in_the_history(served: Served) -> None:
 
     served.switch.tally.bypassed("ann", "POST /articles")
     eventually(lambda: told() != [])
+    served.switch.store.timeout = 60.0  # for so long, and a second more, it waits for its last words
     for _ in range(3):
         served.switch.tally.bypassed("ann", "POST /articles")
     served.switch.close()

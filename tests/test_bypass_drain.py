@@ -146,8 +146,13 @@ def test_what_it_let_write_is_waited_for_when_it_is_over(switch: Switch, how: st
     exchange = holder.begins("POST")
     assert confirmed(switch).safe
     is_over(switch, holder, how)
-    found = confirmed(switch, timeout=0.2)
-    assert [m.condition for m in found.members] == [Condition.DRAINS]
+
+    def drains() -> bool:
+        found = confirmed(switch, timeout=0.2)
+        assert not found.safe
+        return [m.condition for m in found.members] == [Condition.DRAINS]
+
+    eventually(drains, what="it has reported what it knows")
     assert exchange.work is not None
     assert exchange.work.may_write  # what has begun goes on to its end
     exchange.end()

@@ -986,16 +986,16 @@ def test_one_request_looks_at_a_time(store: Watched, clock: SetClock) -> None:
 
     def held() -> None:
         entered.set()
-        go.wait(10)
+        go.wait(60)
 
     process.link.before["report"] = held
     threads = [threading.Thread(target=process.follower.refresh) for _ in range(5)]
     for thread in threads:
         thread.start()
-    assert entered.wait(10)
+    assert entered.wait(60)
     go.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert len({report.counter for report, _ in process.link.reports_sent}) == len(process.link.reports_sent) == 2
     assert process.admits()
 
@@ -1008,18 +1008,18 @@ def test_a_request_that_must_wait_too_long_goes_on_refused(store: Watched, clock
 
     def held() -> None:
         entered.set()
-        go.wait(10)
+        go.wait(60)
 
     process.link.before["report"] = held
     thread = threading.Thread(target=process.follower.refresh)
     thread.start()
-    assert entered.wait(10)
-    began = time.monotonic()
+    assert entered.wait(60)
     process.follower.refresh()
-    assert time.monotonic() - began < 5
     assert not process.admits()
+    assert process.link.reports_sent == [], "the other one still hangs"
     go.set()
-    thread.join(10)
+    thread.join(60)
+    assert process.admits()
 
 
 # --- the thread -----------------------------------------------------------------------------------------------------
@@ -1034,7 +1034,7 @@ def running(store: Watched, clock: SetClock) -> Iterator[Process]:
     process.follower.ensure()
     eventually(lambda: process.mode is Mode.WRITABLE)
     yield process
-    process.follower.stop(5)
+    process.follower.stop(60)
 
 
 def test_a_process_reports_at_once_for_one_that_is_new(store: Watched, clock: SetClock) -> None:
@@ -1043,11 +1043,15 @@ def test_a_process_reports_at_once_for_one_that_is_new(store: Watched, clock: Se
     old.follower.ensure()
     try:
         eventually(lambda: old.view.open, what="it has begun")
+        # Held up, or it may have answered before the new one has looked for the second time.
+        go = threading.Event()
+        old.link.before["report"] = lambda: go.wait(60)
         new = Process(store, clock)
         assert not new.beat().admits()
+        go.set()
         eventually(lambda: new.beat().admits(), what="the other one has said that it knows of it")
     finally:
-        old.follower.stop(5)
+        old.follower.stop(60)
 
 
 def test_requests_of_a_new_process_wait_until_others_know_of_it(store: Watched, clock: SetClock) -> None:
@@ -1059,36 +1063,38 @@ def test_requests_of_a_new_process_wait_until_others_know_of_it(store: Watched, 
         eventually(lambda: len(new.link.reports_sent) > 3, what="it looks again and again")
         assert not new.follower.tried.is_set()
         other.beat()
-        assert new.follower.tried.wait(10)
+        assert new.follower.tried.wait(60)
         assert new.admits()
     finally:
-        new.follower.stop(5)
+        new.follower.stop(60)
 
 
 def test_whoever_gives_up_waiting_does_not_end_the_thread(running: Process, store: Watched) -> None:
     """A cancelled task cancels the future in the very moment that its answer, or its failure, comes."""
-    inside, go = threading.Event(), threading.Event()
 
-    def answers(fail: bool) -> Any:
-        def look(_store: object) -> int:
-            inside.set()
-            go.wait(10)
-            if fail:
+    class Look:
+        """One that lasts until whoever asked has given up."""
+
+        def __init__(self, *, fails: bool) -> None:
+            self.fails = fails
+            self.begun, self.given_up = threading.Event(), threading.Event()
+
+        def __call__(self, _store: object) -> int:
+            self.begun.set()
+            self.given_up.wait(60)
+            if self.fails:
                 raise KeyError
             return 1
 
-        return look
-
-    for fail in (True, False):
-        inside.clear()
-        go.clear()
-        future: Future[Any] = running.follower.watch_for(answers(fail), 5)
-        assert inside.wait(10)
+    for fails in (True, False):
+        look = Look(fails=fails)
+        future: Future[Any] = running.follower.watch_for(look, 60)
+        assert look.begun.wait(60)
         assert future.cancel()
-        go.set()
+        look.given_up.set()
     sent = len(running.link.reports_sent)
     eventually(lambda: len(running.link.reports_sent) > sent + 2, what="the thread goes on")
-    assert running.follower.submit(lambda _: 5).result(10) == 5
+    assert running.follower.submit(lambda _: 5).result(60) == 5
 
 
 def test_a_store_that_fails_to_wait_does_not_end_the_thread(running: Process, caplog: pytest.LogCaptureFixture) -> None:
@@ -1100,7 +1106,7 @@ def test_a_store_that_fails_to_wait_does_not_end_the_thread(running: Process, ca
         raise ZeroDivisionError
 
     running.link.before["wait"] = fails
-    assert failed.wait(10)
+    assert failed.wait(60)
     sent = len(running.link.reports_sent)
     eventually(lambda: len(running.link.reports_sent) > sent, what="the thread goes on")
     assert "waiting for hints failed" in caplog.text
@@ -1131,7 +1137,7 @@ def test_stopping_shuts_the_view_for_good(running: Process) -> None:
 def test_the_last_words_are_a_goodbye(running: Process, store: Watched) -> None:
     """With what is in flight; connections are closed, nothing is admitted."""
     running.inflight.begin()
-    running.follower.stop(5)
+    running.follower.stop(60)
     assert (running.last.gone, running.last.in_flight, running.link.reports_sent[-1][1]) == (True, 1, True)
     assert running.link.closed == 1
     assert running.view.admit_until == float("-inf")
@@ -1141,7 +1147,7 @@ def test_the_last_words_are_a_goodbye(running: Process, store: Watched) -> None:
 def test_a_goodbye_that_cannot_be_said_ends_all_the_same(running: Process) -> None:
     """The store is away."""
     running.link.break_()
-    running.follower.stop(5)
+    running.follower.stop(60)
     assert running.link.closed == 1
 
 

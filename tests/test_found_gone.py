@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 from readonly.confirmation import Condition, confirm
@@ -50,6 +51,6 @@ def test_what_was_found_gone_no_longer_counts_after_the_longest_transaction(tmp_
     at = record.changed_at if record is not None else None
     assert at is not None
     seen = [Seen(report.id, report.dump(), at)]
-    later = at.replace(year=at.year + 1)
+    later = at + timedelta(days=365)
     assert confirm(record, seen, causes=["c1"], closing=True, at=at, longest_transaction=30.0).members != ()
     assert confirm(record, seen, causes=["c1"], closing=True, at=later, longest_transaction=30.0).members == ()

@@ -138,8 +138,9 @@ class Drains:
         if self._since and not self._switch.inflight.count():
             with contextlib.suppress(IndexError):  # another thread has looked
                 self._last = time.monotonic() - self._since.pop()
-                self._count += 1
+                # Whoever scrapes in this moment sees no drain that took no time.
                 self._seconds += self._last
+                self._count += 1
 
 
 def of_process(switch: Switch, drains: Drains) -> Iterator[Sample]:
