@@ -40,6 +40,10 @@ FROM pg_catalog.pg_stat_activity a WHERE a.pid = ANY(%s)
 _PREPARED = """
 SELECT gid, owner, prepared FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database()
 """
+_OF_RUN = """
+SELECT pid, usename, application_name, xact_start FROM pg_catalog.pg_stat_activity
+WHERE application_name = %s AND pid <> pg_catalog.pg_backend_pid()
+"""
 _END = """
 SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a
 WHERE a.pid = %s AND a.datname = pg_catalog.current_database()
@@ -64,6 +68,12 @@ def old_sessions(connection: Connection, roles: Sequence[str], started: datetime
     """Return the sessions of these roles that began at or before an instant of the server's clock."""
     rows = connection.execute(_OLD_SESSIONS, [list(roles), started]).fetchall()
     return frozenset((word, pid) for word, pid in rows)
+
+
+def sessions_of(connection: Connection, run: str) -> tuple[Holdup, ...]:
+    """Return the sessions that carry a run's name."""
+    rows = connection.execute(_OF_RUN, [f"readonly-run-{run}"]).fetchall()
+    return tuple(Holdup(pid, user or "", name, since) for pid, user, name, since in rows)
 
 
 def prepared(connection: Connection) -> tuple[Holdup, ...]:

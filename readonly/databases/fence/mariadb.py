@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pymysql
 
@@ -32,7 +32,8 @@ from ..replicas import mariadb as replicas
 from . import _maria_preflight as checks
 from . import _maria_state as state
 from . import _maria_writers as writers
-from ._maria_server import ER_LOCK_WAIT_TIMEOUT, ER_READ_ONLY, Address, Session, account, number, quoted, said
+from ._maria_patience import Patience
+from ._maria_server import ER_READ_ONLY, Address, Session, account, number, quoted, said
 from ._maria_state import Standing
 from .fence import Fence
 from .values import (
@@ -47,41 +48,15 @@ from .values import (
     Pass,
     Position,
     Preflight,
-    StillWriting,
     Strategy,
     Waiting,
     Way,
 )
 
-# While SET GLOBAL waits for statements that run, new writes wait behind it: it is given up after a second, and retried.
-SET_SECONDS = 1
 # A session that was told to end rolls back first.
 END_SECONDS = 10.0
 _PROOF = "readonly_fence_proof"
 _PROOF_BODY = "SQL SECURITY DEFINER DELETE FROM readonly_fence WHERE one = 0"
-
-
-@dataclass(slots=True)
-class _Patience:
-    """How long to wait for earlier writers, and what came of it so far. Instants are monotonic."""
-
-    deadline: float
-    ending: float | None = None
-    waiting: Waiting | None = None
-    told: Sequence[Holdup] = ()
-    ended: list[Holdup] = field(default_factory=list)
-    warned: tuple[str, ...] = ()
-
-    def tell(self, holdups: Sequence[Holdup]) -> None:
-        """Say whom it waits for, when that changes."""
-        if self.waiting is not None and tuple(holdups) != tuple(self.told):
-            self.waiting(holdups)
-        self.told = tuple(holdups)
-
-    @property
-    def over(self) -> bool:
-        """Whether what is left is to be ended now."""
-        return self.ending is not None and time.monotonic() >= self.ending
 
 
 class MariaDBFence(Fence):
@@ -180,7 +155,7 @@ class MariaDBFence(Fence):
         """
         _require_strategy(self.name, strategy)
         now = time.monotonic()
-        patience = _Patience(now + timeout, None if end_after is None else now + end_after, waiting)
+        patience = self._patience(now + timeout, None if end_after is None else now + end_after, waiting)
         with self._connect() as session:
             self._require(session)
             with session.alone():
@@ -188,7 +163,7 @@ class MariaDBFence(Fence):
                 own = [holder for holder in state.required(session).holders if holder.cause == cause]
             # Where it refuses already, nobody is left who could commit.
             if not session.read_only:
-                self._drain(session, patience)
+                patience.drain(session)
             return self._shut(session, site, patience, own, found=fell)
 
     def look_again(self, *, site: str, timeout: float, waiting: Waiting | None = None) -> Fenced:
@@ -207,9 +182,9 @@ class MariaDBFence(Fence):
                         f"with: readonlyctl fence raise {self.name}"
                     )
                 fell = self._raise_fallen(session, standing)
-            patience = _Patience(time.monotonic() + timeout, None, waiting)
+            patience = self._patience(time.monotonic() + timeout, None, waiting)
             if not session.read_only:
-                self._drain(session, patience)
+                patience.drain(session)
             return self._shut(session, site, patience, standing.holders, found=fell)
 
     def lift(self, *, site: str, cause: str | None = None, orphan: bool = False) -> Lifted:
@@ -338,34 +313,14 @@ class MariaDBFence(Fence):
             return f"nothing is known: {session.where} is another server than the one that was fenced"
         return ""
 
-    def _drain(self, session: Session, patience: _Patience) -> None:
-        """Wait for the transactions that write now; end them when it is time for that, and give up when too late."""
-        migrating = checks.users(self._migrators)
-        look = writers.look(session, but=migrating)
-        waited_for = frozenset(look.writers)
-        while True:
-            holdups = look.holdups(waited_for)
-            if not holdups:
-                return
-            patience.tell(holdups)
-            if patience.over:
-                # What may not be ended, and what is prepared, is refused at its COMMIT by the next step.
-                ended, patience.warned = writers.end(session, holdups)
-                patience.ended += [*ended, *(one for one in holdups if one.pid is not None and one not in ended)]
-                return
-            if time.monotonic() >= patience.deadline:
-                raise self._too_late(session, holdups)
-            look = writers.look(session, but=migrating, again=self._event)
-            waited_for &= frozenset(look.writers)
-
     def _shut(
-        self, session: Session, site: str, patience: _Patience, kept: Sequence[Holder], *, found: tuple[str, ...]
+        self, session: Session, site: str, patience: Patience, kept: Sequence[Holder], *, found: tuple[str, ...]
     ) -> Fenced:
         """Make the server refuse, prove it, and keep the position, if it has been held since `kept` was read."""
         with session.alone():
             self._ours(session, site)
             state.still_held(session, kept)
-            self._refuse_writes(session, patience)
+            patience.refuse_writes(session)
             people = checks.accounts(session)
             ways = (*checks.ways_left(session, people, self._writers, self._migrators), *self._prove(session, people))
             ways = tuple(sorted(ways, key=lambda way: way.insists))
@@ -375,24 +330,6 @@ class MariaDBFence(Fence):
             state.settle(session, position=session.position, level=level)
             standing = state.required(session)
         return replace(self._fenced(session, standing), ways=ways, ended=tuple(patience.ended), found=found)
-
-    def _refuse_writes(self, session: Session, patience: _Patience) -> None:
-        """Set `read_only`, however often what runs makes it give up."""
-        session.rows("SET SESSION lock_wait_timeout = %s", [SET_SECONDS])
-        while not session.read_only:
-            try:
-                session.rows("SET GLOBAL read_only = 1")
-            except pymysql.MySQLError as error:
-                if number(error) != ER_LOCK_WAIT_TIMEOUT:
-                    raise
-                holdups = writers.running(session)
-                patience.tell(holdups)
-                if patience.over:
-                    look = writers.look(session, but=checks.users(self._migrators))
-                    ended, patience.warned = writers.end(session, tuple(look.writers.values()))
-                    patience.ended += ended
-                if time.monotonic() >= patience.deadline:
-                    raise self._too_late(session, holdups) from error
 
     def _prove(self, session: Session, people: checks.Accounts) -> list[Way]:
         """Write with the application's own accounts, where that can be done, and say which of them got through.
@@ -430,18 +367,6 @@ class MariaDBFence(Fence):
         return 1, ()
 
     # ------------------------------------------------------------------------------------------------ what is said
-
-    def _too_late(self, session: Session, holdups: Sequence[Holdup]) -> StillWriting:
-        named = "; ".join(str(holdup) for holdup in holdups) or "a session that holds LOCK TABLES"
-        advice = "Wait for them, or have them ended"
-        if any(holdup.prepared for holdup in holdups):
-            advice = "XA COMMIT or XA ROLLBACK what is prepared (no session can be ended for it), or have it refused"
-        return StillWriting(
-            f"{self.name} at {session.where}: the server was not made to refuse, and takes writes, since what began "
-            f"before has not ended and would be refused at its COMMIT: {named}. {advice}, then: "
-            f"readonlyctl fence raise {self.name} --end-writers-after 10s",
-            holdups=tuple(holdups),
-        )
 
     def _fenced(self, session: Session, standing: Standing) -> Fenced:
         position = None if standing.position is None else Position(standing.server, standing.position)
@@ -481,6 +406,9 @@ class MariaDBFence(Fence):
                 site=standing.site, by=standing.raised_by, at=standing.raised_at,
             )  # fmt: skip
         return standing
+
+    def _patience(self, deadline: float, ending: float | None, waiting: Waiting | None) -> Patience:
+        return Patience(self.name, checks.users(self._migrators), deadline, ending, waiting)
 
     @contextmanager
     def _connect(self) -> Iterator[Session]:

@@ -10,7 +10,8 @@ import pytest
 
 from readonly import changes
 from readonly.changes import Operator
-from readonly.databases.fence import FenceError, postgresql
+from readonly.databases.fence import FenceError
+from readonly.databases.fence import _pg_covering as covering
 from readonly.databases.fence import _pg_state as state
 from readonly.fencing import Fences, standing_fences
 from readonly.stores import Store
@@ -39,7 +40,7 @@ def before(
 def test_a_lift_that_was_left_halfway_is_no_fence(solo: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its gate was opened, a table was locked: whoever raises it next shuts the gate again, at a new position."""
     first = solo.up()
-    monkeypatch.setattr(postgresql, "LIFT_SECONDS", 0.0)
+    monkeypatch.setattr(covering, "LIFT_SECONDS", 0.0)
     report = solo.session("solo", autocommit=False)
     report.execute("SELECT * FROM story")
     with pytest.raises(FenceError, match="the fence is open, writes go through; its trigger could not be taken off"):
