@@ -7,46 +7,35 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
-from . import bypassing, changes, history
-from .changes import Change, Operator
-from .config import FenceConfig, operator_config
-from .confirmation import LONGEST_TRANSACTION_SECONDS, Condition, Confirmation, Expected, accepting_leases
-from .databases.fence import Fence, Strategy
-from .databases.freeze import Standby
-from .databases.replicas import schema_of
-from .errors import (
-    ConfigurationError,
-    Error,
-    LostRace,
-    NoRecord,
-    NotConfirmed,
-    NotYours,
-    StoreUnreachable,
-    UnreadableRecord,
-)
-from .fencing import Fences, Lowered, Raised, Waiting, standing_fences
-from .following import Followers, Standbys, wait_replicas
-from .forgetting import forget
-from .hostfile import HostFile, state_folder
-from .members import Report
-from .proving import LOOK_AGAIN_SECONDS, Progress, Proving, Trouble
-from .record import FENCE, TOMBSTONE_AGE, Bypass, Record
-from .record_format import load
-from .replicating import at_work
-from .safety import APP_ONLY, LEASE, Safety, fence_problems, level_of
-from .state import State
-from .stores import Census, Store, redacted, store_from_url
-from .switch import Switch
-from .switchover import Identity, MovedAway, Split, splits
+from .. import bypassing, changes
+from ..changes import Change, Operator
+from ..config import operator_config
+from ..confirmation import LONGEST_TRANSACTION_SECONDS, Condition, Confirmation, Expected
+from ..databases.fence import Fence
+from ..errors import NoRecord
+from ..fencing import Fences, Lowered, Raised, Waiting, standing_fences
+from ..following import Followers, Standbys, wait_replicas
+from ..forgetting import forget
+from ..members import Report
+from ..proving import Progress, Trouble
+from ..record import Bypass, Record
+from ..replicating import at_work
+from ..safety import APP_ONLY, LEASE, Safety, fence_problems, level_of
+from ..stores import store_from_url
+from ..switch import Switch
+from ..switchover import Split, splits
+from ._closing import still_raised, with_what_is_remembered
+from ._configured import followers_of
+from ._kept import counted_while_closed, keep_fences, keep_wait
+from ._look import Look, Looking, no_record
+from ._opening import Opening
 
 if TYPE_CHECKING:
-    from .doctor import Finding
+    from ..doctor import Finding
 
 __all__ = [
     "APP_ONLY",
@@ -65,28 +54,7 @@ __all__ = [
 FENCE_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """One atomic look at record and registry.
-
-    Attributes:
-        record: The record, or None where there is none, or none that this version can read.
-        census: What was read.
-        unreadable: Why the record that is there could not be read.
-    """
-
-    record: Record | None
-    census: Census
-    unreadable: UnreadableRecord | None = None
-
-    @property
-    def state(self) -> State:
-        """What the record means now, by the store's clock."""
-        why = self.unreadable.why if self.unreadable is not None else ""
-        return State.at(self.census.reading.at, self.record, unknown_because=why)
-
-
-class Site:
+class Site(Looking):
     """One site, as an operator sees it. Not thread-safe; it starts no thread and is no member.
 
     Args:
@@ -108,15 +76,11 @@ class Site:
         operator: Operator | None = None,
         longest_transaction: float = LONGEST_TRANSACTION_SECONDS,
     ) -> None:
+        super().__init__(switch.store, expect=expect, longest_transaction=longest_transaction)
         self.switch = switch
-        self.longest_transaction = longest_transaction
         self.operator = operator or Operator.here()
-        self.store: Store = switch.store
-        self.expect = dict(expect or {})
         self._fences = tuple(fences)
         self.standbys = Standbys(followers)
-        self._proving = Proving(self.store, expect=self.expect, longest_transaction=longest_transaction)
-        self._memory = HostFile(self.store.url, self.store.site, state_folder())
 
     @classmethod
     def from_config(
@@ -132,7 +96,7 @@ class Site:
             ConfigurationError: No store is named, or a setting can't be right.
         """
         found = operator_config(store=store, config=path, environ=environ)
-        followers = [_followers(one) for one in found.fences]
+        followers = [followers_of(one) for one in found.fences]
         # A command never makes a store: typed in another folder it would confirm an empty one.
         return cls(
             Switch(store_from_url(found.store, create=False)),
@@ -143,11 +107,6 @@ class Site:
         )
 
     @property
-    def name(self) -> str:
-        """The site's name."""
-        return self.store.site
-
-    @property
     def fences(self) -> Fences:
         """The fences that this machine can reach, to be raised and lifted by the present operator."""
         return self._fences_for(self.operator)
@@ -155,65 +114,6 @@ class Site:
     def _fences_for(self, operator: Operator) -> Fences:
         schemas = {g.fence.name: g.schema for g in self.standbys.groups if g.schema is not None}
         return Fences(self.store, self._fences, operator, schemas=schemas)
-
-    @property
-    def shown_store(self) -> str:
-        """The store's URL without its password."""
-        return redacted(self.store.url)
-
-    def look(self) -> Look:
-        """Read record and registry; a record that can't be read is part of the answer.
-
-        Raises:
-            StoreUnreachable: The store did not answer.
-            ConfigurationError: It holds another site's record.
-        """
-        census = self.store.census()
-        try:
-            record = changes.read_in(self.store, census.reading)
-        except UnreadableRecord as error:
-            return Look(None, census, error)
-        self._memory.remember(census.reading.record)
-        return Look(record, census)
-
-    def judge(self, look: Look, *, expect: bool = True, accept_leases: bool = False) -> Confirmation:
-        """Return where every member stands, seen from what is in force at a look.
-
-        Args:
-            look: What was read.
-            expect: Whether members that are expected and not there are missing.
-            accept_leases: As in `wait_closed`.
-        """
-        causes = [c.id for c in look.state.causes]
-        closing = bool(causes)
-        if not closing and look.record is not None:
-            causes = list(look.record.lifted)
-        found = self._proving.judged(look.record, look.census, causes, closing, expect=expect)
-        return accepting_leases(found) if accept_leases else found
-
-    def hint(self, seconds: float) -> None:
-        """Wait until the store may hold something new, for `seconds` at most."""
-        self._proving.hint(seconds)
-
-    def last_seen(self) -> State | None:
-        """Return what the record meant when this host saw it change last, by this host's clock; None if it never did.
-
-        For the night on which the store does not answer. It opens and closes nothing.
-        """
-        last = self._memory.recall()
-        if last is None:
-            return None
-        try:
-            return State.at(datetime.now(UTC), load(last[0]))
-        except UnreadableRecord:
-            return None
-
-    def warnings(self) -> tuple[str, ...]:
-        """Return what in the store's settings can lose the record, one sentence each, as far as it tells."""
-        try:
-            return self.store.warnings()
-        except StoreUnreachable:  # whoever asks is told by the next call
-            return ()
 
     def set(
         self,
@@ -237,25 +137,9 @@ class Site:
             expected=expected,
             sessions=sessions,
         )
-        return self._with_what_is_remembered(change) if change.record.partial else change
-
-    def _with_what_is_remembered(self, change: Change) -> Change:
-        change = self._with_what_this_host_knows(change)
-        floor = self.fences.epoch()
-        if floor <= change.record.epoch:
+        if not change.record.partial:
             return change
-        record, census = changes.survey(self.store, replace(change.record, epoch=floor))
-        return replace(change, record=record, reading=census.reading) if record is not None else change
-
-    def _with_what_this_host_knows(self, change: Change) -> Change:
-        last = self._memory.recall()
-        if last is None or change.reading.at - last[1] > TOMBSTONE_AGE:
-            return change
-        try:
-            record, census = changes.survey(self.store, load(last[0]))
-        except UnreadableRecord:
-            return change
-        return replace(change, record=record, reading=census.reading) if record is not None else change
+        return with_what_is_remembered(self.store, change, self._memory, self.fences)
 
     def on(
         self,
@@ -297,7 +181,7 @@ class Site:
         found = self._proving.wait(
             change.record, change.causes, closing=False, timeout=timeout, progress=progress, trouble=None
         )  # fmt: skip
-        self._keep("opened" if found.safe else "not confirmed open", found, self.operator, tally=self._tally(change))
+        self._keep_opened(change, found, self.operator)
         return found
 
     def raise_fences(
@@ -322,22 +206,8 @@ class Site:
         )  # fmt: skip
         look = self.look()
         raised = self.fences.seen_by(raised, at_work(self.judge(look, expect=False)))
-        history.write(
-            self.store,
-            state_folder(),
-            history.Entry(
-                at=history.instant(look.census.reading.at),
-                site=self.name,
-                what="not fenced" if raised.problems else "fenced",
-                by=self.operator.name,
-                host=self.operator.host,
-                epoch=look.record.epoch if look.record is not None else 0,
-                causes=(cause,),
-                seconds=round(time.monotonic() - began, 1),
-                level="" if raised.problems else str(raised.level),
-                missing=raised.problems,
-            ),
-        )
+        seconds = round(time.monotonic() - began, 1)
+        keep_fences(self.store, cause, raised, look, self.operator, seconds=seconds)
         return raised
 
     def wait_replicas(
@@ -391,18 +261,7 @@ class Site:
         """
         if raised is None:
             return None
-        record, census = changes.survey(self.store, known)
-        standing = State.at(census.reading.at, record).causes
-        lifts = record.lifted if record is not None else {}
-        gone = [lifts[c] for c in causes if c in lifts]
-        if gone if every else {c.id for c in standing if c.kind != FENCE}.isdisjoint(causes):
-            by, epoch = (record.changed_by, record.epoch) if record is not None else ("?", 0)
-            by, what = (gone[0].by, gone[0].id) if gone else (by, "what kept the site read-only")
-            raise LostRace(f"{by} lifted {what}, while this was raising the fences", by=by, epoch=epoch)
-        named = {c.fence.name for c in standing if c.fence is not None}
-        fell = [up.name for up in raised.fenced if up.strategy is not Strategy.BARRIER and up.name not in named]
-        again = tuple(f"the fence {name} was lifted meanwhile: readonlyctl fence raise {name}" for name in fell)
-        return replace(raised, problems=(*raised.problems, *again))
+        return still_raised(self.store, known, causes, raised, every=every)
 
     def wait_closed(
         self,
@@ -443,7 +302,7 @@ class Site:
             trouble=trouble,
         )
         seconds = round(time.monotonic() - began, 1)
-        self._keep("confirmed" if found.safe else "not confirmed", found, self.operator, seconds=seconds)
+        keep_wait(self.store, "confirmed" if found.safe else "not confirmed", found, self.operator, seconds=seconds)
         return found
 
     def _holding(self, fence: bool, lost: bool) -> bool | None:
@@ -487,7 +346,7 @@ class Site:
             trouble=trouble,
         )
         if found.safe and found.accepted:
-            self._keep("confirmed", found, self.operator, seconds=round(time.monotonic() - began, 1))
+            keep_wait(self.store, "confirmed", found, self.operator, seconds=round(time.monotonic() - began, 1))
         return found
 
     def check(self) -> tuple[Finding, ...]:
@@ -496,7 +355,7 @@ class Site:
         Returns:
             At least one finding for each check that could be made, in the order of `readonly.doctor.CHECKS`.
         """
-        from .doctor import check  # it knows sites, and is loaded where it is asked for
+        from ..doctor import check  # it knows sites, and is loaded where it is asked for
 
         return check(self)
 
@@ -544,40 +403,23 @@ class Site:
         """
         deadline = time.monotonic() + timeout
         operator = operator or self.operator
-        while True:
-            refusal: Error
-            try:
-                now = self._not_moved(operator, cause=cause, every=every, moved=moved, stay=stay)
-                # Before a fence comes down: what is refused leaves it standing.
-                asked = changes.undo_in_time(self.store, operator, cause=cause, every=every) if undo else None
-                down = self._lower(operator, cause=cause, every=every, moved=now, stay=stay)
-                if down is not None and lowered is not None:
-                    lowered(down)
-                change = changes.turn_off(self.store, operator, cause=cause, every=every, undo=undo, asked=asked)
-            except NoRecord as error:
-                refusal = error
-                if time.monotonic() >= deadline:
-                    raise
-            except NotYours as error:
-                refusal = error
-                if time.monotonic() >= deadline or self._unsettled() is None:
-                    raise
-            else:
-                unsettled = None if change.changed else self._unsettled()
-                if unsettled is None or time.monotonic() >= deadline:
-                    break
-                refusal = unsettled
-            if trouble is not None:
-                trouble(refusal)
-            self._proving.hint(max(0.0, min(deadline - time.monotonic(), LOOK_AGAIN_SECONDS)))
+        opening = Opening(
+            self.store, self._fences_for(operator), self._proving, self.look, self.splits,
+            cause=cause, every=every, undo=undo, moved=moved, stay=stay,
+        )  # fmt: skip
+        change = opening.lift(deadline, trouble=trouble, lowered=lowered)
         left = max(0.0, deadline - time.monotonic())
         lifted = change.causes or tuple(change.record.lifted)
         found = self._proving.wait(
             change.record, lifted, closing=False, timeout=left, progress=progress, trouble=trouble
         )
         if change.causes:
-            self._keep("opened" if found.safe else "not confirmed open", found, operator, tally=self._tally(change))
+            self._keep_opened(change, found, operator)
         return change, found
+
+    def _keep_opened(self, change: Change, found: Confirmation, operator: Operator) -> None:
+        tally = counted_while_closed(self.store, change)
+        keep_wait(self.store, "opened" if found.safe else "not confirmed open", found, operator, tally=tally)
 
     def splits(self, look: Look, *, ask: bool = True) -> tuple[Split, ...]:
         """Return the databases whose writers are not at one server, the fenced one where one was.
@@ -590,58 +432,6 @@ class Site:
         over = (Condition.GONE, Condition.EXPIRED)
         writing = [m.report for m in self.judge(look, expect=False).members if m.condition not in over]
         return splits(look.record, writing, self.fences.identities(fenced) if ask else {})
-
-    def _not_moved(
-        self, operator: Operator, *, cause: str | None, every: bool, moved: Sequence[str], stay: Sequence[str]
-    ) -> dict[str, list[Identity]]:
-        """See that opening the site opens one server, the fenced one, or what a person says of it.
-
-        Returns:
-            By name, where members write to what has moved by that person's word.
-        """
-        look = self.look()
-        if look.record is None:
-            return {}
-        found = {split.name: split for split in self.splits(look)} if look.record.causes or moved or stay else {}
-        known = [*found, *(c.fence.name for c in standing_fences(look.record) if c.fence is not None)]
-        for name in (*moved, *stay):
-            if name not in known or (name in moved and name in stay):
-                raise ConfigurationError(
-                    f"{name!r} is no database that was fenced or has moved, or is said to have done both: known are "
-                    f"{', '.join(dict.fromkeys(known)) or 'none'}. Nothing was changed"
-                )
-        try:
-            going = changes.would_lift(look.record, operator, cause=cause, every=every)
-        except NotYours:
-            going = ()
-        opens = all(c.kind == FENCE or c.id in going for c in look.record.causes)
-        left = [split for name, split in found.items() if name not in (*moved, *stay)]
-        if left and opens:
-            raise MovedAway(left)
-        return {name: [seen.identity for seen in found[name].seen] if name in found else [] for name in moved}
-
-    def _lower(
-        self,
-        operator: Operator,
-        *,
-        cause: str | None,
-        every: bool,
-        moved: Mapping[str, Sequence[Identity]],
-        stay: Sequence[str],
-    ) -> Lowered | None:
-        """Let go of the fences for the causes that are about to be lifted; None where there are none."""
-        record = changes.read_in(self.store, self.store.read())
-        if record is None or record.partial or not (self._fences or standing_fences(record)):
-            return None
-        going: tuple[str, ...] = ()
-        try:
-            going = changes.would_lift(record, operator, cause=cause, every=every)
-        except NotYours:
-            # Nothing of theirs stands, or not what they name. A fence whose holders are all gone is nobody's, and
-            # anybody's to lift.
-            if any(c.kind != FENCE for c in record.causes) or (cause is not None and record.cause(cause) is None):
-                return None
-        return self._fences_for(operator).lift(going, record=record, moved=moved, stay=stay)
 
     def forget(self, member: str, *, reason: str = "", operator: Operator | None = None) -> tuple[Report, ...]:
         """Take members off the registry, on a person's word that their processes are over; see `forgetting.forget`."""
@@ -664,101 +454,3 @@ class Site:
     def let_nobody_through(self, name: str | None, *, operator: Operator | None = None) -> tuple[Bypass, ...]:
         """Take back the bypasses of a name, or all; see `bypassing.revoke`."""
         return bypassing.revoke(self.store, operator or self.operator, name)[1]
-
-    def history(self, *, last: int = history.KEEP) -> list[history.Entry]:
-        """Return what was done to the site, oldest first: the store's history, and what this host remembers of it.
-
-        Raises:
-            StoreUnreachable: The store did not answer, and this host remembers nothing.
-        """
-        return history.read(self.store, state_folder(), last=last)
-
-    def _unsettled(self) -> NotConfirmed | None:
-        """Say why the store may not hold yet all that is known of the site, or return None if it does."""
-        look = self.look()
-        found = self._proving.judged(look.record, look.census, (), closing=False)
-        if found.settled:
-            return None
-        return NotConfirmed(f"nothing to lift yet: {'; '.join(found.problems)}", missing=found.problems)
-
-    def _tally(self, change: Change) -> dict[str, Any]:
-        """Return what all members counted while the causes that were lifted stood."""
-        since = min((lift.epoch for lift in map(change.record.lifted.get, change.causes) if lift), default=0)
-        try:
-            reports = [Report.load(seen.member, seen.report) for seen in self.store.census().reports]
-        except StoreUnreachable:
-            return {}
-        tallies = (r.tally for r in reports if isinstance(r.tally.get("epoch"), int) and r.tally["epoch"] >= since)
-        return history.tally_of({k: v for k, v in tally.items() if k != "epoch"} for tally in tallies)
-
-    def _keep(
-        self,
-        what: str,
-        found: Confirmation,
-        operator: Operator,
-        *,
-        seconds: float | None = None,
-        tally: Mapping[str, Any] | None = None,
-    ) -> None:
-        conditions = Counter(str(m.condition) for m in found.members)
-        history.write(
-            self.store,
-            state_folder(),
-            history.Entry(
-                at=history.instant(found.at),
-                site=self.name,
-                what=what,
-                by=operator.name,
-                host=operator.host,
-                epoch=found.epoch,
-                causes=found.causes,
-                seconds=seconds,
-                level=level_of(found),
-                members=dict(conditions),
-                missing=found.missing,
-                accepted=found.accepted,
-                tally=tally or {},
-            ),
-        )
-
-    def watch(self) -> Iterator[Look | StoreUnreachable]:
-        """Yield what the store holds, again and again: at each hint, and at least twice a second. It never ends.
-
-        What can't be read is yielded in its place, and asked for again.
-        """
-        while True:
-            found: Look | StoreUnreachable
-            try:
-                found = self.look()
-            except StoreUnreachable as error:
-                found = error
-            yield found
-            self._proving.hint(LOOK_AGAIN_SECONDS)
-
-
-def _followers(found: FenceConfig) -> Followers:
-    where = f"fence.{found.name}"
-    freezable = {url: Standby.from_url(url, where=f"{where}.freeze") for url in found.freeze}
-    # One that stands in both lists is one.
-    others = [Standby.from_url(url, where=f"{where}.replicas") for url in found.replicas if url not in freezable]
-    return Followers(
-        _fence(found),
-        (*others, *freezable.values()),
-        tuple(freezable.values()),
-        schema_of(found.schema or None, setting=f"{where}.schema"),
-    )
-
-
-def _fence(found: FenceConfig) -> Fence:
-    return Fence.from_url(
-        found.url, writers=found.writers, migrators=found.migrators, name=found.name, strategy=found.strategy
-    )
-
-
-def no_record(store: Store) -> str:
-    """Say what an absent record means and what to type."""
-    return (
-        f"the store {redacted(store.url)} holds no record for the site {store.site}: its processes serve reads and "
-        f"refuse writes. New installation? readonlyctl init {store.site}. Existing site? The store was emptied; any "
-        "process that knew the state writes it back within seconds, and none has"
-    )
