@@ -118,14 +118,16 @@ def check(site: Site, *, now: datetime | None = None) -> tuple[Finding, ...]:
         now: This machine's clock; None: read it.
     """
     found = [*_package()]
+    asked = datetime.now(UTC) if now is None else now
     try:
         look = site.look()
     except StoreUnreachable as error:
         found.append(Finding("store", False, str(error), _mended(site)))
         look = None
+    answered = datetime.now(UTC) if now is None else now
     reports: list[Report] = []
     if look is not None:
-        found += [*_store(site), *_record(site, look), *_clock(look, datetime.now(UTC) if now is None else now)]
+        found += [*_store(site), *_record(site, look), *_clock(look, asked, answered)]
         members = site.judge(look)
         reports = [m.report for m in members.members if m.condition not in _SILENT]
         found += [*_members(site, members), *_clocks(reports), *_versions(reports), *_doubts(reports)]
@@ -182,8 +184,10 @@ def _record(site: Site, look: Look) -> Iterator[Finding]:
         yield Finding("record", True, f"whole, epoch {look.record.epoch}")
 
 
-def _clock(look: Look, now: datetime) -> Iterator[Finding]:
-    apart = abs((now - look.census.reading.at).total_seconds())
+def _clock(look: Look, asked: datetime, answered: datetime) -> Iterator[Finding]:
+    # The store has read its clock somewhere between the two, however long the answer took.
+    at = look.census.reading.at
+    apart = max((asked - at).total_seconds(), (at - answered).total_seconds())
     if apart > APART_SECONDS:
         what = f"this machine's clock and the store's are {apart:.1f} s apart: times that are typed here mean others"
         yield Finding("clock", False, what, "set both by NTP (chronyc tracking, timedatectl)")
