@@ -68,7 +68,7 @@ def main() -> int:
     # The log is read at the end, so that nothing of it may be thrown away before.
     postgres = PostgresServer("wal_keep_size=4GB", "max_wal_size=4GB").start()
     try:
-        redis = Topology() if given.sentinel else _redis(library, folder).start()
+        redis = Topology(down_after_ms=1000) if given.sentinel else _redis(library, folder).start()
         try:
             one = Round(
                 plan,

@@ -29,7 +29,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Sto
         # What is tested is order, not this machine's disk; a lock that nobody lets go of must not cost the test long.
         store, modules = SQLiteStore(tmp_path / "state.db", site="shop", initialise=False, timeout=0.3), SQLITE
     else:
-        store, modules = store_from_url(request.getfixturevalue("redis_url")), REDIS
+        store, modules = store_from_url(request.getfixturevalue("redis_url"), timeout=20.0), REDIS
     initialise(store, ANNA)
     yield store, modules
     store.close()

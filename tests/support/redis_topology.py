@@ -13,7 +13,8 @@ from support.waiting import eventually
 # former while the latter keep their connections.
 MEMBER = ("member", "s3cret")
 QUORUM = 2
-DOWN_AFTER_MS = 1000
+# A machine that does much else stands still for seconds: only where a test wants a failover is one begun at once.
+PATIENT_MS, DOWN_AFTER_MS = 600_000, 500
 
 
 def words(reply: str) -> list[str]:
@@ -32,12 +33,16 @@ class Topology:
 
     service = "flags"
 
-    def __init__(self) -> None:
+    def __init__(self, *, down_after_ms: int = PATIENT_MS) -> None:
         """Start all of it, and return when every Sentinel knows the others and the replica.
+
+        Args:
+            down_after_ms: After how long Sentinels take a server for dead, outside of `failed_over`.
 
         Raises:
             ServerMissing: If there is no program to run.
         """
+        self._down_after_ms = down_after_ms
         self.servers = [_server(), _server()]
         self.sentinels: list[SentinelServer] = []
         try:
@@ -45,7 +50,7 @@ class Topology:
             replica.command("REPLICAOF", "127.0.0.1", str(primary.port))
             eventually(lambda: online(primary), 20, what="the replica follows")
             for _ in range(3):
-                self.sentinels.append(_sentinel(self.service, primary.port))
+                self.sentinels.append(_sentinel(self.service, primary.port, down_after_ms))
                 self.sentinels[-1].start()
             eventually(self._is_known, 30, what="the Sentinels know each other and the replica")
         except BaseException:
@@ -83,8 +88,9 @@ class Topology:
         eventually(lambda: not online(server), 5, what="the replica is cut off")
 
     def failed_over(self, old: RedisServer) -> RedisServer:
-        """Wait until all Sentinels name the other server, and it takes writes; return it."""
+        """Have the Sentinels fail over; return the other server once all of them name it, and it takes writes."""
         new = self.other(old)
+        self._take_for_down_after(DOWN_AFTER_MS)
 
         def done() -> bool:
             named = [words(s.command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.service))[-1] for s in self.sentinels]
@@ -95,6 +101,7 @@ class Topology:
 
     def heal(self) -> None:
         """Have everything run and follow as in the beginning, whichever server is the primary."""
+        self._take_for_down_after(self._down_after_ms)
         for server in self.servers:
             if not server.running:
                 server.login = None
@@ -109,6 +116,10 @@ class Topology:
         replica.command("REPLICAOF", "127.0.0.1", str(primary.port))
         eventually(lambda: online(primary), 30, what="the replica follows")
         eventually(self._reach_all, 60, what="the Sentinels reach all that is there")
+
+    def _take_for_down_after(self, milliseconds: int) -> None:
+        for sentinel in self.sentinels:
+            sentinel.command("SENTINEL", "SET", self.service, "down-after-milliseconds", str(milliseconds))
 
     def _is_known(self) -> bool:
         told = [fields(s.command("SENTINEL", "MASTER", self.service)) for s in self.sentinels]
@@ -137,10 +148,10 @@ def _server() -> RedisServer:
     )
 
 
-def _sentinel(service: str, port: int) -> SentinelServer:
+def _sentinel(service: str, port: int, down_after_ms: int) -> SentinelServer:
     return SentinelServer(
         f"sentinel monitor {service} 127.0.0.1 {port} {QUORUM}",
-        f"sentinel down-after-milliseconds {service} {DOWN_AFTER_MS}",
+        f"sentinel down-after-milliseconds {service} {down_after_ms}",
         # Twice this long after a failover the next one may begin.
         f"sentinel failover-timeout {service} 2000",
     )
@@ -185,11 +196,13 @@ class Node(RedisServer):
         eventually(ok, 20, what="the Cluster is up")
 
     def meet(self, other: Node) -> None:
-        """Make one Cluster of two, and wait until both serve all slots."""
+        """Make one Cluster of two that take each other for alive, and wait until both serve all slots."""
         self.command("CLUSTER", "MEET", "127.0.0.1", str(other.port))
         for node in (self, other):
             eventually(lambda node=node: "cluster_known_nodes:2" in node.command("CLUSTER", "INFO"), 20)  # type: ignore[misc]
             node.serves()
+            # Only now, since a short one makes it begin soon: a machine that does much else stands still for seconds.
+            node.command("CONFIG", "SET", "cluster-node-timeout", "600000")
 
     def give(self, slot: int, other: Node) -> None:
         """Hand a slot over to another node, without what is in it."""
