@@ -16,7 +16,7 @@ from support.waiting import eventually
 def test_a_killed_member_is_found_by_another_of_its_host(tmp_path: Path) -> None:
     """What is found stands in its own report: an operator on another machine reads it, and it blocks for a while."""
     shop = made(tmp_path / "shop.db")
-    with members(shop, ["web", "web"]) as (dead, _alive):
+    with members(shop, ["web", "web"], interval=0.2) as (dead, _alive):
         dead.kill()
 
         def found() -> Seen | None:

@@ -15,6 +15,7 @@ def served(served_shop: tuple[Shop, Member]) -> Iterator[tuple[Shop, Member]]:
     """A writable site that one process serves."""
     shop, member = served_shop
     yield shop, member
+    member.go_on()  # a test that failed may have left it standing, and with it every test that comes after
     shop.open()
     member.tell("end")
     shop.reports()

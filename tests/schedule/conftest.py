@@ -15,6 +15,7 @@ def served(served_shop: tuple[Shop, Member]) -> Iterator[tuple[Shop, Member]]:
     """A writable site that one process serves, with nothing planned."""
     shop, member = served_shop
     yield shop, member
+    member.go_on()
     member.tell("end")
     shop.open()
     record = shop.look().record

@@ -61,6 +61,7 @@ class Member:
         self, url: str, role: str = "web", *, environment: Mapping[str, str] | None = None, **settings: Any
     ) -> None:
         self.role = role
+        self._url = url
         given = [url, role, json.dumps(settings)]
         whole = children.without_ours(os.environ) | dict(environment or {})
         reading, theirs = os.pipe()
@@ -97,8 +98,20 @@ class Member:
         return self._from.readline().strip()
 
     def stop(self) -> None:
-        """Stop it, as a machine that hangs does."""
-        os.kill(self.process.pid, signal.SIGSTOP)
+        """Stop it, as a machine that hangs does, but never in the middle of a transaction of its store's file.
+
+        The file would be locked for everybody else until it goes on.
+        """
+        with _nobody_in_a_transaction(self._url):
+            os.kill(self.process.pid, signal.SIGSTOP)
+            eventually(self._stands_still, what="all of its threads stand still")
+
+    def _stands_still(self) -> bool:
+        states = []
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+                states.append((task / "stat").read_text().rpartition(")")[2].split()[0])
+        return set(states) == {"T"}
 
     def go_on(self) -> None:
         """Let it go on."""
@@ -323,6 +336,21 @@ def made(path: Path, *, protected: bool = False, initialised: bool = True, name:
         store.read()
     store.close()
     return Shop(url, path.parent)
+
+
+@contextlib.contextmanager
+def _nobody_in_a_transaction(url: str) -> Iterator[None]:
+    """Hold the locks of a store in a file meanwhile; at other stores a process that stands still locks out nobody."""
+    if not url.startswith("sqlite:"):
+        yield
+        return
+    store = store_from_url(url, create=False, timeout=30.0)
+    assert isinstance(store, SQLiteStore)
+    try:
+        with store._files.transaction("BEGIN EXCLUSIVE"):
+            yield
+    finally:
+        store.close()
 
 
 @contextlib.contextmanager
