@@ -70,5 +70,5 @@ def test_it_runs_in_a_thread(runner: CliRunner, shop: Shop) -> None:
     codes: list[int] = []
     thread = threading.Thread(target=lambda: codes.append(_typed(runner, shop, "status").exit_code))
     thread.start()
-    thread.join(20)
+    thread.join(60)
     assert codes == [0]

@@ -11,7 +11,8 @@ from support.operating import Member, made
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
 # What differs from run to run, and what the page has in its place.
 _VARIABLE = (
-    (re.compile(r"\b\d\d:\d\d:\d\d UTC"), "HH:MM:SS UTC"),
+    # The date stands before an instant that is not today's, as an hour before midnight the expected end is.
+    (re.compile(r"\b(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d UTC"), "HH:MM:SS UTC"),
     (re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "INSTANT"),
     (re.compile(r"\bc[0-9a-f]{8}\b"), "CAUSE"),
     (re.compile(r"\b[0-9a-f]{32}\b"), "MEMBER"),
@@ -19,7 +20,7 @@ _VARIABLE = (
     (re.compile(r'"pid": \d+'), '"pid": PID'),
     (re.compile(r"\b\d+\.\d+ s\b"), "SECONDS"),
     (re.compile(r'"silent_seconds": [\d.]+'), '"silent_seconds": SECONDS'),
-    (re.compile(r"READ-ONLY for \d+ s"), "READ-ONLY for SECONDS"),
+    (re.compile(r"(READ-ONLY for|NOT CONFIRMED after) \d+ s"), r"\1 SECONDS"),
     (re.compile(r"in 4[45] min"), "in 45 min"),
     (re.compile(r'(readonly-mode |"library": ")[\d.]+'), r"\1VERSION"),
 )

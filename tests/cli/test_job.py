@@ -30,7 +30,7 @@ def test_on_waits_for_a_job_and_names_it(served: Served, tmp_path: Path) -> None
     with shop.start("job", "--name", "import-scores", "--", "sh", "-c", f"cat {pipe}") as job:
         eventually(lambda: '"in_flight": 1' in shop.here("members", "--json").stdout, what="the job is in flight")
         assert "import-scores" in shop.here("members", "--all").stdout
-        with shop.start("on", "--timeout", "30s") as on:
+        with shop.start("on", "--timeout", "60s") as on:
             on.says("1 write in flight")
             assert on.process.poll() is None
             pipe.write_text("done\n")

@@ -218,7 +218,7 @@ def test_a_run_goes_on_at_the_promoted_server(site: Site) -> None:
     """Its command failed, and the primary was replaced: `resume` finds no fence there, raises it, and ends open."""
     site.leads_to(site.old)
     with members(site.shop):
-        assert site.ctl("run", "--timeout", "10s", "--", "false").returncode == 1
+        assert site.ctl("run", "--timeout", "60s", "--", "false").returncode == 1
         run = next(c.id for c in site.shop.look().state.causes if c.kind == "run")
         assert site.writes()[0] == REFUSED
         site.leads_to(site.new)

@@ -205,7 +205,7 @@ def test_on_again_raises_it_too(site: Site) -> None:
 def test_a_run_goes_on_at_the_server_that_took_over(site: Site) -> None:
     """Its command failed, and the primary was replaced: `resume` finds that nothing refuses there, and ends open."""
     with members(site.shop):
-        assert site.ctl("run", "--timeout", "10s", "--", "false").returncode == 1
+        assert site.ctl("run", "--timeout", "60s", "--", "false").returncode == 1
         run = next(c.id for c in site.shop.look().state.causes if c.kind == "run")
         assert site.writes() == (REFUSED, PASSES)
         site.leads_to(site.new)

@@ -101,7 +101,7 @@ def _member(*replicas: dict[str, str], causes: tuple[str, ...] = ()) -> Report:
 
 def test_it_says_how_many_are_there(site: Site) -> None:
     """Beside the fence, in words and in JSON."""
-    said = site.ctl("on", "--timeout", "10s")
+    said = site.ctl("on", "--timeout", "60s")
     assert said.returncode == 0, said.stdout + said.stderr
     assert "  replicas: 1 of 1 there" in said.stdout
     *_, document = json_lines(site.ctl("--json", "wait").stdout)
@@ -117,7 +117,7 @@ def test_it_waits_until_the_last_one_is_there(site: Site) -> None:
         reader.execute("SELECT count(*) FROM story")
         # What comes next in the log waits for that reader.
         site.database.sql("BEGIN; LOCK TABLE story IN ACCESS EXCLUSIVE MODE; DELETE FROM story WHERE id < 0; COMMIT")
-        with site.start("on", "--timeout", "30s") as going:
+        with site.start("on", "--timeout", "60s") as going:
             going.says(f"replica {site.standby} is at ")
             reader.rollback()
             assert going.ends() == 0, going.out + going.err
@@ -134,7 +134,7 @@ def test_one_that_stays_behind_is_named(site: Site) -> None:
     assert site.look().state.read_only
     assert site.database.tried(site.database.app, "INSERT INTO story (title) VALUES ('x')") == ["42501"]
     site.replays()
-    assert site.ctl("wait", "--timeout", "10s").returncode == 0
+    assert site.ctl("wait", "--timeout", "60s").returncode == 0
 
 
 @pytest.mark.usefixtures("half_a_second_for_fences")
@@ -152,7 +152,7 @@ def test_what_members_read_from_is_waited_for(site: Site) -> None:
     site.names()
     writer = site.database.session(site.database.app, autocommit=False)
     writer.execute("INSERT INTO story (title) VALUES ('still open')")
-    with site.start("on", "--timeout", "30s") as going:
+    with site.start("on", "--timeout", "60s") as going:
         going.says("fence main waits for")
         causes = tuple(c.id for c in site.look().state.causes)
         behind = {"name": "db2:5432/shop", "unfit": "is behind", "behind": "is at 0/1 and has not reached 0/2"}
@@ -172,7 +172,7 @@ def test_the_record_holds_the_schema_at_the_fence(site: Site) -> None:
     site.database.sql("GRANT SELECT ON version TO fencer")
     site.names(more='schema = "SELECT v FROM version"\n')
     try:
-        assert site.ctl("on", "--timeout", "10s").returncode == 0
+        assert site.ctl("on", "--timeout", "60s").returncode == 0
         assert _fence_of(site).schema == "0041"
         site.database.sql("UPDATE version SET v = '0042'")
         assert site.ctl("fence", "raise").returncode == 0

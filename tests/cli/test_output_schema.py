@@ -24,9 +24,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
 _TABLES = re.compile(r"(<!-- fields: begin -->\n).*?(<!-- fields: end -->)", re.DOTALL)
 COMMANDS = (
     ["init", "shop"],
-    ["on", "--timeout", "5s"],
-    ["off", "--timeout", "5s"],
-    ["wait", "--timeout", "5s"],
+    ["on", "--timeout", "60s"],
+    ["off", "--timeout", "60s"],
+    ["wait", "--timeout", "60s"],
     ["job", "true"],
     ["status"],
     ["members"],
@@ -96,9 +96,9 @@ def test_every_field_is_shown_by_a_real_command(served: tuple[Shop, Member], tmp
     for words in COMMANDS:
         typed(*words)
     typed("rehearse", "--for", "1h")
-    typed("on", "--in", "1ms", "--timeout", "5s")
+    typed("on", "--in", "1ms", "--timeout", "60s")
     typed("extend", "30m")
-    typed("off", "--timeout", "5s")
+    typed("off", "--timeout", "60s")
     record = shop.look().record
     assert record is not None
     name = record.schedules[0].id
@@ -112,7 +112,7 @@ def test_every_field_is_shown_by_a_real_command(served: tuple[Shop, Member], tmp
     typed("on", "--no-wait")
     for words in (["bypass", "ann"], ["bypass", "list"], ["bypass", "revoke", "ann"]):
         typed(*words)
-    typed("wait", "--timeout", "5s")
+    typed("wait", "--timeout", "60s")
     typed("members", "forget", secrets.token_hex(16), "--reason", "of a registry that was lost")
     record = shop.look().record
     assert record is not None

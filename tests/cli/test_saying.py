@@ -15,7 +15,7 @@ import readonly
 from readonly.cli import main
 from support import children, missing, processes
 from support.missing import ServerMissing
-from support.operating import BEN, Member, Shop, json_lines, made
+from support.operating import ANNA, BEN, Member, Shop, json_lines, made
 from support.terminal import Terminal
 
 HOSTILE = "a\x1b[31mred\x1b]0;title\x07\nREAD-ONLY\r\u202egnp\u2066\x9b2Jend [bold]x[/bold]"
@@ -106,6 +106,8 @@ def test_json_is_all_there_is_on_stdout(served: tuple[Shop, Member]) -> None:
     """One object a line, each with schema and site, the last a result with the exit code."""
     shop, member = served
     member.begins()
+    shop.on(ANNA)
+    shop.reports()  # by now it drains
     failed = shop.ctl("on", "--json", "--timeout", "300ms", "--reason", HOSTILE)
     assert failed.returncode == 3
     told = json_lines(failed.stdout)
@@ -173,7 +175,7 @@ def test_bytes_that_are_no_text(shop: Shop) -> None:
         env=children.without_ours(os.environ) | shop.environment,
         capture_output=True,
         check=False,
-        timeout=30,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     record = shop.look().record

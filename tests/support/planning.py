@@ -33,6 +33,13 @@ def with_windows(shop: Shop, *windows: Window, schedules: tuple[Schedule, ...] =
     assert shop.store.replace(dump(new), was=reading.record).record == dump(new)
 
 
+def moved(shop: Shop, name: str, start: datetime, end: datetime) -> None:
+    """Have a window be at another time than it was planned for, as if one had waited."""
+    stands = record(shop)
+    windows = (replace(w, start=start, end=end, revision=w.revision + 1) if w.id == name else w for w in stands.windows)
+    with_windows(shop, *windows, schedules=stands.schedules)
+
+
 def in_force(name: str = "w1", by: str = "anna", minutes: int = 30) -> Window:
     """Return a window that began five minutes ago."""
     now = datetime.now(UTC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -18,7 +19,7 @@ import pyte
 from support import children
 from support.forked import forker
 from support.operating import Shop
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 
 
 class Terminal:
@@ -53,6 +54,8 @@ class Terminal:
         )
         os.close(other)
         self.shown = ""
+        # What is read ends anywhere, in the middle of a character as well.
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._screen = pyte.Screen(*size)
         self._stream = pyte.Stream(self._screen)
 
@@ -67,13 +70,13 @@ class Terminal:
         return squeezed("".join(self.rows))
 
     def _take(self, data: bytes) -> None:
-        text = data.decode(errors="replace")
+        text = self._decoder.decode(data)
         self.shown += text
         self._stream.feed(text)
 
     def until(self, text: str) -> None:
         """Read until a text is on the screen, or was written in one piece."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 20 * PATIENCE
         while text not in self.shown and squeezed(text) not in self.text:
             left = max(0.0, deadline - time.monotonic())
             heard, _, _ = select.select([self.main], [], [], left)
@@ -88,13 +91,14 @@ class Terminal:
     def presses(self, key: str) -> None:
         """Press a key, as people do: again after a while if nothing happens.
 
-        A signal that arrives just before Python blocks in a read is noticed at the next one only.
+        A signal that arrives just before Python blocks in a read is noticed at the next one only. It is a long while: a
+        second one would be meant, and end what says farewell.
         """
 
         def ended() -> bool:
             self.types(key)
             try:
-                self.process.wait(2.0)
+                self.process.wait(10.0)
             except subprocess.TimeoutExpired:
                 return False
             return True
@@ -109,7 +113,7 @@ class Terminal:
         except OSError:  # the other end is closed
             pass
         os.close(self.main)
-        return self.process.wait(20)
+        return self.process.wait(20 * PATIENCE)
 
     def __enter__(self) -> Terminal:
         return self
