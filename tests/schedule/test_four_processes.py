@@ -16,6 +16,7 @@ import pytest
 from support import children
 from support.forked import forker
 from support.operating import Shop, made
+from support.planning import moved, record
 from support.waiting import eventually
 
 # By so much the clocks of the four are wrong.
@@ -70,9 +71,12 @@ def four(url: str, folder: Path) -> Iterator[list[Turning]]:
         yield found
 
 
-def planned(shop: Shop, ahead: float, lasting: str) -> tuple[str, float]:
+def planned(shop: Shop, lasting: str) -> tuple[str, float]:
     """Plan a window by a process that is gone then; return its id and its start."""
-    start = time.time() + ahead
+    # So far ahead that it is known everywhere before, and a command has started, as slow as this machine is now.
+    began = time.monotonic()
+    shop.ctl("schedule", "list")
+    start = time.time() + 2.0 + 5.0 * (time.monotonic() - began)
     at = datetime.fromtimestamp(start, UTC).isoformat()
     done = shop.ctl("--json", "schedule", "add", "--at", at, "--for", lasting)
     assert done.returncode == 0, done.stderr
@@ -98,7 +102,7 @@ def test_four_processes_turn_by_themselves_at_the_instant(
     shop = Shop(redis_url, tmp_path)
     assert shop.here("init", shop.name).returncode == 0
     with four(redis_url, tmp_path) as found:
-        name, start = planned(shop, 2.0, "500ms")
+        name, start = planned(shop, "1s")
         for process in found:
             process.timer(start)
         eventually(lambda: all(_is_through(one.says(), start) for one in found), 20.0)
@@ -106,14 +110,14 @@ def test_four_processes_turn_by_themselves_at_the_instant(
     for one in said:
         known, first, last = one["announced"][name]
         assert known < start
-        assert (first, last) == (pytest.approx(start, abs=1e-5), pytest.approx(start + 0.5, abs=1e-5))
+        assert (first, last) == (pytest.approx(start, abs=1e-5), pytest.approx(start + 1.0, abs=1e-5))
         # One that has just begun may refuse at first.
         (admitted, _), (_, refused), (again, opened) = one["flips"][-3:]
         assert (refused, opened) == (False, True)
         # The promise: nothing after the start plus what a process can't know of the store's clock.
         assert admitted <= start + one["slack"]
         # It opens by the record alone, which nobody writes before the end.
-        assert again >= start + 0.5
+        assert again >= start + 1.0
         assert [closed for _, closed in one["turns"][-2:]] == [True, False]
     with capsys.disabled():
         ours = [next(at for at, closed in one["turns"] if closed and at > start - 1) for one in said]
@@ -136,11 +140,15 @@ def test_none_ends_while_a_run_overruns(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     with four(shop.url, tmp_path) as found:
-        name, start = planned(shop, 5.0, "1s")  # far enough ahead for a command to start, whatever else runs here
-        with shop.start("run", "--window", name, "--timeout", "20s", "--", "cat", str(gate)) as run:
+        name, start = planned(shop, "1h")
+        with shop.start("run", "--window", name, "--", "cat", str(gate)) as run:
             run.says("waiting for " + name)
             run.says("command: begins", timeout=20)
-            eventually(lambda: time.time() > start + 1.3, poll_seconds=0.05)
+            (window,) = record(shop).windows
+            moved(shop, name, window.start, datetime.now(UTC))
+            shop.reports(len(found))
+            # Nobody ends what is over where a run holds it: what they have reported since has changed nothing.
+            assert not record(shop).windows[0].ended
             assert all(one.says()["read_only"] for one in found)
             released = time.time()
             gate.write_text("migrated")
@@ -150,8 +158,6 @@ def test_none_ends_while_a_run_overruns(tmp_path: Path) -> None:
         said = [one.says() for one in found]
     for one in said:
         assert [closed for _, closed in one["turns"][-2:]] == [True, False]
-        assert one["turns"][-1][0] > released > start + 1.0
-    record = shop.look().record
-    assert record is not None
-    assert (record.causes, [(w.id, w.ended) for w in record.windows]) == ((), [(name, True)])
+        assert one["turns"][-1][0] > released > start
+    assert (record(shop).causes, [(w.id, w.ended) for w in record(shop).windows]) == ((), [(name, True)])
     shop.store.close()

@@ -258,10 +258,18 @@ def test_extend_says_no(shop: Shop, words: tuple[str, ...], code: int, says: str
 # --- on --in, wait, run --window -------------------------------------------------------------------------------------
 
 
+def begins_at_once(shop: Shop, ahead: timedelta = timedelta(0)) -> tuple[str, datetime]:
+    """Plan a window for now or in a moment, also where it is later by then; return its id and when it begins."""
+    at = datetime.now(UTC) + ahead
+    (window,) = result(shop, "schedule", "add", "--at", at.isoformat(), "--for", "10m", "--yes")["windows"]
+    eventually(lambda: ahead or shop.look().state.read_only)
+    return window["id"], datetime.fromisoformat(window["start"])
+
+
 def test_on_in_announces_turns_and_is_proven(served: tuple[Shop, Member]) -> None:
     """With a cause of its own; off lifts both."""
     shop, _ = served
-    done = shop.here("on", "--in", "300ms", "--for", "20m", "--timeout", "20s", "--reason", "later")
+    done = shop.here("on", "--in", "300ms", "--for", "20m", "--reason", "later")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert lines[1].startswith("ANNOUNCED: read-only from ")
@@ -270,7 +278,7 @@ def test_on_in_announces_turns_and_is_proven(served: tuple[Shop, Member]) -> Non
     assert [c.kind for c in shop.look().state.causes] == ["operator", "window"] or [
         c.kind for c in shop.look().state.causes
     ] == ["window", "operator"]
-    assert shop.here("off", "--timeout", "20s").returncode == 0
+    assert shop.here("off").returncode == 0
     assert not shop.look().state.read_only
 
 
@@ -298,17 +306,19 @@ def test_on_in_turns_though_nobody_waits(served: tuple[Shop, Member]) -> None:
 def test_wait_confirms_a_window_in_force(served: tuple[Shop, Member]) -> None:
     """Members report what is in force, not an epoch; and a window raises no fence."""
     shop, member = served
-    start = datetime.now(UTC) + timedelta(milliseconds=400)
-    found = result(shop, "schedule", "add", "--at", start.isoformat(), "--for", "10m")["windows"][0]["id"]
     member.begins()
-    eventually(lambda: shop.look().state.read_only)
-    drains = result(shop, "wait", "--timeout", "400ms", code=3)
-    assert "1 write in flight" in drains["missing"][0]
+    found, _ = begins_at_once(shop)
+
+    def drains() -> bool:
+        (missing,) = result(shop, "wait", "--timeout", "100ms", code=3)["missing"]
+        return "1 write in flight" in missing
+
+    eventually(drains, what="it having closed, with its write in flight")
     member.tell("end")
     assert member.tell("begin") == "refused"
-    done = result(shop, "wait", "--timeout", "20s")
+    done = result(shop, "wait")
     assert (done["safe"], done["level"], [c["id"] for c in done["causes"]]) == (True, "app only", [found])
-    assert result(shop, "off", "--timeout", "20s")["mode"] == "writable"
+    assert result(shop, "off")["mode"] == "writable"
     assert member.tell("begin") == "begun"
     member.tell("end")
 
@@ -316,10 +326,9 @@ def test_wait_confirms_a_window_in_force(served: tuple[Shop, Member]) -> None:
 def test_run_starts_with_its_window_and_ends_it(served: tuple[Shop, Member]) -> None:
     """Before the window's own end, if the command succeeded; else the site stays closed past it."""
     shop, _ = served
-    start = datetime.now(UTC) + timedelta(milliseconds=600)
-    name = result(shop, "schedule", "add", "--at", start.isoformat(), "--for", "10m")["windows"][0]["id"]
-    with shop.start("run", "--window", name, "--timeout", "20s", "--", "date", "+at %s.%N") as command:
-        assert command.ends(30) == 0
+    name, start = begins_at_once(shop, ahead=timedelta(milliseconds=600))
+    with shop.start("run", "--window", name, "--", "date", "+at %s.%N") as command:
+        assert command.ends() == 0
     (at,) = re.findall(r"at (\d+\.\d+)", command.out)
     assert float(at) >= start.timestamp()
     assert not shop.look().state.read_only
@@ -332,13 +341,11 @@ def test_run_starts_with_its_window_and_ends_it(served: tuple[Shop, Member]) -> 
 def test_run_inside_anothers_window_says_that_it_stands(served: tuple[Shop, Member]) -> None:
     """The run is over, and the site is not open: that is no success to go on from."""
     shop, _ = served
-    start = datetime.now(UTC) + timedelta(milliseconds=300)
-    name = result(shop, "schedule", "add", "--at", start.isoformat(), "--for", "10m")["windows"][0]["id"]
-    eventually(lambda: shop.look().state.read_only)
-    with shop.start("run", "--timeout", "20s", "--", "true") as command:
-        assert command.ends(30) == 123
+    name, _ = begins_at_once(shop)
+    with shop.start("run", "--", "true") as command:
+        assert command.ends() == 123
     assert f"still read-only: window {name} by anna" in command.err
-    assert shop.here("off", "--timeout", "20s").returncode == 0
+    assert shop.here("off").returncode == 0
 
 
 def test_past_the_announced_end_commands_say_so(shop: Shop) -> None:

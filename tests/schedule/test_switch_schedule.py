@@ -7,13 +7,23 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from readonly.clock import boottime
+from readonly.clock import SystemClock, boottime
 from readonly.errors import ConfigurationError, NotYours
 from readonly.stores.memory import MemoryStore
 from readonly.switch import Switch
 from support.waiting import eventually
 
 HOUR = timedelta(hours=1)
+
+
+class Moved(SystemClock):
+    """A wall clock that a test sets forwards."""
+
+    ahead = timedelta(0)
+
+    def now(self) -> datetime:
+        """Return what it shows."""
+        return super().now() + self.ahead
 
 
 @pytest.fixture
@@ -25,17 +35,24 @@ def switch() -> Iterator[Switch]:
     found.close()
 
 
-def test_a_window_turns_this_very_process(switch: Switch) -> None:
+def test_a_window_turns_this_very_process() -> None:
     """By itself, and back, with a callback for each; known as soon as it is planned."""
+    clock = Moved()
+    switch = Switch(MemoryStore(site="shop", clock=clock), interval=0.1, clock=clock)
+    switch.start()
     seen: list[bool] = []
     switch.on_change(lambda state: seen.append(state.read_only))
-    start = datetime.now(UTC) + timedelta(milliseconds=200)
-    (window,) = switch.schedule(start, lasting=timedelta(milliseconds=200), reason="INC-441", by="ann")
+    start = clock.now() + HOUR
+    (window,) = switch.schedule(start, lasting=HOUR, reason="INC-441", by="ann")
     assert (window.start, window.by, window.reason) == (start, "ann", "INC-441")
     assert switch.state.next_window == window
-    eventually(lambda: True in seen and seen[-1] is False)
+    clock.ahead = HOUR
+    eventually(lambda: seen[-1:] == [True], what="its start")
+    clock.ahead = 2 * HOUR
+    eventually(lambda: seen[-1:] == [False], what="its end")
     assert switch.state.next_window is None
     assert switch.state.sessions_ended_before("end") == start
+    switch.close()
 
 
 def test_a_machine_that_slept_through_the_start_admits_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,12 +64,12 @@ def test_a_machine_that_slept_through_the_start_admits_nothing(monkeypatch: pyte
 
     monkeypatch.setattr("readonly.switch.boottime", asleep)
     monkeypatch.setattr("readonly.clock.boottime", asleep)
-    switch = Switch(MemoryStore(site="shop"), interval=60.0, lease=180.0)
-    switch.schedule(datetime.now(UTC) + timedelta(seconds=30), lasting=HOUR)
+    switch = Switch(MemoryStore(site="shop"), interval=3 * 3600.0, lease=9 * 3600.0)
+    switch.schedule(datetime.now(UTC) + HOUR, lasting=HOUR)
     assert switch.admit() is None
-    slept[0] = 29.0
+    slept[0] = 3300.0
     assert switch.admit() is None
-    slept[0] = 60.0
+    slept[0] = 3900.0
     assert switch.admit() is not None
     switch.close()
 

@@ -17,9 +17,10 @@ PAGE = Path(__file__).parents[2] / "docs" / "windows.md"
 _VARIABLE = (
     (re.compile(r"\bs[0-9a-f]{4}(-\d{8}T\d{4})?\b"), "SCHEDULE"),
     (re.compile(r"\bw[0-9a-f]{6}\b"), "WINDOW"),
+    # The date stands before an instant that is not today's.
+    (re.compile(r"\b(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d UTC"), "HH:MM:SS UTC"),
     (re.compile(r"\b20[^3]\d-\d\d-\d\d \d\d:\d\d( to \d\d:\d\d)?"), "THEN"),
     (re.compile(r"\bCES?T\b"), "CET"),
-    (re.compile(r"\b\d\d:\d\d:\d\d UTC"), "HH:MM:SS UTC"),
     (re.compile(r"in \d+ (d|h|min|s)( \d+ (h|min))?"), "in A WHILE"),
 )
 

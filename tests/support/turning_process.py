@@ -63,10 +63,12 @@ def main(arguments: list[str]) -> None:
                     admitted = True
             except ReadOnlyError:
                 admitted = False
+            after = time.time()
             if not flips or flips[-1][1] is not admitted:
                 if flips and not admitted and last is not None:
                     flips[-1] = (last, True)  # of those that were admitted the last one is wanted
-                flips.append((before, admitted))
+                # It was decided between the two: of what may stand still there, none makes it look early or late.
+                flips.append((after if admitted else before, admitted))
             last = before
             stop.wait(PAUSE_SECONDS)
 
