@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from readonly import Policy, ReadOnlyError, SessionCookie, rehearsal, rule
 from readonly.context import current
 from readonly.databases.sqlalchemy import Database
 from readonly.errors import ConfigurationError, NotYours
+from readonly.record_format import dump
 from readonly.rehearsal_advice import advice, lines, notes, policy
 from readonly.rehearsal_counts import MAX_ROUTES, OTHER, ROUTES_SENT, SKETCH, Numbers, Sketch
 from readonly.rehearsal_watch import family, looks_like_a_session, rule_of
@@ -99,8 +101,14 @@ def test_the_fast_path_comes_back_when_it_is_over(stage: Stage) -> None:
     assert stage.switch.admit() is None
     rehearsal.stop(stage.store, ANNA)
     eventually(lambda: stage.switch.view.open, what="the fast path")
-    rehearsal.begin(stage.store, ANNA, lasting=timedelta(milliseconds=300))
+    change = rehearsal.begin(stage.store, ANNA, lasting=timedelta(hours=1))
     eventually(lambda: not stage.switch.view.open, what="another rehearsal")
+    # As if its time had come since.
+    going_on = change.record.rehearsal
+    assert going_on is not None
+    short = replace(going_on, until=going_on.since, revision=going_on.revision + 1)
+    new = dump(replace(change.record, epoch=change.record.epoch + 1, id="short", rehearsal=short))
+    assert stage.store.replace(new, was=change.reading.record).record == new
     eventually(lambda: stage.switch.view.open, what="its end by itself")
 
 

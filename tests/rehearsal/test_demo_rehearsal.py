@@ -72,7 +72,7 @@ async def loaded(url: str, book: Path, file: TextIO) -> None:
         seen = [one for one in from_lines(book.read_text().splitlines(keepends=True)) if not one.error]
         return {one.route for one in seen} >= SEEN and worked(seen) >= DONE
 
-    running = asyncio.create_task(load(url, 60.0, file, seed=6))
+    running = asyncio.create_task(load(url, 120.0, file, seed=6))
     while not running.done() and not done():
         await asyncio.wait((running,), timeout=0.2)
     if not running.done():
