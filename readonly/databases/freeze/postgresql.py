@@ -125,6 +125,7 @@ class PostgresStandby(Standby):
             StandbyError: It is no standby of that system, this role may not pause it, or it did not answer.
         """
         deadline = time.monotonic() + timeout
+        amid = ""
         with self._connect() as connection:
             self._require_may_pause(connection)
             while True:
@@ -132,14 +133,15 @@ class PostgresStandby(Standby):
                 if not why:
                     frozen = self._paused(connection, position)
                     if frozen is None:
-                        why = "was asked to pause and has not yet: a read there holds up its replay"
+                        # Where it was resumed for a lock a moment ago, that is what keeps it from being frozen.
+                        why = amid or "was asked to pause and has not yet: a read there holds up its replay"
                     else:
                         held = connection.execute(_LOCKED).fetchone()
                         if held is None:
                             return frozen
                         # Whoever reads that table here would wait for the thaw.
                         self._resume(connection)
-                        why = f"stands amid a lock on {held[0]}, and would keep it for as long as it is paused"
+                        why = amid = f"stands amid a lock on {held[0]}, and would keep it for as long as it is paused"
                 if time.monotonic() >= deadline:
                     self._resume(connection)
                     raise NotFrozen(f"{self.name} is not frozen and goes on following: it {why}")

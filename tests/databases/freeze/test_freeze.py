@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from readonly.databases.fence import Position
 from readonly.databases.freeze import Frozen, NotFrozen, Pause, Standby, StandbyError, StandbyUnreachable
+from readonly.databases.freeze.postgresql import PostgresStandby
 from readonly.databases.replicas import schema_of
 from readonly.errors import ConfigurationError
 from support.following import Following
@@ -66,11 +69,37 @@ def test_no_lock_is_kept_for_as_long_as_it_is_paused(following: Following) -> No
         migration.execute("LOCK TABLE story IN ACCESS EXCLUSIVE MODE")
         position = following.position()
         eventually(lambda: not following.of().behind(position))
-        with pytest.raises(NotFrozen, match="stands amid a lock on story"):
-            following.of().freeze(position, timeout=0.1)
+        # That it is paused, for a moment, may take longer than it is given.
+        eventually(lambda: "stands amid a lock on story" in not_frozen(following, position), what="the lock is seen")
         assert following.of().look().pause is Pause.NO
     migration.close()
     assert isinstance(following.of().freeze(position, timeout=10), Frozen)
+
+
+def not_frozen(following: Following, position: Position) -> str:
+    """Return why it is not frozen."""
+    with pytest.raises(NotFrozen) as refused:
+        following.of().freeze(position, timeout=0.1)
+    return str(refused.value)
+
+
+def test_the_lock_that_was_seen_is_what_is_said(following: Following, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is resumed for a lock, and asked again: when the time is over it may just not be paused yet."""
+    asked, seen = PostgresStandby._paused, list[Frozen | None]()
+
+    def once(self: PostgresStandby, connection: Any, position: Position) -> Frozen | None:
+        if seen:
+            return None
+        seen.append(eventually(lambda: asked(self, connection, position), what="it is paused"))
+        return seen[0]
+
+    monkeypatch.setattr(PostgresStandby, "_paused", once)
+    with following.session(autocommit=False) as migration:
+        migration.execute("LOCK TABLE story IN ACCESS EXCLUSIVE MODE")
+        position = following.position()
+        eventually(lambda: not following.of().behind(position))
+        assert "stands amid a lock on story" in not_frozen(following, position)
+    migration.close()
 
 
 def test_a_restart_loses_the_pause(following: Following) -> None:
