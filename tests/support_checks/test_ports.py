@@ -41,8 +41,8 @@ def test_nor_in_two_processes() -> None:
     assert not any(ports._reserved.take(port) for port in theirs)
     for other in others:
         other.communicate("\n", timeout=30)
-    # What those had is free again: locks end with their processes.
-    assert ports._reserved.take(theirs[0])
+    # What those had is free again, as far as nobody else has taken it: locks end with their processes.
+    assert any(ports._reserved.take(port) for port in theirs)
 
 
 def test_a_forked_process_has_none_of_its_parents() -> None:

@@ -211,7 +211,7 @@ def test_uvicorn_runs_with_two_workers(tmp_path: Path) -> None:
         eventually(lambda: stopped.status() == psutil.STATUS_STOPPED)
         server.resume(workers[0])
         server.terminate()
-        assert not any(_alive(pid) for pid in workers)
+        eventually(lambda: not any(_alive(pid) for pid in workers))
 
 
 @pytest.mark.parametrize("options", [(), ("--preload", "--worker-class", "gthread", "--threads", "2")])

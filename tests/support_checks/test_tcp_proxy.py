@@ -57,7 +57,7 @@ def proxy(echo: Echo) -> Iterator[TcpProxy]:
 
 def connected(proxy: TcpProxy) -> socket.socket:
     """Return a connection through the proxy that has been of use already."""
-    made = socket.create_connection(("127.0.0.1", proxy.port), timeout=5)
+    made = socket.create_connection(("127.0.0.1", proxy.port), timeout=60)
     assert said(made, b"hello") == b"HELLO"
     return made
 
@@ -65,11 +65,11 @@ def connected(proxy: TcpProxy) -> socket.socket:
 def asked(proxy: TcpProxy) -> bytes:
     """Connect, say something, and return what comes back."""
     # A reset may come before the connection was of any use, or in the middle of making it.
-    with socket.create_connection(("127.0.0.1", proxy.port), timeout=5) as made:
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=60) as made:
         return said(made, b"x")
 
 
-def said(connection: socket.socket, what: bytes, *, timeout: float = 5.0) -> bytes:
+def said(connection: socket.socket, what: bytes, *, timeout: float = 60.0) -> bytes:
     """Send something and return what comes back, or b"silence"."""
     connection.settimeout(timeout)
     connection.sendall(what)
@@ -119,7 +119,7 @@ def test_one_connection_hangs_and_the_others_do_not_notice(proxy: TcpProxy, echo
         connected(proxy).close()
         assert echo.heard == b"helloone morehello"
         proxy.set(Mode.PASS)
-        old.settimeout(5)
+        old.settimeout(60)
         assert old.recv(1024) == b"LATE"
 
 
@@ -140,7 +140,7 @@ def test_refuse_takes_no_connection_and_keeps_its_port(proxy: TcpProxy) -> None:
     port = proxy.port
     proxy.set(Mode.REFUSE)
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), timeout=5)
+        socket.create_connection(("127.0.0.1", port), timeout=60)
     proxy.set(Mode.PASS)
     assert proxy.port == port
     connected(proxy).close()

@@ -79,7 +79,7 @@ def test_two_workers(tmp_path: Path) -> None:
     for name in [name for name in os.environ if name.startswith("PYTEST_")]:
         environment[name] = ""
     done = run(sys.executable, "-m", "pytest", *("-n", "2", "--dist", "loadfile", "-rP", "-p", "no:cacheprovider"),
-               environment=environment, folder=tmp_path)  # fmt: skip
+               environment=environment, folder=tmp_path, timeout=240)  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     for name in ("red", "blue"):
         assert f"without {name}: no {name} here" in done.stdout

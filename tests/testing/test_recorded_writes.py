@@ -204,7 +204,7 @@ def test_a_refused_write_wanted_to_write(client: Client, switch: Switch) -> None
     """With the guard and read-only: the server's refusal is told as one, by ORM, text and in autocommit."""
     database = Database(client.engine, switch)
     state = switch.on()
-    switch.confirm(state.epoch, timeout=10).require_safe()
+    switch.confirm(state.epoch, timeout=60).require_safe()
     try:
         for statement in (insert(ITEM).values(size=1), sql("INSERT INTO item (size) VALUES (1)")):
             for options in ({}, {"isolation_level": "AUTOCOMMIT"}):
