@@ -80,30 +80,41 @@ def job(
 
 def _run(words: Sequence[str], typed: str) -> int:
     """Run a command and return its exit code, or 128 and the signal that ended it, as shells do."""
-    with _passing_on() as children:
+    with _passing_on() as (children, early):
         try:
             child = subprocess.Popen(words)  # noqa: S603 - the operator's own command, no shell
         except OSError as error:
             raise Refusal(f"{typed}: can't be run: {error.strerror}", NOT_EXECUTABLE) from error
         children.append(child)
+        for number in early:
+            child.send_signal(number)
         code = child.wait()
     return code if code >= 0 else 128 - code
 
 
 @contextmanager
-def _passing_on() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Hand SIGTERM and SIGINT on to the child and go on waiting: the job is over when the child is."""
+def _passing_on() -> Iterator[tuple[list[subprocess.Popen[bytes]], list[int]]]:
+    """Hand SIGTERM and SIGINT on to the child and go on waiting: the job is over when the child is.
+
+    Yields:
+        Where the child is to be put, and what arrived before it was there, which is its as well.
+    """
     children: list[subprocess.Popen[bytes]] = []
+    early: list[int] = []
 
     def hand_on(number: int, _frame: FrameType | None) -> None:
+        # A terminal's Ctrl-C has reached the child already, which is in the same process group.
+        if number == signal.SIGINT:
+            return
+        if not children:
+            early.append(number)
         for child in children:
-            # A terminal's Ctrl-C has reached the child already, which is in the same process group.
-            if number != signal.SIGINT and child.poll() is None:
+            if child.poll() is None:
                 child.send_signal(number)
 
     before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield children
+        yield children, early
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
