@@ -304,7 +304,7 @@ def test_a_pooler_in_front(shop: Shop, postgresql: Postgres) -> None:
     [
         (lambda url, _: url.replace("/test_", "/gone_"), "does not exist", "start the database, or mend url"),
         (lambda url, _: re.sub(r":\d+/", ":1/", url), "can't be reached", "start the database, or mend url"),
-        (lambda url, pair: url.replace(str(pair.primary.port), str(pair.standby.port)), "is a standby", "mend it"),
+        (lambda url, pair: re.sub(r":\d+/", f":{pair.standby.port}/", url), "is a standby", "mend it"),
     ],
 )
 def test_a_url_that_leads_elsewhere(

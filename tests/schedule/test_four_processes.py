@@ -56,7 +56,7 @@ class Turning:
 
     def __exit__(self, *exc: object) -> None:
         self._to.close()
-        self.process.wait(10)
+        self.process.wait(60)
         self._from.close()
 
 

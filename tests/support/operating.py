@@ -30,9 +30,11 @@ from readonly.stores.sqlite import SQLiteStore
 from readonly.switch import Switch
 from support import children, output_schema
 from support.forked import WHERE_ARE_YOU, Forked, forker
-from support.waiting import NeverHappened, eventually
+from support.waiting import PATIENCE, NeverHappened, eventually
 
 ANNA, BEN = Operator("anna", "bastion"), Operator("ben", "desk")
+# A process that was told to end, or killed, has ended by then.
+ENDS_SECONDS = 10 * PATIENCE
 MEMBER = Path(__file__).with_name("member_process.py")
 
 
@@ -120,7 +122,7 @@ class Member:
     def kill(self) -> None:
         """End it as `kill -9` does."""
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(ENDS_SECONDS)
 
     def __enter__(self) -> Member:
         return self
@@ -131,7 +133,7 @@ class Member:
             with contextlib.suppress(BrokenPipeError):
                 self._to.close()
             try:
-                self.process.wait(10)
+                self.process.wait(ENDS_SECONDS)
             except subprocess.TimeoutExpired:
                 self.kill()
         for stream in (self._to, self._from):
@@ -177,6 +179,8 @@ class Running:
         """Wait until a text is in its output."""
         with contextlib.suppress(NeverHappened):
             eventually(lambda: text in self.out + self.err or self.process.poll() is not None, timeout)
+            # What it said last may still be on its way when it has ended.
+            eventually(lambda: text in self.out + self.err or not any(r.is_alive() for r in self._readers), 1.0)
         if text not in self.out + self.err:
             said = f"{self.out}{self.err}"
             self.process.send_signal(WHERE_ARE_YOU)
@@ -199,9 +203,9 @@ class Running:
     ) -> None:
         if self.process.poll() is None:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(ENDS_SECONDS)
         for reader, stream in zip(self._readers, self._streams, strict=True):
-            reader.join(10)
+            reader.join(ENDS_SECONDS)
             stream.close()
 
 
