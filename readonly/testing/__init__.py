@@ -16,7 +16,7 @@ from .findings import Finding, Kind, Walk
 from .routes import Answer, Example, Request, Route, Visitor
 from .servers import ServerContract
 from .stores import StoreContract, Waiter, count_up, counted, in_child, put, settle, tick
-from .walking import walk
+from .walking import CONFIRM_SECONDS, walk
 from .witness import Witness, Write
 
 __all__ = [
@@ -56,7 +56,7 @@ def memory_switch(read_only: bool = False) -> Switch:
     switch.look()
     if read_only:
         state = switch.on(reason="a test")
-        switch.confirm(state.epoch, timeout=10.0).require_safe()
+        switch.confirm(state.epoch, timeout=CONFIRM_SECONDS).require_safe()
     return switch
 
 
