@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import gc
 import re
 from collections.abc import Callable
 from io import StringIO
@@ -26,9 +25,11 @@ from readonly.words import Words
 from readonly_django import checks, conf
 from readonly_django.asgi import with_lifespan
 from readonly_django.test import override_readonly
+from support.collecting import nothing_in_flight
 from support.django_site import views
 from support.django_site.models import Article
 from support.holding import SCOPES, check, let_through
+from support.waiting import eventually
 
 from .conftest import FIRST, OURS, Visitor, Witness
 
@@ -252,8 +253,7 @@ def test_a_migration_that_fails_leaves_nothing_behind(switch: Switch) -> None:
         pre_migrate.disconnect(fail)
     with override_readonly(), pytest.raises(CommandError):
         migrate()
-    gc.collect()
-    assert switch.inflight.count() == 0
+    eventually(lambda: nothing_in_flight(switch), what="what failed is collected")
 
 
 def test_a_database_that_is_left_alone_is_migrated(project: None) -> None:

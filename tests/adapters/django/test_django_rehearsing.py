@@ -10,6 +10,7 @@ from django.test import override_settings
 from readonly import Switch, rehearsal
 from readonly.changes import Operator
 from readonly.rehearsal_counts import Numbers
+from support.rehearsing import takes_part
 from support.waiting import eventually
 
 from .conftest import FIRST, OURS, Visitor
@@ -22,7 +23,7 @@ def begun(switch: Switch) -> None:
     switch.start()
     switch.doubts._known.clear()  # one switch for all tests of a project
     rehearsal.begin(switch.store, ANNA, lasting=timedelta(hours=1))
-    eventually(lambda: switch.state.rehearsal is not None, what="the rehearsal having begun")
+    eventually(lambda: takes_part(switch), what="the rehearsal having begun here")
 
 
 def numbers(switch: Switch) -> Numbers:

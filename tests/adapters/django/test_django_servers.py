@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 
+from readonly.errors import StoreUnreachable
 from readonly.members import Report
 from readonly.stores import store_from_url
 from support.operating import Shop
@@ -33,7 +34,7 @@ def test_under_uvicorn(tmp_path: Path) -> None:
         ready_path="/a",
     )
     with server, httpx.Client(base_url=server.url, timeout=60) as client:
-        eventually(lambda: roles() == ["web", "web"], what="both workers are members")
+        eventually(lambda: roles() == ["web", "web"], what="both workers are members", ignoring=StoreUnreachable)
         shop = Shop(url, tmp_path)
         done = shop.ctl("on", "--reason", "INC-441")
         assert done.returncode == 0, done.stdout + done.stderr

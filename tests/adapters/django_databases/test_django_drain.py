@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from readonly import ReadOnlyError, Switch
 from readonly.context import Work, working
 from readonly_django._drivers import held_of
 from readonly_django.databases import Guards, install
+from support.collecting import nothing_in_flight
 from support.django_site.models import Article
 from support.waiting import eventually
 
@@ -50,12 +50,25 @@ def test_in_flight_until_the_transaction_ends(site: Site, guards: Guards, switch
     assert switch.inflight.count() == 0
 
 
+def _finds(wrapper: Any, question: str) -> bool:
+    """Tell whether a question has an answer, on a connection of its own."""
+    with wrapper.cursor() as cursor:
+        cursor.execute(question)
+        return cursor.fetchone() is not None
+
+
 @pytest.mark.parametrize("vendor", [POSTGRESQL, MYSQL])
 def test_a_statement_in_autocommit_is_drained(site: Site, guards: Guards, switch: Switch) -> None:
     """Django's default: `on` waits for one that is under way, through Django's cursor and through the driver's."""
-    slow = "INSERT INTO news_article (title, views) SELECT 'slow', 0 FROM " + (
-        "pg_sleep(0.3)" if site.on_postgresql else "(SELECT sleep(0.3)) AS slept"
-    )
+    # It waits for a lock of the application's own, so that it is under way for as long as the test wants.
+    lock = site.url.rpartition("/")[2]
+    if site.on_postgresql:
+        take, takes = "SELECT pg_advisory_lock(7)", "pg_advisory_xact_lock(7)"
+        waits = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
+    else:
+        take, takes = f"SELECT get_lock('{lock}', 60)", f"(SELECT get_lock('{lock}', 60)) AS taken"
+        waits = "SELECT 1 FROM information_schema.processlist WHERE state = 'User lock'"
+    slow = f"INSERT INTO news_article (title, views) SELECT 'slow', 0 FROM {takes}"
 
     def by_django() -> None:
         execute(slow)
@@ -68,10 +81,17 @@ def test_a_statement_in_autocommit_is_drained(site: Site, guards: Guards, switch
     for run in (by_django, by_the_driver):
         before = site.count()
         with ThreadPoolExecutor(1) as pool:
-            running = pool.submit(run)
-            eventually(lambda: switch.inflight.count() == 1, what="the statement is in flight")
-            state = switch.on()
-            assert not running.done()
+            holder = connection.copy()
+            try:
+                with holder.cursor() as cursor:
+                    cursor.execute(take)
+                running = pool.submit(run)
+                eventually(partial(_finds, holder, waits), what="the statement is under way")
+                state = switch.on()
+                assert not switch.confirm(state.epoch, timeout=0.1).safe
+                assert not running.done()
+            finally:
+                holder.close()
             assert switch.confirm(state.epoch, timeout=10).safe
             assert site.count() == before + 1
             running.result()
@@ -169,8 +189,7 @@ def test_rows_that_are_read_later(make_site: Callable[..., Site], switch: Switch
     execute(INSERT)
     assert switch.inflight.count() == 1
     del cursor
-    gc.collect()
-    assert switch.inflight.count() == 0
+    eventually(partial(nothing_in_flight, switch), what="the cursor is collected")
 
 
 def test_sqlite_commits_when_autocommit_is_turned_on(make_site: Callable[..., Site], switch: Switch) -> None:
@@ -248,7 +267,7 @@ def test_a_connection_that_is_lost(make_site: Callable[..., Site], switch: Switc
         other = connection.copy()
         try:
             with other.cursor() as cursor:
-                cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+                cursor.execute("SELECT pg_terminate_backend(%s, 60000)", [pid])
         finally:
             other.close()
 
@@ -308,8 +327,7 @@ def test_a_connection_that_is_forgotten(site: Site, guards: Guards, switch: Swit
     thread = threading.Thread(target=forget)
     thread.start()
     thread.join()
-    gc.collect()
-    assert switch.inflight.count() == 0
+    eventually(partial(nothing_in_flight, switch), what="the connection is collected")
     assert site.count() == 1
 
 

@@ -120,7 +120,7 @@ def test_uninstalled_in_the_middle_of_the_mode(site: Site, guards: Guards, switc
     def other() -> int:
         assert Article.objects.count() == 1
         done.set()
-        assert go.wait(10)
+        assert go.wait(60)
         Article.objects.create(title="x")
         fresh()
         return 1
@@ -129,7 +129,7 @@ def test_uninstalled_in_the_middle_of_the_mode(site: Site, guards: Guards, switc
     assert Article.objects.count() == 1
     with ThreadPoolExecutor(1) as pool:
         written = pool.submit(other)
-        assert done.wait(10)
+        assert done.wait(60)
         uninstall()
         assert left_over() == clean
         go.set()
@@ -310,7 +310,7 @@ async def test_the_async_orm(make_site: Callable[..., Site], switch: Switch) -> 
 
 def test_the_pool_of_psycopg(make_site: Callable[..., Site], switch: Switch) -> None:
     """A connection goes back to the pool guarded, and whoever gets it next is judged anew."""
-    site = make_site(POSTGRESQL, OPTIONS={"pool": {"min_size": 1, "max_size": 1, "timeout": 10}})
+    site = make_site(POSTGRESQL, OPTIONS={"pool": {"min_size": 1, "max_size": 1, "timeout": 60}})
     install(switch)
     execute(INSERT)
     clean = left_over()

@@ -19,6 +19,7 @@ from readonly.rehearsal_counts import Numbers
 from readonly.rules import Facts
 from readonly_django.databases import Guards, install, uninstall
 from support.django_site.models import Article, PageView, Tag
+from support.rehearsing import takes_part
 from support.waiting import eventually
 
 from .conftest import MYSQL, POSTGRESQL, Site
@@ -140,7 +141,7 @@ def rehearsing(switch: Switch, site: Site) -> Iterator[Callable[[], Numbers]]:
     """Have the site rehearse; returns what was counted so far."""
     install(switch)
     rehearsal.begin(switch.store, ANNA, lasting=timedelta(hours=1))
-    eventually(lambda: switch.state.rehearsal is not None, what="the rehearsal having begun")
+    eventually(lambda: takes_part(switch), what="the rehearsal having begun here")
 
     def counted() -> Numbers:
         found = Numbers()
@@ -235,7 +236,7 @@ def test_a_get_that_writes_is_found_by_its_model(switch: Switch, site: Site) -> 
     try:
         article = Article.objects.create(title="before")
         rehearsal.begin(switch.store, ANNA, lasting=timedelta(hours=1))
-        eventually(lambda: switch.state.rehearsal is not None, what="the rehearsal having begun")
+        eventually(lambda: takes_part(switch), what="the rehearsal having begun here")
         ask(switch, "GET /plain", lambda: list(Article.objects.all()))
         ask(switch, "GET /page", lambda: PageView.objects.create(path="/"))
         ask(switch, "GET /views", lambda: Article.objects.filter(pk=article.pk).update(views=7))

@@ -206,10 +206,10 @@ def closed(site: Flask, *, sessions: str = "end") -> Iterator[None]:
     """Make the site read-only, proven; then open it as after a slip, so that sessions of the same second live on."""
     switch = switch_of(site)
     state = switch.on(sessions=sessions)
-    assert switch.confirm(state.epoch, timeout=20).safe
+    assert switch.confirm(state.epoch, timeout=60).safe
     yield
     turn_off(switch.store, Operator.here(), undo=True)
-    assert switch.wait_writable(10)
+    assert switch.wait_writable(60)
 
 
 @pytest.mark.parametrize("sessions", ["end", "suspend", "keep"])

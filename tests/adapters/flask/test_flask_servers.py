@@ -43,7 +43,7 @@ class Served:
 
     def ask(self, method: str, path: str = "/", cookie: str = "") -> tuple[int, http.client.HTTPMessage, str]:
         """Send one request on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
         try:
             connection.request(method, path, body=b"x" if method == "POST" else None, headers={"Cookie": cookie})
             response = connection.getresponse()
@@ -117,11 +117,12 @@ def test_under_a_real_server(served: Served) -> None:
     slow.start()
     eventually(lambda: (served.folder / "begun").exists(), what="a write has begun")
     served.switch.on()
-    assert any("in flight" in why for why in served.switch.confirm(timeout=0.6).missing)
+    # Its worker has to take the change in first, and says so with its next report.
+    eventually(lambda: "in flight" in "".join(served.switch.confirm(timeout=0.2).missing), 20, what="it is waited for")
     (served.folder / "go").touch()
-    confirmation = served.switch.confirm(timeout=20)
+    confirmation = served.switch.confirm(timeout=60)
     assert confirmation.safe, (confirmation.missing, served.server.output())
-    slow.join(20)
+    slow.join(60)
 
     assert (served.statuses("POST"), served.statuses("GET")) == ({503}, {200})
     assert (served.statuses("POST", "/search"), served.statuses("POST", "/login")) == ({200}, {503})
@@ -131,11 +132,11 @@ def test_under_a_real_server(served: Served) -> None:
     assert served.orders() == before
 
     served.switch.off()
-    assert served.switch.confirm(timeout=20).safe
+    assert served.switch.confirm(timeout=60).safe
     assert served.statuses("GET", "/sneaky") == {200}
     assert served.ask("POST", cookie=cookie)[0] == 403
     assert "Traceback" not in served.server.output()
     pids = served.workers()
-    assert served.server.terminate() in (0, -signal.SIGTERM)
+    assert served.server.terminate(timeout=60) in (0, -signal.SIGTERM)
     assert not served.workers() & pids
     assert os.getpid() not in pids

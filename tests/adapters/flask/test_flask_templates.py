@@ -218,6 +218,12 @@ def test_a_page_that_fails(make_app: MakeApp, caplog: pytest.LogCaptureFixture) 
 # --- the signal -------------------------------------------------------------------------------------------------------
 
 
+def started(app: Flask) -> None:
+    """Start an application's switch, and wait until it has told of its beginning: the question is behind that."""
+    switch_of(app).start()
+    assert switch_of(app).members()
+
+
 @contextmanager
 def heard(sender: Flask | None = None) -> Iterator[list[tuple[str, State, str]]]:
     """Collect what is sent: the application's name, the state, and the thread it came in."""
@@ -234,8 +240,8 @@ def heard(sender: Flask | None = None) -> Iterator[list[tuple[str, State, str]]]
 def test_a_change_is_told(make_app: MakeApp) -> None:
     """To whoever listens to the application, with the new state, in the switch's thread."""
     one, two = make_app("one"), make_app("two")
-    switch_of(one).start()
-    switch_of(two).start()
+    started(one)
+    started(two)
     with heard(one) as told, heard() as all_told:
         switch_of(one).on(message="moving")
         eventually(lambda: [s.message for _, s, _ in told] == ["moving"], what="the change was told")
@@ -251,7 +257,7 @@ def test_a_change_is_told(make_app: MakeApp) -> None:
 def test_a_receiver_that_fails_breaks_nothing(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
     """It is logged; the state changes all the same."""
     app = make_app()
-    switch_of(app).start()
+    started(app)
 
     def fail(app: Flask, state: State) -> None:
         raise LookupError("a receiver's own fault")
@@ -267,7 +273,7 @@ def test_nothing_is_sent_for_what_is_closed(make_app: MakeApp) -> None:
     switch = switch_of(app)
     other = make_app("other", switch=switch)
     installed(other).close()
-    switch.start()
+    started(app)
     with heard() as told:
         switch.on()
         eventually(lambda: bool(told), what="the first one is told")

@@ -150,7 +150,7 @@ def test_a_dependency_may_wait(switch: Switch, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(switch, "await_writable", await_writable)
 
-    @app.get("/count", dependencies=[Depends(writing(switch, wait=30.0))])
+    @app.get("/count", dependencies=[Depends(writing(switch, wait=120.0))])
     async def count() -> str:
         return "done"
 
@@ -158,9 +158,9 @@ def test_a_dependency_may_wait(switch: Switch, monkeypatch: pytest.MonkeyPatch) 
     switch.on()
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(client.get, "/count")
-        assert waiting.wait(20)
+        assert waiting.wait(60)
         switch.off()
-        assert asked.result(20).status_code == 200
+        assert asked.result(60).status_code == 200
 
 
 # --- the schema ------------------------------------------------------------------------------------------------------

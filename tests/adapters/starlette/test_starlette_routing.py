@@ -283,7 +283,9 @@ def test_routes_that_nobody_tells_of_are_a_warning(switch: Switch, caplog: pytes
     with caplog.at_level(logging.WARNING, "readonly"):
         assert client.post("/search").status_code == 503
         assert client.get("/search").status_code == 405
-    assert [record.getMessage().count("own list, first") for record in caplog.records] == [1]
+    # Other threads may have warnings of their own.
+    said = [record.getMessage() for record in caplog.records if "tells of no routes" in record.getMessage()]
+    assert [one.count("own list, first") for one in said] == [1]
 
 
 def test_a_root_path_with_mounts(switch: Switch) -> None:

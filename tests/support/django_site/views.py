@@ -279,7 +279,7 @@ def broken(request: HttpRequest) -> HttpResponse:
 def slow(request: HttpRequest) -> HttpResponse:
     """Write for as long as the test wants it to."""
     WAITS.set()
-    if not GO_ON.wait(20):
+    if not GO_ON.wait(120):
         raise TimeoutError
     return page(request)
 
