@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from readonly import changes
 from readonly.changes import (
     TRIES,
     UNDO_GRACE,
     Operator,
+    _operator,
     initialise,
     lift_exactly,
     read_in,
@@ -651,7 +651,7 @@ def test_a_person_is_one_wherever_they_sit(named: str | None, environ: dict[str,
 def test_a_bare_system_user_belongs_to_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two machines' root may be two people; a user id without a name has one all the same."""
     monkeypatch.setattr(getpass, "getuser", lambda: "root")
-    monkeypatch.setattr(changes, "host_name", lambda: "web-1")
+    monkeypatch.setattr(_operator, "host_name", lambda: "web-1")
     assert Operator.here(None, {}) == Operator("root@web-1", "web-1")
 
     def unknown() -> str:

@@ -1,6 +1,6 @@
 """Where the record lives: the contract that every store keeps, and the URL that names one.
 
-A store knows bytes, not records: what they mean is `record.py`'s and `transitions.py`'s business. It is used
+A store knows bytes, not records: what they mean is `record.py`'s and `transitions`' business. It is used
 by one thread at a time, except for `wake`, which any thread may call. Every call is bounded by `timeout` (and
 once more by it where a connection must be made first, or a server be found). Stores hold nothing before their first
 call, and connect again after `close`.

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from readonly import Switch, changes, site
 from readonly.bypass import HEADER
+from readonly.changes import _lifting
 from readonly.databases.fence import _pg_state
 from readonly.databases.sqlalchemy import Database
 from readonly.members import Guarded, Report
@@ -186,7 +187,7 @@ def test_a_fence_that_is_raised_again_while_it_is_lifted(solo: Fenced) -> None:
 def test_undo_that_comes_too_late_leaves_the_fence(fenced: Fenced) -> None:
     """It is refused before anything is let go of: what was said to be safe goes on being it."""
     assert fenced.ctl("on").returncode == 0
-    with mock.patch.object(changes, "UNDO_GRACE", timedelta(0)):
+    with mock.patch.object(_lifting, "UNDO_GRACE", timedelta(0)):
         done = fenced.ctl("off", "--undo")
     assert done.returncode == 6, done.stdout
     assert "Nothing was changed" in done.stderr

@@ -7,12 +7,12 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from readonly import changes, transitions
+from readonly.changes import _setting, _surveying
 from readonly.confirmation import Condition, Confirmation
 from readonly.members import Report
 from readonly.record import Cause, Record
 from readonly.stores import Census
-from readonly.transitions import Knowledge, with_cause
+from readonly.transitions import Knowledge, _joining, _learning, first_record, with_cause
 
 from .protocol import Model
 from .values import I1, LOOKED, SITE, T0, Process, Server
@@ -28,7 +28,7 @@ def _newer_wins(mine: Record, theirs: Record, *, at: datetime) -> Record:
 
 def _whole_over_nothing(record: Record | None, cause: Cause, *, site: str, at: datetime, by: str) -> Record:
     if record is None:
-        record = replace(transitions.first_record(SITE, at=T0, by=by), epoch=0)
+        record = replace(first_record(SITE, at=T0, by=by), epoch=0)
     return with_cause(record, cause, site=site, at=at, by=by)
 
 
@@ -48,7 +48,7 @@ class EpochsDecide(Model):
 
     swapped = tuple(
         (module, name, function)
-        for module in (transitions, changes)
+        for module in (_joining, _learning, _surveying)
         for name, function in (("adds", _newer_by_epoch), ("join", _newer_wins))
     )
 
@@ -62,7 +62,7 @@ class EpochsDecideFollowed(EpochsDecide):
 class WholeOverNothing(Model):
     """Rule 5: `on` over an empty store writes a record that can open."""
 
-    swapped = ((changes, "with_cause", _whole_over_nothing),)
+    swapped = ((_setting, "with_cause", _whole_over_nothing),)
     promises = (I1,)
 
 

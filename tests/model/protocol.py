@@ -24,8 +24,8 @@ from datetime import timedelta
 from typing import Any, cast
 from unittest.mock import patch
 
-from readonly import changes, confirmation, stores, transitions
-from readonly.changes import Operator
+from readonly import changes, confirmation, stores
+from readonly.changes import Operator, _setting
 from readonly.confirmation import Condition, Confirmation, confirm
 from readonly.errors import NoRecord, NotYours
 from readonly.members import Others, Report
@@ -33,7 +33,7 @@ from readonly.record import LOCAL, Record
 from readonly.record_format import dump, load
 from readonly.state import State
 from readonly.stores import DEFAULT_ALIVE_SECONDS, Census, Reading, Seen, Store, neighbours_of
-from readonly.transitions import Knowledge, first_record, lacks_whole, lapsed, learn, noted
+from readonly.transitions import Knowledge, _changing, _joining, first_record, lacks_whole, lapsed, learn, noted
 
 from . import words
 from .search import Broken, Event, Point, Step
@@ -187,8 +187,9 @@ class Model:
             # The same few hundred reports are read over and over.
             stack.enter_context(patch.object(Report, "load", staticmethod(functools.cache(Report.load))))
             for module, name, function in (
-                (transitions, "new_id", lambda: ID),
-                (changes, "new_cause_id", lambda: f"c{self._typing}"),
+                (_changing, "new_id", lambda: ID),
+                (_joining, "new_id", lambda: ID),
+                (_setting, "new_cause_id", lambda: f"c{self._typing}"),
                 (confirmation, "is_gone", lambda report: report.id in self._over),
                 # One is as good as three for as many as there are here, and shows whether it is the right one.
                 (stores, "NEIGHBOURS", 1),

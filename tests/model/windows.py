@@ -14,14 +14,14 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, cast
 from unittest.mock import patch
 
-from readonly import confirmation, transitions
+from readonly import confirmation
 from readonly.confirmation import confirm
 from readonly.members import Report
 from readonly.record import Record, Window
 from readonly.record_format import dump, load
 from readonly.state import State
 from readonly.stores import Seen
-from readonly.transitions import Knowledge, first_record, learn
+from readonly.transitions import Knowledge, _changing, _joining, first_record, learn
 
 from .search import Broken, Event, Point, Step
 from .values import ID, SITE, T0, Memo, Table
@@ -63,7 +63,8 @@ class Windows:
     def running(self) -> Iterator[None]:
         """Make the library's randomness the model's own."""
         with (
-            patch.object(transitions, "new_id", lambda: ID),
+            patch.object(_changing, "new_id", lambda: ID),
+            patch.object(_joining, "new_id", lambda: ID),
             patch.object(confirmation, "is_gone", lambda report: False),
         ):
             yield
