@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
 from readonly import Policy, Switch
 from support import missing
@@ -21,6 +22,8 @@ from .site import FORM, Host, Shop
 
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 800}
+# What is waited for comes; on a machine that does much else, late. Playwright's own five seconds are few.
+PATIENCE_SECONDS = 60.0
 _numbers = itertools.count()
 
 
@@ -33,7 +36,10 @@ def browser() -> Iterator[Browser]:
         raise missing.outcome(error) from error
     with sync_playwright() as playwright:
         # Without its sandbox, which a container's root has no right to; it only sees our own pages.
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox"], timeout=PATIENCE_SECONDS * 1000
+        )
+        expect.set_options(timeout=PATIENCE_SECONDS * 1000)
         yield browser
         browser.close()
 
@@ -64,25 +70,29 @@ def serve(host: Host) -> Iterator[Callable[..., Shop]]:
 
 
 def _emptied(page: Page) -> bool:
-    page.goto("about:blank")
+    page.goto("about:blank", timeout=PATIENCE_SECONDS * 1000 / 6)
     return True
 
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Return what opens a page of a site, as another visitor each time."""
+    """Return what opens a page of a site, as another visitor each time; a `still` one's clock is only put forward."""
     contexts = []
 
-    def open_page(shop: Shop, path: str = "/", *, clock: bool = True, script: str = "", **options: Any) -> Page:
+    def open_page(
+        shop: Shop, path: str = "/", *, clock: bool = True, still: bool = False, script: str = "", **options: Any
+    ) -> Page:
         usual = {"viewport": DESKTOP, "locale": "en-GB", "timezone_id": "Europe/Berlin"}
         context = browser.new_context(**{**usual, **options})
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(PATIENCE_SECONDS * 1000)
         contexts.append(context)
         if script:
             context.add_init_script(script)
         page = context.new_page()
         if clock:
             page.clock.install()
+        if still:
+            page.clock.pause_at(datetime.now(UTC) + timedelta(minutes=1))
         page.goto(shop.url + path, wait_until="domcontentloaded")
         return page
 

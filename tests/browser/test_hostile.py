@@ -18,7 +18,7 @@ from readonly.rehearsal_page import page as report
 from support.hostile import HOSTILE, plant
 
 from .site import Shop
-from .test_drafts_kept import later, told, write
+from .test_drafts_kept import told, until, write
 
 # In one text: what one opens, another one closes.
 CORPUS = "\n".join(text for text in HOSTILE if len(text) < 1000)
@@ -50,8 +50,7 @@ def test_what_operators_wrote(serve: Callable[..., Shop], visit: Callable[..., P
     page = visit(shop, bypass_csp=True)
     with nothing_runs(page, shop.url):
         plant(shop.switch, CORPUS)
-        later(page, 20)
-        expect(page.locator("[data-readonly-banner]")).to_contain_text(SEEN)
+        until(page, lambda: SEEN in page.locator("[data-readonly-banner]").inner_text())
         page.reload()
         expect(page.locator("[data-readonly-banner]")).to_contain_text(SEEN)
         write(page, "my words")
