@@ -66,7 +66,7 @@ def test_reads_flask_s_time() -> None:
         assert isinstance(value, str)
         found = issued_at(value)
         assert found is not None
-        assert abs(found - now) < timedelta(seconds=5)
+        assert abs(found - now) < timedelta(minutes=5)
     assert value.startswith(".")
 
 
@@ -74,7 +74,7 @@ def test_reads_starlette_s_time() -> None:
     """TimestampSigner over standard base64 with padding."""
     found = issued_at(TimestampSigner("key").sign(b"eyJhIjogMX0=").decode())
     assert found is not None
-    assert abs(found - datetime.now(UTC)) < timedelta(seconds=5)
+    assert abs(found - datetime.now(UTC)) < timedelta(minutes=5)
 
 
 def test_reads_django_s_time() -> None:
@@ -89,7 +89,7 @@ def test_reads_django_s_time() -> None:
     ):
         found = issued_at(value)
         assert found is not None
-        assert abs(found - now) < timedelta(seconds=5)
+        assert abs(found - now) < timedelta(minutes=5)
 
 
 @pytest.mark.parametrize(
@@ -408,7 +408,7 @@ def test_without_a_key_opaque_sessions_come_back(caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.WARNING, "readonly"):
         for _ in range(3):
             assert not sessions.look(["sid=f3b1"], opened(sessions="end"), AFTER).lost
-    assert len(caplog.records) == 1
+    assert len([one for one in caplog.messages if "'sid'" in one]) == 1
 
 
 def test_a_stamp_has_the_attributes_of_its_session() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -38,7 +39,8 @@ class Running:
     """A site with processes, and its operator beside them."""
 
     def __init__(self) -> None:
-        self.store = MemoryStore(site="shop")
+        # A call fails at once where it fails; else it may take as long as a busy machine takes for it.
+        self.store = MemoryStore(site="shop", timeout=20.0)
         self.switches: list[Switch] = []
         self.site = self.operator()
 
@@ -82,6 +84,18 @@ def empty() -> Running:
     return Running()
 
 
+@pytest.fixture
+def deadline(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return what has the deadline of whoever waits pass: it is not reached before."""
+    now = [0.0]
+    monkeypatch.setattr("readonly.proving.time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def passes() -> None:
+        now[0] += 3600.0
+
+    return passes
+
+
 def writes(switch: Switch) -> bool:
     """Try to write."""
     try:
@@ -108,7 +122,8 @@ def test_on_is_safe_when_every_process_obeys_and_has_drained(running: Running) -
 
 
 def test_on_waits_for_a_write_in_flight(running: Running) -> None:
-    """Its end is the event that ends the wait."""
+    """Its end is the event that ends the wait; the next heartbeat is far."""
+    rare = running.process(interval=300.0)
     draining = threading.Event()
 
     def progress(found: Confirmation) -> None:
@@ -116,13 +131,11 @@ def test_on_waits_for_a_write_in_flight(running: Running) -> None:
             draining.set()
 
     with ThreadPoolExecutor(1) as pool:
-        with running.switches[0].writing():
-            waiting = pool.submit(running.site.on, operator=ANN, timeout=30, progress=progress)
-            assert draining.wait(10)
+        with rare.writing():
+            waiting = pool.submit(running.site.on, operator=ANN, timeout=120, progress=progress)
+            assert draining.wait(60)
             assert not waiting.done()
-        began = time.monotonic()
-        assert waiting.result(10).safe
-        assert time.monotonic() - began < 5
+        assert waiting.result(60).safe
 
 
 def test_on_that_runs_out_of_time_is_not_safe(running: Running) -> None:
@@ -155,7 +168,7 @@ def test_two_operators_are_both_safe(running: Running) -> None:
     """At once, each with their own cause."""
     with ThreadPoolExecutor(2) as pool:
         both = [pool.submit(running.operator().on, operator=who, timeout=20) for who in (ANN, BOB)]
-        assert all(one.result(30).safe for one in both)
+        assert all(one.result(60).safe for one in both)
     assert {c.by for c in running.stored.causes} == {"ann", "bob"}
 
 
@@ -164,29 +177,30 @@ def test_who_lifts_what_another_waits_for_is_named(running: Running) -> None:
     waiting = threading.Event()
     with ThreadPoolExecutor(1) as pool, running.switches[0].writing():
         confirming = pool.submit(running.site.on, operator=ANN, timeout=30, progress=lambda _: waiting.set())
-        assert waiting.wait(10)
+        assert waiting.wait(60)
         lift_exactly(running.store, BOB, running.stored.causes[0].id)
         with pytest.raises(LostRace, match="bob lifted") as lost:
-            confirming.result(10)
+            confirming.result(60)
     assert lost.value.by == "bob"
 
 
-def test_the_waiting_command_brings_its_cause_back(empty: Running) -> None:
+def test_the_waiting_command_brings_its_cause_back(empty: Running, deadline: Callable[[], None]) -> None:
     """The store is emptied while it waits, and no process is there that could (design rule 12)."""
     waiting = threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        confirming = pool.submit(empty.site.on, operator=ANN, timeout=0.5, progress=lambda _: waiting.set())
-        assert waiting.wait(10)
+        confirming = pool.submit(empty.site.on, operator=ANN, timeout=30, progress=lambda _: waiting.set())
+        assert waiting.wait(60)
         empty.store.lose()
         eventually(lambda: empty.store.read().record is not None)
-        assert not confirming.result(10).safe
+        deadline()
+        assert not confirming.result(60).safe
     assert [c.by for c in empty.stored.causes] == ["ann"]
 
 
 def test_a_registry_that_was_lost_says_nothing_for_a_while(running: Running) -> None:
     """Everybody obeys, and it is not yet safe: somebody may be missing."""
-    running.store.lose()
     began = time.monotonic()
+    running.store.lose()
     assert running.site.on(operator=ANN, timeout=20).safe
     assert time.monotonic() - began > 1.0
 
@@ -323,26 +337,29 @@ def test_off_of_an_open_site_confirms_that_it_is_open(running: Running) -> None:
 # --- a store that is away --------------------------------------------------------------------------------------------
 
 
-def test_a_store_that_goes_away_while_waiting(running: Running) -> None:
+def test_a_store_that_goes_away_while_waiting(running: Running, deadline: Callable[[], None]) -> None:
     """What was confirmed is said, and what it means; one that comes back in time is waited for."""
     waiting = threading.Event()
     troubled: list[Exception] = []
+
+    def trouble(error: Exception) -> None:
+        troubled.append(error)
+        deadline()
+
     operator = running.operator()
     with ThreadPoolExecutor(1) as pool, running.switches[0].writing():
         change = operator.set(operator=ANN)
-        gone = pool.submit(
-            operator.wait_closed, change, timeout=0.5, progress=lambda _: waiting.set(), trouble=troubled.append
-        )
-        assert waiting.wait(10)
+        gone = pool.submit(operator.wait_closed, change, timeout=30, progress=lambda _: waiting.set(), trouble=trouble)
+        assert waiting.wait(60)
         eventually(lambda: not writes(running.switches[1]))
         operator.store.break_()  # type: ignore[attr-defined]
         with pytest.raises(StoreUnreachable, match=r"Set at epoch 2; . of 2 had confirmed"):
-            gone.result(10)
+            gone.result(60)
         assert troubled
         back = pool.submit(operator.wait_closed, change, timeout=30)
         operator.store.mend()  # type: ignore[attr-defined]
         running.switches[0].inflight.forget()
-        assert back.result(20).safe
+        assert back.result(60).safe
 
 
 def test_a_store_that_was_never_there(empty: Running) -> None:

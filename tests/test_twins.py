@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -114,9 +115,10 @@ def test_a_switch_that_was_dropped_is_over() -> None:
 def test_another_process_is_no_twin(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a child remembers of its parent, where no hook ran when it was forked."""
     parents, mine = pytest, os  # anything that lives
-    monkeypatch.setattr(os, "getpid", lambda: 1)
+    # Only for it: other threads of this process go by their own number.
+    monkeypatch.setattr(twins, "os", SimpleNamespace(getpid=lambda: 1))
     twins.begins("parents", parents, url="redis://a/0", place="a.py:1")
-    monkeypatch.setattr(os, "getpid", lambda: 2)
+    monkeypatch.setattr(twins, "os", SimpleNamespace(getpid=lambda: 2))
     twins.begins("mine", mine, url="redis://a/0", place="a.py:1")
     assert twins.places("mine") == ""
     twins.ends("parents")
