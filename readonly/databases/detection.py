@@ -115,6 +115,8 @@ class _Own:
         self.course = Course()
         # Held while a thread looks.
         self.busy = threading.Lock()
+        # Held while it tells the switch what it has found, unless it was closed.
+        self.telling = threading.Lock()
         self.dismissed_until = float("-inf")
         self.hanging: list[threading.Thread] = []
 
@@ -167,8 +169,12 @@ class Detection:
         """Look no more, and take the cause away."""
         self._closed = True
         self._woken.set()
-        if self._own.pid == os.getpid() and self._own.course.because:
-            self._switch.detected(self._cause, None)
+        own = self._own
+        if own.pid == os.getpid():
+            # Whoever is telling it now asked before this was closed: taken away first, it would stand for good.
+            with own.telling:
+                if own.course.because:
+                    self._switch.detected(self._cause, None)
 
     @property
     def _cause(self) -> str:
@@ -192,7 +198,7 @@ class Detection:
                 if not before and _ordered(self._switch.view.state):
                     break
                 pause = own.course.saw(said, time.monotonic())
-                self._tell(before, own.course.because)
+                self._tell(own, before, own.course.because)
                 if pause is None:
                     break
                 self._woken.wait(pause)
@@ -201,11 +207,13 @@ class Detection:
             stop()
             own.busy.release()
 
-    def _tell(self, before: str, because: str) -> None:
-        if because and not self._closed:
-            # Said each time: a switch that was closed and used again knows nothing of it.
-            self._switch.detected(self._cause, f"database {self.name!r} takes no writes: {because}")
-        elif before:
+    def _tell(self, own: _Own, before: str, because: str) -> None:
+        with own.telling:
+            if because and not self._closed:
+                # Said each time: a switch that was closed and used again knows nothing of it.
+                self._switch.detected(self._cause, f"database {self.name!r} takes no writes: {because}")
+                return
+        if before:
             self.renewed += 1
             self._over()
             self._switch.detected(self._cause, None)

@@ -120,7 +120,7 @@ class Primary:
 
     def wait_for(self, looks: int) -> None:
         with self.looked:
-            assert self.looked.wait_for(lambda: self.looks >= looks, 10), f"{self.looks} looks"
+            assert self.looked.wait_for(lambda: self.looks >= looks, 60), f"{self.looks} looks"
 
 
 @pytest.fixture
@@ -152,10 +152,11 @@ def test_it_is_this_processs_alone(switch: Switch) -> None:
 
 def test_a_flapping_probe_does_not_flap_the_site(switch: Switch) -> None:
     """Looks that disagree for a while: the site closes once, and opens once, when they have agreed."""
+    agreed = threading.Event()
 
     class Flapping(Primary):
         def ask(self) -> str:
-            self.says = "a standby" if self.looks % 2 == 0 and self.looks < 20 else ""
+            self.says = "a standby" if self.looks % 2 == 0 and not agreed.is_set() else ""
             return super().ask()
 
     primary = Flapping()
@@ -165,6 +166,7 @@ def test_a_flapping_probe_does_not_flap_the_site(switch: Switch) -> None:
     watched.suspect()
     primary.wait_for(20)
     assert switch.state.read_only
+    agreed.set()
     over(switch)
     eventually(lambda: seen == [True, False], what="the site was told of both changes")
     assert watched.renewed == 1
@@ -197,12 +199,12 @@ def test_found_while_somebody_switches_on(switch: Switch) -> None:
 
     def ask() -> str:
         held.set()
-        assert go.wait(10)
+        assert go.wait(60)
         return "fenced"
 
     watched = Detection(switch, "main", ask)
     watched.suspect()
-    assert held.wait(10)
+    assert held.wait(60)
     switch.on()
     go.set()
     eventually(lambda: watched._own.busy.acquire(blocking=False), what="it looks no more")
@@ -219,29 +221,38 @@ def test_off_says_why_it_is_still_closed(switch: Switch) -> None:
     primary.says = "a standby"
     watched.suspect()
     found(switch)
-    confirmation = switch.confirm(timeout=0.3)
-    assert any("takes no writes: a standby" in m.why for m in confirmation.members)
+    # It is said with the next report.
+    said = "takes no writes: a standby"
+    eventually(lambda: any(said in m.why for m in switch.confirm(timeout=0.3).members), what="it is named")
     watched.close()
     over(switch)
 
 
 def test_a_look_that_hangs_is_left_behind(switch: Switch, monkeypatch: pytest.MonkeyPatch) -> None:
     """So many of them at most: then nobody looks until one of them comes back."""
-    monkeypatch.setattr(detection, "LOOK_SECONDS", 0.01)
-    asked, go = [], threading.Event()
+    hangs, go = threading.Event(), threading.Event()
+    asked: list[int] = []
+    hanging: list[int] = []
 
     def ask() -> str:
         asked.append(1)
-        if len(asked) > 1:
-            assert go.wait(20)
-        return "a standby" if len(asked) <= 1 else ""
+        if hangs.is_set():
+            hanging.append(1)
+            assert go.wait(60)
+        return "" if go.is_set() else "a standby"
 
     watched = Detection(switch, "main", ask)
     watched.suspect()
     found(switch)
-    eventually(lambda: len(asked) == 1 + detection.HANGING_AT_MOST)
+    # Only now: the first look was given its time.
+    monkeypatch.setattr(detection, "LOOK_SECONDS", 0.01)
+    before = len(asked)
+    eventually(lambda: len(asked) >= before + 2, what="the look that had more time is over")
+    hangs.set()
     eventually(lambda: len(watched._own.hanging) == detection.HANGING_AT_MOST)
+    eventually(lambda: len(hanging) == detection.HANGING_AT_MOST)
     assert switch.state.read_only
+    hangs.clear()
     go.set()
     over(switch)
 
@@ -258,12 +269,33 @@ def test_a_forked_child_looks_for_itself(switch: Switch) -> None:
         code = 1
         try:
             watched.suspect()
-            eventually(lambda: any(c.kind == "local" for c in switch.view.state.causes), 5.0)
+            eventually(lambda: any(c.kind == "local" for c in switch.view.state.causes))
             code = 0 if watched._own.pid == os.getpid() else 2
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     watched.close()
+
+
+def test_closed_in_the_moment_of_its_finding(switch: Switch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it is about to tell then is taken away as well, or nobody ever would."""
+    primary = Primary()
+    watched = Detection(switch, "main", primary.ask)
+    primary.says = "a standby"
+    told, closing = switch.detected, threading.Thread(target=watched.close)
+
+    def detected(name: str, reason: str | None) -> None:
+        if reason is not None:
+            closing.start()
+            closing.join(0.2)  # it waits for what is told here; out of turn it would be over
+        told(name, reason)
+
+    monkeypatch.setattr(switch, "detected", detected)
+    watched.suspect()
+    eventually(lambda: closing.ident is not None, what="it is found")
+    closing.join(60)
+    eventually(lambda: watched._own.busy.acquire(blocking=False), what="it looks no more")
+    assert not switch.state.read_only
 
 
 def test_a_closed_one_suspects_nothing(switch: Switch) -> None:
