@@ -69,7 +69,8 @@ class Admission:
         What a bypass lets write is counted apart: nobody waits for it as long as that is good. The key of what the
         command of a run writes counts for nothing.
         """
-        if self.never:
+        # A proof is refused in any case: counted, it would be waited for, were the site opened meanwhile.
+        if self.never or _proving.get():
             return None
         inflight = self.switch.inflight
         work = current(self.switch)
