@@ -11,9 +11,9 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from readonly import Switch, recent
-from readonly.databases.replicas import watching
 from readonly.databases.sqlalchemy import Database
 from readonly.recent import Recent, Wrote
+from support.looking import NEVER_SECONDS, look_often, nothing_is_late
 from support.mariadb_server import MariaDBPair
 from support.waiting import eventually
 
@@ -30,7 +30,10 @@ class Site:
         self.pair = pair
         self.client = Client(kind, pair.primary.url(name, user=f"{name}_app"))
         self.replica = Client(kind, pair.replica.url(name, user=f"{name}_app"), beside=self.client)
-        self.database = Database(self.client.engine, switch, replicas=[self.replica.engine], always=True)
+        # Behind for as long as a test takes, the replica is read all the same.
+        self.database = Database(
+            self.client.engine, switch, replicas=[self.replica.engine], always=True, max_lag=NEVER_SECONDS
+        )
         self.session_class = self.database.routing(Session)
         self._holding: Any = None
 
@@ -105,7 +108,8 @@ def make_site(
     mariadb_pair: MariaDBPair, switch: Switch, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[str], Site]]:
     """Make the site with a driver; its replica is looked at often, and replays afterwards."""
-    monkeypatch.setattr(watching, "LOOK_EVERY_SECONDS", 0.1)
+    look_often(monkeypatch)
+    nothing_is_late(monkeypatch)
     made: list[Site] = []
 
     def make(kind: str) -> Site:

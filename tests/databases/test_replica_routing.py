@@ -12,10 +12,11 @@ from sqlalchemy.orm import Session
 
 from readonly import ReadOnlyError, Switch, changes
 from readonly.changes import Operator
-from readonly.databases.replicas import Schema, postgresql, query, watching
+from readonly.databases.replicas import Schema, postgresql, query
 from readonly.databases.sqlalchemy import Database
 from readonly.errors import ConfigurationError, NoFitReplica
 from readonly.record import FenceMark
+from support.looking import left_out_for_good, look_often, nothing_is_late
 from support.postgres_server import PostgresPair
 from support.waiting import eventually
 
@@ -70,6 +71,10 @@ class Pair:
         [said] = self.database.describe()["replicas"]
         return str(said["unfit"])
 
+    def says(self, why: str) -> None:
+        """Wait until that is why the standby is not read."""
+        eventually(lambda: why in self.unfit(), 15.0, what=f"it says that it {why}")
+
     def becomes(self, on_standby: bool, **options: Any) -> None:
         """Wait until reads go where they should."""
         eventually(
@@ -85,9 +90,9 @@ class Pair:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look often."""
-    monkeypatch.setattr(watching, "LOOK_EVERY_SECONDS", 0.1)
-    monkeypatch.setattr(watching, "IDENTITY_SECONDS", 0.2)
+    """Look often, and wait for nothing but what is looked at."""
+    look_often(monkeypatch)
+    nothing_is_late(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +164,7 @@ def test_a_standby_that_is_behind_the_fence_is_not_read(make_pair: Callable[...,
     pair.sql("INSERT INTO version VALUES ('late')")
     pair.fenced()
     pair.becomes(False)
-    eventually(lambda: "replay is paused" in pair.unfit(), 10.0, what="it says so")
+    pair.says("replay is paused")
     pair.servers.standby.sql("SELECT pg_wal_replay_resume()")
     pair.becomes(True)
 
@@ -171,7 +176,7 @@ def test_a_position_of_another_system(make_pair: Callable[..., Pair], switch: Sw
     pair.becomes(True)
     pair.fenced(system="7388402", at="0/1")
     pair.becomes(False)
-    assert "not a replica of the primary that was fenced (7388402)" in pair.unfit()
+    pair.says("not a replica of the primary that was fenced (7388402)")
 
 
 def test_a_standby_one_schema_version_behind_is_not_read(make_pair: Callable[..., Pair], switch: Switch) -> None:
@@ -181,7 +186,7 @@ def test_a_standby_one_schema_version_behind_is_not_read(make_pair: Callable[...
     switch.on()
     old.fenced()
     old.becomes(True)
-    eventually(lambda: "0041, and this code was written for 0042" in new.unfit(), 10.0, what="it says so")
+    new.says("0041, and this code was written for 0042")
     assert not new.on_standby()
     old.sql("UPDATE version SET v = '0042'")
     new.becomes(True)
@@ -213,7 +218,7 @@ def test_one_that_lags_behind_a_migration(make_pair: Callable[..., Pair], switch
         pair.sql("UPDATE version SET v = '0042'")
         _primary_is(pair, "0042")
         pair.becomes(False)
-        assert "has schema version 0041, and this code was written for 0042" in pair.unfit()
+        pair.says("has schema version 0041, and this code was written for 0042")
         reader.rollback()
     pair.becomes(True)
 
@@ -226,7 +231,7 @@ def test_a_frozen_one_with_another_schema_than_at_the_fence(make_pair: Callable[
     pair.becomes(True)
     pair.servers.standby.sql("SELECT pg_wal_replay_pause()")
     pair.becomes(False)
-    assert "has schema version 0041, and this code was written for 0040" in pair.unfit()
+    pair.says("has schema version 0041, and this code was written for 0040")
 
 
 def test_a_probe_waits_for_no_lock(make_pair: Callable[..., Pair], switch: Switch) -> None:
@@ -240,7 +245,7 @@ def test_a_probe_waits_for_no_lock(make_pair: Callable[..., Pair], switch: Switc
         migration.execute("LOCK TABLE version IN ACCESS EXCLUSIVE MODE")
         migration.execute("INSERT INTO version VALUES ('x')")
         pair.sql("SELECT pg_logical_emit_message(true, 'marker', 'x')")  # the next commit sends the lock along
-        eventually(lambda: "lock timeout" in pair.unfit(), 15.0, what="the probe gives up")
+        pair.says("lock timeout")
         migration.rollback()
     pair.becomes(True)
 
@@ -256,7 +261,7 @@ def test_after_off_reads_come_back_when_the_end_is_there(make_pair: Callable[...
     pair.servers.standby.sql("SELECT pg_wal_replay_pause()")
     pair.sql("INSERT INTO version VALUES ('migrated')")
     switch.off()
-    eventually(lambda: "has not reached" in pair.unfit(), 10.0, what="the end is known")
+    pair.says("has not reached")
     assert not pair.on_standby(**reads)
     pair.servers.standby.sql("SELECT pg_wal_replay_resume()")
     pair.becomes(True, **reads)
@@ -269,7 +274,7 @@ def test_none_fit_refuses_where_that_is_wanted(make_pair: Callable[..., Pair], s
     switch.on()
     with pytest.raises(NoFitReplica, match="none_fit='refuse'"):
         pair.on_standby()
-    eventually(lambda: "0042" in pair.unfit(), 10.0, what="it was looked at")
+    pair.says("0042")
     pair.sql("UPDATE version SET v = '0042'")
 
     def served() -> bool:
@@ -282,8 +287,11 @@ def test_none_fit_refuses_where_that_is_wanted(make_pair: Callable[..., Pair], s
 
 
 @pytest.mark.parametrize("kind", ["psycopg", "asyncpg"])
-def test_a_read_that_loses_its_replica_is_done_again(kind: str, make_pair: Callable[..., Pair], switch: Switch) -> None:
+def test_a_read_that_loses_its_replica_is_done_again(
+    kind: str, make_pair: Callable[..., Pair], switch: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Before anything was read, and once, in a transaction that is held open as well; afterwards the error stands."""
+    left_out_for_good(monkeypatch)
     pair = make_pair(kind)
     switch.on()
     pair.becomes(True)
@@ -325,11 +333,11 @@ def test_a_replica_that_is_gone_comes_back_by_itself(own_postgres_pair: Postgres
         pair.becomes(True)
         own_postgres_pair.standby.kill()
         assert not pair.on_standby()
-        eventually(lambda: "can't be looked at" in pair.unfit(), 10.0, what="it says so")
+        pair.says("can't be looked at")
         own_postgres_pair.standby.start()
         pair.becomes(True)
         own_postgres_pair.standby.promote()
-        eventually(lambda: "was it promoted?" in pair.unfit(), 10.0, what="it is found")
+        pair.says("was it promoted?")
         assert pair.session(lambda s: s.connection().engine is pair.client.sync_engine)
     finally:
         pair.close()

@@ -15,8 +15,10 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from readonly import ReadOnlyError, Switch
 from readonly.context import Work, working
+from readonly.databases.replicas import sqlite as copies
 from readonly.databases.sqlalchemy import Database
 from readonly.databases.sqlite import copy_to_replica
+from support.looking import left_out_for_good
 from support.waiting import eventually
 
 from .conftest import SQLITE, Client
@@ -56,15 +58,21 @@ def _title(session: Session) -> str:
 
 @pytest.fixture(params=SQLITE)
 def make_site(
-    request: pytest.FixtureRequest, make_client: Callable[..., Client], switch: Switch, tmp_path: Path
+    request: pytest.FixtureRequest,
+    make_client: Callable[..., Client],
+    switch: Switch,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Callable[..., Site]]:
     """Make the site; the replica's file is not there until it is copied."""
     made: list[Site] = []
 
-    def make(**options: Any) -> Site:
+    # Whoever closes a file locks others out for a moment, and the process looks at its copies when it reports.
+    def make(*, lock_seconds: float = 30.0, **options: Any) -> Site:
+        monkeypatch.setattr(copies, "LOCK_SECONDS", lock_seconds)
         client = make_client(request.param)
         replica = Client(
-            request.param, f"sqlite:///{tmp_path}/replica.db", beside=client, connect_args={"timeout": 0.05}
+            request.param, f"sqlite:///{tmp_path}/replica.db", beside=client, connect_args={"timeout": lock_seconds}
         )
         made.append(Site(client, replica, switch, tmp_path, **options))
         return made[-1]
@@ -387,8 +395,9 @@ def test_a_copy_is_fit_for_a_site_that_writes(frozen: Site, switch: Switch) -> N
     assert [one["unfit"] for one in frozen.database.describe()["replicas"]] == [""]
 
 
-def test_a_replica_that_can_not_be_opened(frozen: Site) -> None:
+def test_a_replica_that_can_not_be_opened(frozen: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failure sends the next transactions to the primary, and back when it works again."""
+    left_out_for_good(monkeypatch)
     [replica] = frozen.database._replicas.all
     replica.failed()
     assert frozen.reads() == "on the primary"
@@ -398,9 +407,22 @@ def test_a_replica_that_can_not_be_opened(frozen: Site) -> None:
     assert not replica.suspect
 
 
-def test_a_replica_that_is_locked(frozen: Site) -> None:
+def test_a_replica_that_is_locked(
+    make_site: Callable[..., Site], switch: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever meets the lock reads the primary, as the next ones do, and then the replica again."""
-    assert frozen.reads() == "first"
+    left_out_for_good(monkeypatch)
+    frozen = make_site(lock_seconds=0.05)
+    frozen.copy(switch.on().epoch)
+    frozen.mark_primary()
+
+    def reads_the_copy() -> bool:
+        [replica] = frozen.database._replicas.all
+        replica._out_until = 0.0
+        _probe_again(frozen)
+        return frozen.reads() == "first"
+
+    eventually(reads_the_copy)
     frozen.replica.dispose()
     locker = create_engine(f"sqlite:///{frozen.replica_path}")
     with locker.connect() as holder:
@@ -422,9 +444,7 @@ def test_a_replica_that_is_locked(frozen: Site) -> None:
         assert replica.standing is not None
         assert "can't be read now" in replica.standing.problem
     locker.dispose()
-    replica._out_until = 0.0
-    _probe_again(frozen)
-    assert frozen.reads() == "first"
+    eventually(reads_the_copy)
 
 
 def _probe_again(site: Site) -> None:

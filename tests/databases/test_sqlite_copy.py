@@ -17,6 +17,7 @@ from readonly import Switch
 from readonly.databases.sqlalchemy import Database
 from readonly.databases.sqlite import copied_at, copy_to_replica
 from readonly.errors import Error
+from support.waiting import eventually
 
 
 @pytest.fixture
@@ -77,22 +78,20 @@ def test_a_reader_keeps_its_snapshot_and_then_sees_the_new_copy(primary: Path, t
         assert reader.execute("SELECT DISTINCT generation FROM item").fetchall() == [(1,)]
 
 
-def _read(path: str, started: Any, stop: Event, found: Any) -> None:
-    """Read with one connection, as a pooled one would, and report what was seen."""
-    seen, reads = set(), 0
+def _read(path: str, reads: Any, stop: Event, found: Any) -> None:
+    """Read with one connection, as a pooled one would, count that, and report what was seen."""
+    seen = set()
     try:
         with closing(sqlite3.connect(path, timeout=0)) as connection:
             connection.execute("PRAGMA query_only = 1")
             while not stop.is_set():
                 rows = connection.execute("SELECT min(generation), max(generation), count(*) FROM item").fetchone()
                 seen.add(rows)
-                reads += 1
-                started.set()
+                reads.value += 1
     except Exception as error:
-        found.put((repr(error), reads))
+        found.put(repr(error))
     else:
-        found.put((sorted(seen), reads))
-    started.set()
+        found.put(sorted(seen))
 
 
 def test_readers_in_other_processes_see_no_error_and_no_half_copy(primary: Path, tmp_path: Path) -> None:
@@ -101,23 +100,38 @@ def test_readers_in_other_processes_see_no_error_and_no_half_copy(primary: Path,
     copy_to_replica(primary, replica, epoch=1)
     context = multiprocessing.get_context("spawn")
     stop, found = context.Event(), context.Queue()
-    started = [context.Event() for _ in range(2)]
-    readers = [context.Process(target=_read, args=(str(replica), s, stop, found)) for s in started]
+    reads = [context.Value("i", 0) for _ in range(2)]
+    readers = [context.Process(target=_read, args=(str(replica), mine, stop, found)) for mine in reads]
+
+    def all_read() -> None:
+        """Wait until each has read once more, or was ended by an error."""
+        before = [mine.value for mine in reads]
+        eventually(
+            lambda: all(
+                mine.value > count or not reader.is_alive()
+                for mine, count, reader in zip(reads, before, readers, strict=True)
+            ),
+            what="everybody reads",
+        )
+
+    with closing(sqlite3.connect(replica)) as first:
+        # Whoever opens a file first prepares what all share, and others are locked out for that moment.
+        first.execute("SELECT count(*) FROM item").fetchone()
+        for reader in readers:
+            reader.start()
+        all_read()
+        for generation in range(1, 16):
+            with closing(sqlite3.connect(primary)) as writer, writer:
+                writer.execute("UPDATE item SET generation = ?", (generation,))
+            copy_to_replica(primary, replica, epoch=generation + 1)
+            all_read()
+        stop.set()
+        results = [found.get(timeout=60) for _ in readers]
     for reader in readers:
-        reader.start()
-    for event in started:
-        assert event.wait(30)
-    for generation in range(1, 16):
-        with closing(sqlite3.connect(primary)) as writer, writer:
-            writer.execute("UPDATE item SET generation = ?", (generation,))
-        copy_to_replica(primary, replica, epoch=generation + 1)
-    stop.set()
-    results = [found.get(timeout=30) for _ in readers]
-    for reader in readers:
-        reader.join(30)
-    for seen, reads in results:
+        reader.join(60)
+    for seen in results:
         assert not isinstance(seen, str), seen
-        assert reads > 10
+        assert len(seen) > 1
         assert all(low == high and count == 3000 for low, high, count in seen), seen
 
 
