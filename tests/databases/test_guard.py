@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from readonly import ReadOnlyError, Switch
 from readonly.context import Work, working
 from readonly.databases.sqlalchemy import Database
+from support.waiting import eventually
 
 from .conftest import MYSQL, POSTGRES, SQLITE, Client
 from .models import Story
@@ -412,9 +413,15 @@ def prepared(client: Client, xid: str, connection: Connection) -> None:
     steps = ["BEGIN", insert, f"PREPARE TRANSACTION '{xid}'"]
     if client.family == "mysql":
         steps = [f"XA BEGIN '{xid}'", insert, f"XA END '{xid}'", f"XA PREPARE '{xid}'"]
+        number = connection.exec_driver_sql("SELECT CONNECTION_ID()").scalar_one()
     for step in steps:
         connection.exec_driver_sql(step)
-    connection.invalidate()  # MariaDB lets another session commit it once this one is gone
+    connection.invalidate()
+    if client.family == "mysql":
+        # MariaDB lets another session commit it once this one is gone.
+        there = f"SELECT count(*) FROM information_schema.PROCESSLIST WHERE ID = {number}"
+        connection.rollback()
+        eventually(lambda: connection.exec_driver_sql(there).scalar_one() == 0, what="the session is gone")
 
 
 @pytest.mark.parametrize("kind", [*POSTGRES, *MYSQL])

@@ -54,7 +54,7 @@ class MariaShop:
         assert isinstance(made, MariaDBFence)
         return made
 
-    def up(self, fence: Fence | None = None, *, cause: str = "c1", timeout: float = 10, **more: Any) -> Fenced:
+    def up(self, fence: Fence | None = None, *, cause: str = "c1", timeout: float = 60, **more: Any) -> Fenced:
         return (fence or self.fence()).put_up(site="shop", cause=cause, by="ada", timeout=timeout, **more)
 
     def session(self, user: str = "app", *, autocommit: bool = True) -> Any:

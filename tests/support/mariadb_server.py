@@ -18,7 +18,7 @@ from pathlib import Path
 from support import children
 from support.missing import ServerMissing
 from support.own_server import OwnServer
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 
 _SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/usr/libexec")
 # The same for making the data and for serving it: the log's size is written into the files.
@@ -102,7 +102,7 @@ def _run(words: Sequence[str | os.PathLike[str]], *, folder: Path) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=60 * PATIENCE,
         cwd=folder,
         user=user,
         group=group,
@@ -228,7 +228,8 @@ class MariaDBServer(OwnServer):
         Raises:
             AssertionError: It has not in time.
         """
-        assert self.sql(f"SELECT MASTER_GTID_WAIT('{gtid}', {timeout})") == "0", f"the replica is not at {gtid}"
+        waited = self.sql(f"SELECT MASTER_GTID_WAIT('{gtid}', {timeout * PATIENCE})")
+        assert waited == "0", f"the replica is not at {gtid}"
 
     def new_database(self) -> str:
         """Create an empty database that no other test uses, and return its name."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from support import children
 from support.missing import ServerMissing
 from support.own_server import OwnServer
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 
 _PROGRAMS = ("postgres", "initdb", "pg_basebackup", "pg_isready", "psql")
 # Whoever asks for a position waits for three of these where something was rolled back, and lets go of no guard before.
@@ -138,6 +138,7 @@ class PostgresServer(OwnServer):
         settings = (
             "listen_addresses=127.0.0.1",
             "fsync=off",
+            "autovacuum=off",  # what it writes at a time of its own is seen by tests that count what others write
             "max_connections=60",
             "max_prepared_transactions=10",
             "shared_buffers=16MB",
@@ -167,7 +168,7 @@ class PostgresServer(OwnServer):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=60,
+            timeout=60 * PATIENCE,
             cwd=self.folder,
             user=self._user,
             group=self._group,
