@@ -105,7 +105,8 @@ def signals_to(child: subprocess.Popen[bytes]) -> Iterator[None]:
     def hand_on(number: int, _frame: object) -> None:
         if number not in handed and child.poll() is None:
             handed.add(number)
-            os.killpg(child.pid, number)
+            with suppress(ProcessLookupError):  # it has just ended, and whoever waits for it was about to say so
+                os.killpg(child.pid, number)
 
     wanted = {signal.SIGINT: hand_on, signal.SIGTERM: hand_on, signal.SIGHUP: signal.SIG_IGN}
     before = {number: signal.signal(number, handler) for number, handler in wanted.items()}  # type: ignore[arg-type]

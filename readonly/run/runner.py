@@ -350,16 +350,20 @@ class Runner:
         stop = threading.Event()
         store = store_from_url(self.site.store.url, create=False)
 
-        def report() -> None:
-            while True:
-                # A store that is away is asked again; the run goes on without it.
-                with suppress(StoreUnreachable):
-                    reading = store.read()
-                    store.append(alive_of(run), json.dumps({"at": reading.at.isoformat()}).encode(), keep=1)
-                    self._announce(store, run, reading)
-                if stop.wait(ALIVE_SECONDS):
-                    break
+        def say() -> None:
+            # A store that is away is asked again; the run goes on without it.
+            with suppress(StoreUnreachable):
+                reading = store.read()
+                store.append(alive_of(run), json.dumps({"at": reading.at.isoformat()}).encode(), keep=1)
+                self._announce(store, run, reading)
 
+        def report() -> None:
+            while not stop.wait(ALIVE_SECONDS):
+                say()
+
+        # Before anything is done: a thread may have its turn late, and the run would be for anybody to give up until
+        # then.
+        say()
         thread = threading.Thread(target=report, name=f"readonly-run-{run}", daemon=True)
         thread.start()
         try:

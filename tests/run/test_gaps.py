@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -17,6 +19,7 @@ import pytest
 
 from readonly.errors import NotYours, StoreUnreachable
 from readonly.run import Progress, RunFailed, Step, Voice, abandon, read, resume, run, standing_run
+from readonly.run.command import signals_to
 from readonly.run.journal import Journal
 from readonly.run.steps import Freeze
 from readonly.site import Site
@@ -52,7 +55,7 @@ def left_alone() -> Iterator[None]:
     with mock.patch("readonly.run.runner.subprocess.Popen", popen):
         yield
     for child in started:
-        child.wait(10)
+        child.wait(60)
 
 
 @pytest.fixture
@@ -106,6 +109,14 @@ def test_who_interrupts_right_after_the_start_leaves_a_command_that_is_known(
     assert not from_code.look().state.read_only
 
 
+def test_who_interrupts_right_at_the_end_interrupts_nothing() -> None:
+    """The command is gone, and its runner has not been told yet: it goes on as if it had ended a moment sooner."""
+    child = subprocess.Popen(["true"], start_new_session=True)
+    child.wait(60)
+    with mock.patch.object(child, "poll", return_value=None), signals_to(child):
+        signal.raise_signal(signal.SIGINT)
+
+
 def test_who_dies_right_before_the_start_can_go_on(solo: Fenced, from_code: Site) -> None:
     """Whether it was started is not known; with a command the run goes on, and is over."""
     stopped = mock.patch("readonly.run.runner.subprocess.Popen", side_effect=KeyboardInterrupt)
@@ -152,6 +163,23 @@ def test_how_it_ended_is_said_where_it_can_not_be_written_down(solo: Fenced, fro
     left = standing_run(from_code.look().record)
     assert left is not None
     abandon(from_code, left.id)
+
+
+def test_a_run_is_at_work_before_its_thread_has_its_turn(solo: Fenced, from_code: Site) -> None:
+    """From its first step on: else somebody could give it up, and open the site below the command."""
+    still = mock.Mock(Event=threading.Event)  # its threads never do anything
+    reports: list[bool] = []
+
+    def step(which: Step, what: str, _said: str) -> None:
+        if (which, what) == (Step.CONFIRM, "begins"):
+            left = standing_run(from_code.look().record)
+            assert left is not None
+            reports.append(read(from_code, left.id).reports)
+
+    with mock.patch("readonly.run.runner.threading", still):
+        assert run(from_code, ["true"], fence=False, voice=Voice(step=step)) == 0
+    assert still.Thread.called
+    assert reports == [True]
 
 
 def test_nothing_is_ended_of_a_run_that_is_at_work(solo: Fenced, from_code: Site) -> None:

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from readonly.databases.sqlalchemy import Database
 from readonly.switch import Switch
+from support.looking import nothing_is_late
 from support.running import Followed, psql, starts
 from support.waiting import eventually
 
@@ -62,7 +63,7 @@ class Reader:
 
     def ends(self) -> Reader:
         """Wait for the end."""
-        self._thread.join(10)
+        self._thread.join(60)
         assert len(self.seconds) == self._reads
         return self
 
@@ -94,8 +95,9 @@ class Process:
 
 
 @pytest.fixture
-def process(followed: Followed) -> Iterator[Process]:
+def process(followed: Followed, monkeypatch: pytest.MonkeyPatch) -> Iterator[Process]:
     """One, which obeys the site's switch."""
+    nothing_is_late(monkeypatch)
     process = Process(followed)
     yield process
     process.close()

@@ -19,11 +19,11 @@ from support.waiting import eventually
 # A command that is interrupted, and says so by its code.
 CAUGHT = """
 import signal
-try:
-    print("ready", flush=True)
-    signal.pause()
-except KeyboardInterrupt:
-    raise SystemExit(9)
+# Kept until it is asked for: it may arrive before anybody can wait for it.
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+print("ready", flush=True)
+signal.sigwait({signal.SIGINT})
+raise SystemExit(9)
 """
 
 
@@ -90,7 +90,7 @@ def test_a_command_that_fails_leaves_the_site_closed_and_says_how_to_go_on(site:
 
 def test_a_dead_runner_is_not_a_dead_migration(solo: Fenced) -> None:
     """Its session at the database is named, and neither way on is open while it is there."""
-    running = process(solo, *psql(solo, "SELECT 'at work'", "SELECT pg_sleep(60)"))
+    running = process(solo, *psql(solo, "SELECT 'at work'", "SELECT pg_sleep(600)"))
     assert running.stdout is not None
     assert any("at work" in line for line in iter(running.stdout.readline, ""))
     run = standing(solo)
