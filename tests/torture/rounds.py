@@ -239,8 +239,12 @@ class Arena(Round):
 
     def mark(self) -> str:
         """Return a position with everything up to now before it, flushed, so that it can be read."""
+        return self.behind("")
+
+    def behind(self, change: str) -> str:
+        """Change something in a transaction of its own, and return the position right behind it: nothing is between."""
         return self.sql(
-            "SET synchronous_commit = on; SELECT pg_logical_emit_message(true, 'torture', '');"
+            f"{change} SET synchronous_commit = on; SELECT pg_logical_emit_message(true, 'torture', '');"
             "SELECT pg_current_wal_flush_lsn()"
         ).splitlines()[-1]
 

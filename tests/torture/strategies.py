@@ -89,22 +89,20 @@ def _defaults_alone(arena: Arena) -> Tortured:
 
 def _gate_without_waiting(arena: Arena) -> Tortured:
     """The gate is shut, and nobody waits for the statements that had passed it."""
-    _install(arena, "RETURN NULL;")
+    arena.sql(_gate("RETURN NULL;") + _TRIGGERS)
+    shut = _gate("RAISE EXCEPTION USING ERRCODE = '25006', MESSAGE = 'shut';")
 
     def raise_() -> str:
-        _install(arena, "RAISE EXCEPTION USING ERRCODE = '25006', MESSAGE = 'shut';", triggers=False)
-        return arena.mark()
+        return arena.behind(f"BEGIN; {shut} COMMIT;")
 
-    return Tortured(raise_, lambda: _install(arena, "RETURN NULL;", triggers=False), (("psycopg", "slow"),) * 6)
+    return Tortured(raise_, lambda: arena.sql(_gate("RETURN NULL;")), (("psycopg", "slow"),) * 6)
 
 
 def _flag_row(arena: Arena) -> Tortured:
     """A row that the trigger reads: a snapshot that is older than the flip goes on seeing the old one."""
     arena.sql("CREATE TABLE flag (up bool); INSERT INTO flag VALUES (false); GRANT SELECT ON flag TO PUBLIC")
-    _install(
-        arena, "IF (SELECT up FROM public.flag) THEN RAISE EXCEPTION USING ERRCODE = '25006', MESSAGE = 'up'; END IF;"
-        "RETURN NULL;",
-    )  # fmt: skip
+    look = "IF (SELECT up FROM public.flag) THEN RAISE EXCEPTION USING ERRCODE = '25006', MESSAGE = 'up'; END IF;"
+    arena.sql(_gate(f"{look} RETURN NULL;") + _TRIGGERS)
     fence = Fence.from_url(arena.url, writers=[arena.app])
     assert isinstance(fence, PostgresFence)
 
@@ -123,19 +121,17 @@ def _flag_row(arena: Arena) -> Tortured:
 
 
 # What a flag row does not hold: transactions whose snapshot is older than the flip.
-_SNAPSHOTS = (("psycopg", "old snapshot"),) * 6 + (("psycopg", "repeatable read"), ("psycopg", "serializable"))
+_SNAPSHOTS = (("psycopg", "oldest snapshot"),) * 6 + (("psycopg", "repeatable read"), ("psycopg", "serializable"))
 
 
-def _install(arena: Arena, body: str, *, triggers: bool = True) -> None:
-    statements = (
-        f"CREATE OR REPLACE FUNCTION public.wrong() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$;"
-    )
-    if triggers:
-        statements += "".join(
-            f"CREATE TRIGGER wrong BEFORE INSERT ON {table} FOR EACH STATEMENT EXECUTE FUNCTION public.wrong();"
-            for table in TABLES
-        )
-    arena.sql(statements)
+_TRIGGERS = "".join(
+    f"CREATE TRIGGER wrong BEFORE INSERT ON {table} FOR EACH STATEMENT EXECUTE FUNCTION public.wrong();"
+    for table in TABLES
+)
+
+
+def _gate(body: str) -> str:
+    return f"CREATE OR REPLACE FUNCTION public.wrong() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$;"
 
 
 WRONG: dict[str, Callable[[Arena], Tortured]] = {
