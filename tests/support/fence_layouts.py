@@ -60,7 +60,7 @@ class Shop:
         return made
 
     def up(self, fence: Fence | None = None, *, cause: str = "c1", **more: Any) -> Fenced:
-        return (fence or self.fence()).put_up(site="shop", cause=cause, by="ada", timeout=10, **more)
+        return (fence or self.fence()).put_up(site="shop", cause=cause, by="ada", timeout=60, **more)
 
     def session(self, role: str, *, autocommit: bool = True, **options: Any) -> psycopg.Connection[Any]:
         """Open a session, which is closed after the test."""

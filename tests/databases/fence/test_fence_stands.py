@@ -155,11 +155,11 @@ def test_earlier_writers_are_waited_for(site: Shop) -> None:
     raised: list[Fenced] = []
     thread = threading.Thread(target=lambda: raised.append(site.up(waiting=told)))
     thread.start()
-    assert waiting.wait(10)
+    assert waiting.wait(60)
     assert "slow-job" in seen[0]
     assert thread.is_alive()
     writer.commit()
-    thread.join(10)
+    thread.join(60)
     assert len(raised) == 1
     assert site.sql("SELECT count(*) FROM story") == "2"
     reader.rollback()
@@ -243,7 +243,7 @@ def test_raising_twice_and_twice_at_once(site: Shop) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert len(done) == 3
     found = site.fence().status()
     assert found is not None
