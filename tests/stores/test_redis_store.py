@@ -304,17 +304,24 @@ def test_a_quiet_server_is_pinged_and_answers(own_store: Store) -> None:
 
 
 @pytest.mark.usefixtures("pinging")
-def test_time_in_which_nobody_waits_is_no_silence(own_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_in_which_nobody_waits_is_no_silence(
+    own_redis: RedisServer, own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A process that was stopped, or busy elsewhere, does not take its own absence for the server's."""
     away = [0.0]
     shifted = SimpleNamespace(monotonic=lambda: time.monotonic() + away[0])
     for module in ("redis", "redis_listening"):
         monkeypatch.setattr(f"readonly.stores.{module}.time", shifted)
     settle(own_store)
-    assert own_store.wait(0.12) is False
-    listener = own_store._listener  # type: ignore[attr-defined]
-    away[0] = 3600
-    assert own_store.wait(0.12) is False
+    own_redis.pause()  # the answer to a ping is on its way
+    try:
+        assert own_store.wait(0.12) is False
+        listener = own_store._listener  # type: ignore[attr-defined]
+        assert listener._pinged is not None
+        away[0] = 3600
+        assert own_store.wait(0.12) is False
+    finally:
+        own_redis.resume()
     assert own_store._listener is listener  # type: ignore[attr-defined]
 
 
