@@ -6,6 +6,8 @@ import re
 import shutil
 from pathlib import Path
 
+import pytest
+
 from support import flask_source, missing
 from support.missing import ServerMissing
 from support.typed_page import Page
@@ -15,15 +17,15 @@ PAGE = ROOT / "docs" / "flask.md"
 # In its shape, for where Flask's own can't be had.
 STAND_IN = ROOT / "tests" / "support" / "flask_tutorial" / "flaskr"
 VARIABLE = [
-    (r"\d\d:\d\d(:\d\d)? UTC", "HH:MM UTC"),
+    (r"\b(\d{4}-\d\d-\d\d )?\d\d:\d\d(:\d\d)? UTC", "HH:MM UTC"),
     (r"\b\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\dZ)?\b", "INSTANT"),
     (r"\bc[0-9a-f]{8}\b", "CAUSE"),
     (r"\b\d+\.\d+ s\b", "SECONDS"),
     (r"^Date: .*$", "Date: INSTANT"),
     (r"^Server: .*$", "Server: NAME"),
     (r"(Retry-After: |\"retry_after\": ?)\d+", "RETRY"),
-    (r"\bin (29|30) min\b", "in 30 min"),
-    (r"READ-ONLY for \d+ s", "READ-ONLY for SECONDS"),
+    (r"\bin (2\d|30) min\b", "in 30 min"),
+    (r"READ-ONLY for \d+ (s|min)\b", "READ-ONLY for SECONDS"),
     (r"Content-Length: \d+", "Content-Length: N"),
     (r" by \S+@\S+", " by SOMEBODY"),
     # Who was there when it was asked, until everybody was.
@@ -32,6 +34,8 @@ VARIABLE = [
 ]
 
 
+# On a machine that does much else it takes minutes.
+@pytest.mark.timeout(900)
 def test_the_page_as_it_is_typed(tmp_path: Path) -> None:
     """Install, init, on, a refused POST, a served GET, a refused login with its form, status, off, an ended session."""
     folder = tmp_path / "typed"

@@ -18,6 +18,8 @@ VARIABLE = [(r"in \d+\.\d\ds( \(.*\))?", "in SECONDS"), (r"tally\.py:\d+", "tall
 TEXT = PAGE.read_text(encoding="utf-8")
 
 
+# On a machine that does much else it takes minutes.
+@pytest.mark.timeout(900)
 def test_the_page_as_it_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The mistake is found, in these words; mended, the walk passes and says how much it looked at."""
     # What else is installed beside pytest here has no part in what the page shows.

@@ -95,7 +95,7 @@ def answers(switch: Switch, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         # One application, many browsers.
         people = People(lambda: TestClient(app, follow_redirects=False))
         found = {}
-        switch.confirm(switch.on(message="New floor in the lobby.").epoch, timeout=10).require_safe()
+        switch.confirm(switch.on(message="New floor in the lobby.").epoch, timeout=60).require_safe()
         for what in ROWS:
             if what == "opens a page with the session from before":
                 switch.off()
