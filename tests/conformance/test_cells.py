@@ -18,7 +18,7 @@ from support.missing import ServerMissing
 # A cell waits for processes half of its time.
 AT_ONCE = 2
 # Each test waits for its cell, which may be the last to be run.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")

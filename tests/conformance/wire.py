@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-# An answer is there within moments; whoever waits longer has found a bug.
-PATIENCE_SECONDS = 15.0
+# An answer is there within moments, unless this machine does much else; whoever waits longer has found a bug.
+PATIENCE_SECONDS = 60.0
 _PART = 65536
 
 
