@@ -41,7 +41,7 @@ async def _client(kind: str, name: str, port: int, log: TextIO, stop: asyncio.Ev
             line = f"POST /write?key={key}" if kind == "write" else "GET /read"
             writer.write(f"{line} HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n".encode())
             _acknowledge_at_once(writer)
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
             status = int(head.split(b" ", 2)[1])
             lower = head.lower()
             length = lower.partition(b"content-length:")[2].split(b"\r\n")[0].strip()

@@ -27,7 +27,7 @@ def test_a_get_that_writes_is_seen_from_end_to_end(postgres_url: str, tmp_path: 
         httpx.Client(base_url=server.url) as client,
     ):
         assert client.get("/stories/1").text == "a story"
-        on = shop.here("on", "--reason", "migration", "--timeout", "30s")
+        on = shop.here("on", "--reason", "migration", "--timeout", "60s")
         assert on.returncode == 0, on.stdout + on.stderr
         assert "escaped" not in shop.here("status").stdout
 

@@ -70,12 +70,12 @@ def site(own_redis: RedisServer, postgres_url: str, tmp_path: Path) -> Iterator[
 
 def post(server: WebServer, key: str) -> int:
     """Try one write."""
-    return httpx.post(f"{server.url}/write", params={"key": key}, timeout=20).status_code
+    return httpx.post(f"{server.url}/write", params={"key": key}, timeout=60).status_code
 
 
 def get(server: WebServer) -> int:
     """Read."""
-    return httpx.get(f"{server.url}/read", timeout=20).status_code
+    return httpx.get(f"{server.url}/read", timeout=60).status_code
 
 
 def writable(server: WebServer, prefix: str) -> bool:
@@ -94,7 +94,7 @@ def test_a_store_that_forgets_while_read_only_opens_nothing(site: Site) -> None:
     with site.start() as server:
         for fault in ("flush", "kill"):
             eventually(lambda: writable(server, "before"), 20, what="the site is writable")
-            site.command("on", "--expect", "web=2", "--timeout", "30s")
+            site.command("on", "--expect", "web=2", "--timeout", "60s")
             before, rows = epoch(site), site.rows()
             if fault == "flush":
                 site.redis.flush()
@@ -106,7 +106,7 @@ def test_a_store_that_forgets_while_read_only_opens_nothing(site: Site) -> None:
             eventually(partial(_refuses_until_restored, site, server, before), 20, what="it is restored")
             assert site.rows() == rows
             assert "READ-ONLY" in site.command("status", "--expect", "read-only")
-            site.command("off", "--timeout", "30s")
+            site.command("off", "--timeout", "60s")
         eventually(lambda: writable(server, "after"), 20, what="the site is writable again")
 
 
@@ -120,7 +120,7 @@ def test_all_processes_restarted_after_a_loss_leave_the_site_shut(site: Site) ->
     """Nobody knows the state any more: reads go on, writes wait for a person, and every place says which command."""
     with site.start() as server:
         eventually(lambda: writable(server, "before"), 20, what="the site is writable")
-        site.command("on", "--timeout", "30s")
+        site.command("on", "--timeout", "60s")
     rows = site.rows()
     site.redis.flush()
     with site.start() as server:

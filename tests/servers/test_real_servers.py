@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ class Served:
         self, method: str, path: str = "/", body: bytes | None = None
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
         """Send one request on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
         try:
             connection.request(method, path, body=body)
             response = connection.getresponse()
@@ -90,10 +91,10 @@ def serving(name: str, folder: Path) -> Iterator[Served]:
 def closed(served: Served) -> Iterator[None]:
     """Make the site read-only, confirmed, for a block; writable again, confirmed, after it."""
     served.switch.on(reason="a migration")
-    assert served.switch.confirm(timeout=20).safe, served.server.output()
+    assert served.switch.confirm(timeout=60).safe, served.server.output()
     yield
     served.switch.off()
-    assert served.switch.confirm(timeout=20).safe, served.server.output()
+    assert served.switch.confirm(timeout=60).safe, served.server.output()
 
 
 @pytest.fixture(scope="module")
@@ -147,18 +148,24 @@ def on_waits_for_a_write_in_flight(served: Served) -> None:
     writing.start()
     eventually(lambda: (served.folder / "begun").exists(), what="the write has begun")
     served.switch.on()
-    confirmation = served.switch.confirm(timeout=0.6)
-    assert any("in flight" in why for why in confirmation.missing)
+
+    def is_waited_for() -> bool:
+        confirmation = served.switch.confirm(timeout=0.2)
+        assert not confirmation.safe
+        # Until it has heard of the change, that is what its process is missed for.
+        return any("in flight" in why for why in confirmation.missing)
+
+    eventually(is_waited_for, what="the write is waited for")
     (served.folder / "go").touch()
     with closed(served):
         assert (served.folder / "committed").exists()
-    writing.join(20)
+    writing.join(60)
     assert answers == [201]
 
 
 def connections_go_on_after_a_refusal(served: Served) -> None:
     """One without a body leaves the connection usable; a HEAD has no body of its own."""
-    connection = http.client.HTTPConnection("127.0.0.1", served.server.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", served.server.port, timeout=60)
     with closed(served), contextlib.closing(connection):
         for method, status in (("DELETE", 503), ("HEAD", 200), ("GET", 200), ("DELETE", 503)):
             connection.request(method, "/")
@@ -169,7 +176,7 @@ def connections_go_on_after_a_refusal(served: Served) -> None:
 
 def a_large_body_is_not_waited_for(served: Served, *, expect: bool) -> None:
     """The answer comes while the client still has a gigabyte to send; the connection is not reused."""
-    with closed(served), socket.create_connection(("127.0.0.1", served.server.port), timeout=20) as connection:
+    with closed(served), socket.create_connection(("127.0.0.1", served.server.port), timeout=60) as connection:
         head = "POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n"
         connection.sendall((head + ("Expect: 100-continue\r\n" if expect else "") + "\r\n").encode())
         if not expect:
@@ -197,19 +204,20 @@ def websockets_are_closed_and_refused(served: Served) -> None:
     client = pytest.importorskip("websockets.sync.client")
     exceptions = pytest.importorskip("websockets.exceptions")
     base = served.server.url.replace("http", "ws")
-    with client.connect(base + "/chat") as chat, client.connect(base + "/live") as live:
+    connect = partial(client.connect, open_timeout=60)
+    with connect(base + "/chat") as chat, connect(base + "/live") as live:
         for connection in (chat, live):
             connection.send("hello")
-            assert connection.recv(timeout=10) == "HELLO"
+            assert connection.recv(timeout=60) == "HELLO"
         with closed(served):
             with pytest.raises(exceptions.ConnectionClosed) as ended:
-                chat.recv(timeout=10)
+                chat.recv(timeout=60)
             assert ended.value.rcvd.code == 1012
             assert (served.folder / "left").exists()  # the application was told, and has finished: it was drained
             live.send("still here")
-            assert live.recv(timeout=10) == "STILL HERE"
+            assert live.recv(timeout=60) == "STILL HERE"
             with pytest.raises(exceptions.InvalidStatus) as refused:
-                client.connect(base + "/chat")
+                connect(base + "/chat")
             assert refused.value.response.status_code == 503
             assert refused.value.response.headers["X-Read-Only"] == "true"
 

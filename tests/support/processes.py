@@ -154,7 +154,7 @@ class WebServer:
         """Let a stopped worker go on (SIGCONT)."""
         self.signal(signal.SIGCONT, pid)
 
-    def terminate(self, *, timeout: float = 15.0) -> int:
+    def terminate(self, *, timeout: float = 60.0) -> int:
         """Ask it to end (SIGTERM), wait, and return its exit status."""
         return children.end(self.process, signal.SIGTERM, timeout=timeout)
 
@@ -204,6 +204,9 @@ def uvicorn(
         "127.0.0.1",
         "--port",
         str(port or 0),
+        # Its own five seconds are over at once where a machine has stood still: it would close a connection that the
+        # client is about to use.
+        *("--timeout-keep-alive", "75"),
         *many,
         *options,
     ]
