@@ -36,7 +36,7 @@ class Answer:
 class Connection:
     """One client's connection to the site, kept open between its requests. One request at a time."""
 
-    def __init__(self, host: str, port: int, *, timeout: float = 20.0) -> None:
+    def __init__(self, host: str, port: int, *, timeout: float = 60.0) -> None:
         self._host = host
         self._port = port
         self._timeout = timeout

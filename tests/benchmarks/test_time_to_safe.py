@@ -106,12 +106,12 @@ class Load:
         eventually(enough, 30, what="writes are accepted")
         publish = self.publish()
         begun = time.monotonic()
-        safety = self.site.on(reason="measured", timeout=30)
+        safety = self.site.on(reason="measured", timeout=60)
         safe = time.monotonic() - begun
         assert safety.safe, safety.problems
         seen += self.written()
         in_flight = max((end - begun for start, end in seen if start < begun < end), default=0.0)
-        _, opened = self.site.off(timeout=30)
+        _, opened = self.site.off(timeout=60)
         assert opened.safe, opened.missing
         return Times(safe, publish, in_flight)
 
@@ -165,7 +165,7 @@ def load(
         def finish() -> None:
             assert hammer.stdin is not None
             hammer.stdin.close()
-            hammer.wait(30)
+            hammer.wait(60)
 
         stack.callback(finish)
         yield Load(tmp_path, site, redis_server, subscribers, f"{writers} writers and {readers} readers")

@@ -97,7 +97,7 @@ class Site(Visited):
         super().close()
         if self._switch is not None:
             self._switch.close()
-        children.end(self._process, signal.SIGTERM, timeout=20)
+        children.end(self._process, signal.SIGTERM, timeout=60)
 
     # --- the operator -------------------------------------------------------------------------------------------------
 
@@ -115,7 +115,7 @@ class Site(Visited):
             reason="test", expected=timedelta(minutes=40), message="New floor in the lobby.", sessions=sessions
         )
         try:
-            self.switch.confirm(state.epoch, timeout=20).require_safe()
+            self.switch.confirm(state.epoch, timeout=60).require_safe()
             yield state.epoch
         finally:
             self.switch.off(every=True)

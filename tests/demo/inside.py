@@ -70,7 +70,7 @@ def main(framework: str, folder: Path) -> None:
         return "primary" if "Migrated" in page() else "copy"
 
     state = switch.on()
-    switch.confirm(state.epoch, timeout=10).require_safe()
+    switch.confirm(state.epoch, timeout=60).require_safe()
     refresh_replica(settings, epoch=state.epoch)
     with closing(sqlite3.connect(settings.database)) as connection, connection:
         connection.execute("UPDATE article SET title = 'Migrated' WHERE slug = 'kilmarsh-ground-for-sale'")

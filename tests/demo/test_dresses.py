@@ -90,7 +90,7 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
         started[name] = start(["tests/demo/inside.py", name, str(folder)], folder, {"PYTHONPATH": import_path()})
     found = {}
     for name, (process, output) in started.items():
-        assert process.wait(60) == 0, output()
+        assert process.wait(240) == 0, output()
         found[name] = json.loads(output().splitlines()[-1])
     return found
 
