@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from readonly import follower as follower_module
 from readonly.changes import Operator, turn_off, turn_on
 from readonly.errors import StoreUnreachable
-from readonly.follower import KEEP_SECONDS, NEW_CAP_SECONDS, ROUNDS, Follower, Settings, View
+from readonly.follower import Follower, Settings, View, funerals
+from readonly.follower.contact import KEEP_SECONDS, NEW_CAP_SECONDS
+from readonly.follower.heartbeat import ROUNDS
 from readonly.hostfile import HostFile
 from readonly.inflight import InFlight
 from readonly.members import Report
@@ -112,21 +113,30 @@ class Linked:
 class Process:
     """One process of the site, whose heartbeats are made by the test."""
 
-    def __init__(self, store: MemoryStore, clock: SetClock, *, memory: HostFile | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        store: MemoryStore,
+        clock: SetClock,
+        *,
+        memory: HostFile | None = None,
+        monotonic: Callable[[], float] | None = None,
+        **settings: Any,
+    ) -> None:
         self.link = Linked(store.peer())
         self.clock = clock
         self.view = View()
         self.inflight = InFlight()
         self.states: list[State] = []
+        self.guards: tuple[Guard, ...] = ()
         self.follower = Follower(
             self.link,
             view=self.view,
             inflight=self.inflight,
             settings=Settings(**settings),
             clock=clock,
-            monotonic=clock.boottime,
+            monotonic=monotonic or clock.boottime,
             describe=lambda: {"host": "web-1", "role": "web"},
-            guards=lambda: (),
+            guards=lambda: self.guards,
             changed=self.states.append,
             memory=memory or HostFile("memory://", "shop", None),
             after=lambda _: self.afterwards(),
@@ -135,7 +145,7 @@ class Process:
 
     def beat(self) -> Process:
         """Make one heartbeat, now."""
-        self.follower._beat_safely(self.link)
+        self.follower._heart.beat_safely(self.link)
         return self
 
     def admits(self) -> bool:
@@ -148,6 +158,11 @@ class Process:
     @property
     def mode(self) -> Mode:
         return self.view.state.mode
+
+    @property
+    def proof(self) -> str:
+        """What would be reported of its guard by now."""
+        return self.follower._proofs.told(read_only=True)[0].proof
 
     @property
     def last(self) -> Report:
@@ -281,7 +296,7 @@ def test_a_new_process_admits_no_write_before_another_one_knows_of_it(
     assert "only just begun" in new.view.state.reason
     assert not new.beat().admits()
     process.beat()
-    assert new.follower.member in process.follower._others.neighbours
+    assert new.follower.member in process.follower._contact.others.neighbours
     assert new.beat().admits()
     assert (new.last.closed, new.last.synced) == (False, True)
 
@@ -296,7 +311,7 @@ def test_an_answer_that_was_lost_makes_nobody_remember(process: Process, store: 
 
     process.link.after["report"] = lost
     process.beat()
-    assert process.follower._others.neighbours == ()
+    assert process.follower._contact.others.neighbours == ()
     assert not new.beat().admits()
     process.beat()
     assert new.beat().admits()
@@ -348,9 +363,9 @@ def test_a_dead_process_of_the_same_host_holds_nobody_up(
     process.beat()
     clock.seconds += 0.5
     new = Process(store, clock).beat()
-    monkeypatch.setattr(follower_module, "is_gone", lambda report: report.id == process.follower.member)
+    monkeypatch.setattr(funerals, "is_gone", lambda report: report.id == process.follower.member)
     # It looks for the dead when it has waited for a while.
-    while new.follower._new_pause < NEW_CAP_SECONDS:
+    while new.follower._contact.new_pause < NEW_CAP_SECONDS:
         assert new.follower._patience() <= NEW_CAP_SECONDS
     new.beat()
     assert new.beat().admits()
@@ -599,7 +614,7 @@ def test_every_silent_member_is_looked_at_in_turn(
 ) -> None:
     """Hundreds on other hosts, whose death can't be seen from here, do not hide the one that can."""
     dead = Report(id="dead", host="web-1", pid=7, role="web")
-    monkeypatch.setattr(follower_module, "is_gone", lambda report: report.id == "dead")
+    monkeypatch.setattr(funerals, "is_gone", lambda report: report.id == "dead")
     store.report("dead", dead.dump(), keep_seconds=KEEP_SECONDS)
     for n in range(2 * SILENT_AT_MOST):
         clock.seconds += 0.001
@@ -620,10 +635,10 @@ def test_last_words_to_a_new_registry_are_said_again(process: Process, store: Wa
     """With whom the process knew in the lost one: it will not be there to ask after them."""
     store.report("zzz", b"{}", keep_seconds=KEEP_SECONDS)
     process.beat()
-    process.follower._say_goodbye()
+    process.follower._heart.say_goodbye(process.link)
     assert [report.gone for report, _ in process.link.reports_sent[-2:]] == [False, True]
     store.lose()
-    process.follower._say_goodbye()
+    process.follower._heart.say_goodbye(process.link)
     first, last = (report for report, _ in process.link.reports_sent[-2:])
     assert (first.gone, first.knew, last.gone, last.knew) == (True, (), True, ("zzz",))
     assert last.registry == store.census().reading.registry
@@ -948,13 +963,15 @@ def test_a_guard_proves_itself_each_time_the_site_closes(
 ) -> None:
     """In a thread of its own; until then it is pending, and while writable nothing is asked."""
     guard = Guard(proof)
-    process.follower._guards = lambda: (guard,)
+    process.guards = (guard,)
     process.beat()
     assert (guard.proved, process.last.guards[0].proof) == (0, "")
     for times in (1, 2):
         turn_on(store, ANN)
         process.beat()
-        eventually(lambda: process.follower._proofs.get("main") is not None, what="the guard was tried")
+        eventually(
+            lambda: process.follower._proofs.told(read_only=True)[0].proof != "pending", what="the guard was tried"
+        )
         process.beat()
         assert (process.last.guards[0].proof, process.last.guards[0].server) == (said, {"server": "db1"})
         assert guard.proved == times
@@ -967,13 +984,13 @@ def test_a_guard_proves_itself_each_time_the_site_closes(
 
 def test_a_request_looks_for_itself_when_nobody_did(process: Process, store: Watched, clock: SetClock) -> None:
     """Where no thread runs between requests."""
-    assert process.follower.stale()
+    assert process.follower._contact.stale()
     process.follower.refresh()
     assert process.admits()
     turn_on(store, ANN)
     process.follower.refresh()
     assert process.admits()
-    clock.seconds += process.follower.stale_after + 0.01
+    clock.seconds += process.follower._contact.stale_after + 0.01
     assert clock.boottime() > process.view.admit_until
     process.follower.refresh()
     assert not process.admits()
@@ -1028,9 +1045,7 @@ def test_a_request_that_must_wait_too_long_goes_on_refused(store: Watched, clock
 @pytest.fixture
 def running(store: Watched, clock: SetClock) -> Iterator[Process]:
     """A process whose thread runs, by the machine's clock."""
-    process = Process(store, clock, interval=0.02)
-    process.follower._monotonic = time.monotonic
-    process.clock = clock
+    process = Process(store, clock, monotonic=time.monotonic, interval=0.02)
     process.follower.ensure()
     eventually(lambda: process.mode is Mode.WRITABLE)
     yield process
@@ -1121,14 +1136,14 @@ def test_stopping_shuts_the_view_for_good(running: Process) -> None:
         __slots__ = ()
 
         def __setattr__(self, name: str, value: Any) -> None:
-            if name == "open" and value and not follower._stopping:
-                follower._stopping = True
+            if name == "open" and value and not follower._contact.stopping:
+                follower._contact.stopping = True
                 super().shut()
             super().__setattr__(name, value)
 
     follower = running.follower
     running.view = Opening()
-    follower._view = running.view
+    follower._publisher._view = running.view
     follower.republish()
     assert not running.view.open
     assert running.clock.boottime() >= running.view.admit_until == float("-inf")

@@ -26,7 +26,7 @@ from readonly.errors import (
     ReadOnlyError,
     StoreUnreachable,
 )
-from readonly.follower import KEEP_SECONDS
+from readonly.follower.contact import KEEP_SECONDS
 from readonly.record import Mode, Record
 from readonly.record_format import dump, load
 from readonly.state import State
@@ -346,7 +346,7 @@ def test_a_process_that_begins_on_a_young_store_waits_for_those_who_know(site: S
     switch.store.mend()  # type: ignore[attr-defined]
     eventually(lambda: not writes(switch))
     switch.store.break_()  # type: ignore[attr-defined]
-    eventually(lambda: switch._follower()._problem != "")
+    eventually(lambda: switch._follower().problem != "")
     site.store.lose()
     site.holds(before)
     booted = site.process(interval=20.0)
@@ -359,7 +359,7 @@ def test_a_store_that_hangs_delays_no_request(switch: Switch) -> None:
     """While somebody looked lately, a request reads attributes only."""
     switch.store.break_()  # type: ignore[attr-defined]
     follower = switch._follower()
-    eventually(lambda: follower._problem != "")
+    eventually(lambda: follower.problem != "")
     assert switch.monotonic() < switch.view.admit_until
     assert writes(switch)
 
@@ -956,7 +956,7 @@ def test_whoever_gives_up_confirming_disturbs_nobody(site: Site, switch: Switch)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-        await eventually_async(lambda: switch._follower()._waiters == [])
+        await eventually_async(lambda: not switch._follower()._errands.awaited)
         await switch.aoff(by="ann")
 
     asyncio.run(main())

@@ -103,8 +103,8 @@ def test_a_child_is_a_member_of_its_own(tmp_path: Path) -> None:
 
         assert in_child(child) == 0
         assert switch._follower() is parent
-        before = parent._counter
-        until(lambda: parent._counter > before + 2)
+        before = parent._heart._reports._counter
+        until(lambda: parent._heart._reports._counter > before + 2)
         (own,) = alive()
         assert (own.id, own.pid) == (parent.member, os.getpid())
         assert writes()
@@ -190,7 +190,7 @@ def test_locks_that_other_threads_hold_do_not_stop_a_child(tmp_path: Path) -> No
                 held.wait(60)
                 go.wait(100)
 
-        locks = [switch.tally._lock, parent._lock, parent._inline]
+        locks = [switch.tally._lock, parent._contact.lock, parent._inline]
         threads = [threading.Thread(target=holding, args=(lock,), daemon=True) for lock in locks]
         for thread in threads:
             thread.start()

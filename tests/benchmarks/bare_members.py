@@ -18,7 +18,7 @@ import sys
 import time
 from dataclasses import dataclass, replace
 
-from readonly.follower import KEEP_SECONDS
+from readonly.follower.contact import KEEP_SECONDS
 from readonly.members import Report
 from readonly.stores import DEFAULT_ALIVE_SECONDS, DEFAULT_TIMEOUT_SECONDS
 from readonly.stores.redis_scripts import REPORT

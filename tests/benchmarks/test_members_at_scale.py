@@ -23,7 +23,8 @@ import pytest
 
 from benchmarks.measuring import FULL, Script, large_server, open_files, plot, quantile, table, used
 from readonly import Switch
-from readonly.follower import FUNERALS_PER_SECOND, REPORTS_PER_SECOND
+from readonly.follower.contact import REPORTS_PER_SECOND
+from readonly.follower.funerals import FUNERALS_PER_SECOND
 from readonly.members import Report
 from readonly.site import Site
 from readonly.stores import store_from_url

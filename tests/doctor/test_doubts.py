@@ -13,7 +13,7 @@ from flask import Flask
 from readonly import Policy, Switch, asgi, wsgi
 from readonly.clock import SystemClock
 from readonly.doubts import MAX_EACH, Doubts
-from readonly.follower import SAMPLE_FIRST_SECONDS
+from readonly.follower.publishing import SAMPLE_FIRST_SECONDS
 from readonly.members import Report
 from readonly_flask import ReadOnly
 from support.apps import Request, asgi_scope, run, wsgi_environ
@@ -91,7 +91,7 @@ def _sampled(switch: Switch) -> None:
     switch.start()
     eventually(lambda: switch.state.synced, what="the switch being started")
     follower = switch._follower()
-    follower._next_sample = float("-inf")
+    follower._publisher._next_sample = float("-inf")
     follower.republish()
     assert not switch.view.open
     assert switch.admit() is None

@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from typing import Any
 from unittest import mock
 
-from readonly import Switch, confirmation, follower
+from readonly import Switch, confirmation
 from readonly.confirmation import Condition, Member
+from readonly.follower import contact
 from readonly.inflight import InFlight
 from readonly.stores.redis import RedisStore
 from readonly.transitions import Knowledge, first_record, learn
@@ -68,7 +69,7 @@ def look_first(switch: Switch, app: App) -> App:
 
 def no_lease(switch: Switch, app: App) -> App:
     """Leave the lease check out: it is reported, and never runs out here (design rule 10)."""
-    follower.Follower._renew_lease = lambda self, sent: None  # type: ignore[method-assign]
+    contact.Contact.renew_lease = lambda self, sent: None  # type: ignore[method-assign]
     return app
 
 
@@ -80,19 +81,19 @@ def missing_is_writable(switch: Switch, app: App) -> App:
             return Knowledge(first_record(switch.site, at=datetime.now(UTC), by="nobody"), settled=True), None
         return learn(known, stored, **rest)
 
-    follower.learn = naive  # type: ignore[attr-defined]
+    contact.learn = naive  # type: ignore[attr-defined]
     return app
 
 
 def known_to_nobody(switch: Switch, app: App) -> App:
     """Admit a process's first write though nobody else knows of it yet (design rule 7)."""
-    made = follower.Follower.__init__
+    made = contact.Contact.__init__
 
-    def begins(self: follower.Follower, *args: Any, **kwargs: Any) -> None:
+    def begins(self: contact.Contact, *args: Any, **kwargs: Any) -> None:
         made(self, *args, **kwargs)
-        self._noted = True
+        self.noted = True
 
-    follower.Follower.__init__ = begins  # type: ignore[method-assign]
+    contact.Contact.__init__ = begins  # type: ignore[method-assign]
     return app
 
 

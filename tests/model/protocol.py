@@ -323,7 +323,7 @@ class Model:
         return process.noted or not self.waits_to_be_noted
 
     def _view(self, known: int, lease_over: bool, is_noted: bool) -> State:
-        # The follower's `_publish`, without windows and local causes; the replay holds the two together.
+        # What `Publisher.publish` does, without windows and local causes; the replay holds the two together.
         knowledge = self._knowledge[known]
         because = ""
         if lease_over:

@@ -18,10 +18,12 @@ from unittest.mock import patch
 
 import pytest
 
-from readonly import changes, confirmation, follower
+from readonly import changes, confirmation
 from readonly.changes import Operator
 from readonly.confirmation import Condition, Confirmation, confirm
 from readonly.errors import StoreUnreachable
+from readonly.follower import Follower, funerals, heartbeat
+from readonly.follower.contact import NEW_CAP_SECONDS
 from readonly.members import Report
 from readonly.record import Record
 from readonly.record_format import load
@@ -72,7 +74,7 @@ class Life:
     write: object = None
 
     @property
-    def follower(self) -> follower.Follower:
+    def follower(self) -> Follower:
         """What its thread would run."""
         return self.switch._follower()
 
@@ -85,7 +87,7 @@ def by_hand() -> Iterator[None]:
         found: bool = vars(confirmation)["is_gone"](report)  # the model's, where it is in its place
         return found
 
-    with patch.object(follower, "ROUNDS", 1), patch.object(follower, "is_gone", is_gone):
+    with patch.object(heartbeat, "ROUNDS", 1), patch.object(funerals, "is_gone", is_gone):
         yield
 
 
@@ -144,10 +146,10 @@ class Replay:
         switch.monotonic = clock.boottime
         life = self.lives[slot] = Life(switch, link, clock)
         heart = life.follower
-        heart.member = name or self._process(slot).name(slot)
+        heart._contact.member = name or self._process(slot).name(slot)
         # The replay is its thread; and it has no host to look after.
         heart._thread = threading.current_thread()
-        heart._next_funeral = float("inf")
+        heart._funerals.due = float("inf")
         heart.tried.set()
 
     def _end(self, slot: int) -> None:
@@ -162,8 +164,8 @@ class Replay:
 
     def _beat(self, of: int | Life) -> None:
         life = of if isinstance(of, Life) else self.lives[of]
-        life.follower._beat(life.follower.store)
-        life.follower._changes.clear()
+        life.follower._heart.beat(life.follower.store)
+        life.follower._publisher.changes.clear()
 
     def _deaf(self, slot: int) -> None:
         life = self.lives[slot]
@@ -175,7 +177,7 @@ class Replay:
             raise StoreUnreachable("the answer is lost on its way")
 
         with patch.object(heart.store, "report", lost), pytest.raises(StoreUnreachable):
-            heart._beat(heart.store)
+            heart._heart.beat(heart.store)
 
     def _peek(self, slot: int) -> None:
         life = self.lives[slot]
@@ -200,16 +202,17 @@ class Replay:
         self._end(slot)
 
     def _leave(self, slot: int) -> None:
-        self.lives[slot].follower._say_goodbye()
+        follower = self.lives[slot].follower
+        follower._heart.say_goodbye(follower.store)
         self._end(slot)
 
     def _bury(self, slot: int) -> None:
         self.model.say_over(self.point)
         heart = self.lives[slot].follower
-        heart._next_funeral = float("-inf")
-        heart._new_pause = follower.NEW_CAP_SECONDS  # it has waited for a while
-        heart._look_for_the_dead(heart.store)
-        heart._next_funeral = float("inf")
+        heart._funerals.due = float("-inf")
+        heart._contact.new_pause = NEW_CAP_SECONDS  # it has waited for a while
+        heart._funerals.look(heart.store)
+        heart._funerals.due = float("inf")
 
     def _orphan(self, slot: int) -> None:
         """The database does that."""
@@ -321,8 +324,8 @@ class Replay:
         heart.republish()
         same(f"{name}: view", _view(life.switch.view.state), _view(self.model.view(process)))
         same(f"{name}: in flight", life.write is not None, process.write >= COUNTED)
-        same(f"{name}: members", heart._others, process.others)
-        same(f"{name}: noted", heart._noted, process.noted)
+        same(f"{name}: members", heart._contact.others, process.others)
+        same(f"{name}: noted", heart._contact.noted, process.noted)
 
 
 def same(what: str, found: object, expected: object) -> None:

@@ -7,10 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from readonly import changes, follower
+from readonly import changes
 from readonly.changes import Operator
 from readonly.confirmation import confirm
 from readonly.errors import NoRecord
+from readonly.follower import funerals, heartbeat
 from readonly.members import Report
 from readonly.record_format import load
 from readonly.stores import Seen
@@ -77,34 +78,34 @@ def test_who_leaves_with_a_write_in_flight_is_remembered(writing: bool) -> None:
 )
 def test_who_was_found_over_is_remembered(last: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that died in the middle of a write is found by a member of its host; then the store forgets both."""
-    monkeypatch.setattr(follower, "is_gone", lambda report: report.id == "a")
+    monkeypatch.setattr(funerals, "is_gone", lambda report: report.id == "a")
     store = MemoryStore()
     store.report("a", last.dump(), keep_seconds=60)
     store._memory.members["a"] = replace(store._memory.members["a"], at=store.read().at - timedelta(seconds=30))
     finder = Switch(store.peer())
     heart = finder._follower()
-    heart._next_funeral = float("-inf")
-    heart._look_for_the_dead(store)
+    heart._funerals.due = float("-inf")
+    heart._funerals.look(store)
     assert Report.load("a", store.census().reports[0].report).found_gone
     assert store.report("z", b"{}", keep_seconds=60).neighbours == ("a",)
 
 
 def test_a_report_that_was_built_before_the_loss_was_known_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A failover loses a member; the one that knew it stalls before it has asked after it, and looks obedient."""
-    monkeypatch.setattr(follower, "ROUNDS", 1)
+    monkeypatch.setattr(heartbeat, "ROUNDS", 1)
     clock = HandedClock()
     store = MemoryStore(clock=clock)
     hearts = [Switch(store.peer(), clock=clock, inert=False)._follower() for _ in range(2)]
     for heart in (*hearts, *hearts):
-        heart._beat(heart.store)
+        heart._heart.beat(heart.store)
     obeys, stands_still = hearts
     (mine,) = changes.turn_on(store, Operator("ann", "h")).causes
     record = store.read().record
-    obeys._beat(obeys.store)
+    obeys._heart.beat(obeys.store)
     store.lose()
     store._memory.record = record
     clock.seconds += 3.0
-    obeys._beat(obeys.store)
+    obeys._heart.beat(obeys.store)
     clock.seconds += 2.0
 
     def missing() -> tuple[str, ...]:
@@ -121,9 +122,9 @@ def test_a_report_that_was_built_before_the_loss_was_known_proves_nothing(monkey
 
     (why,) = missing()
     assert "list of members" in why
-    obeys._beat(obeys.store)
+    obeys._heart.beat(obeys.store)
     (why,) = missing()
     assert stands_still.member in why
-    stands_still._beat(stands_still.store)
-    stands_still._beat(stands_still.store)
+    stands_still._heart.beat(stands_still.store)
+    stands_still._heart.beat(stands_still.store)
     assert missing() == ()

@@ -77,7 +77,7 @@ class Beating:
 
     def beat(self) -> Beating:
         """Make one heartbeat, now."""
-        self.follower._beat_safely(self.link)
+        self.follower._heart.beat_safely(self.link)
         return self
 
     def admits(self) -> bool:
