@@ -3,56 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
-import contextlib
-import functools
 import logging
-import math
 import os
 import sys
-import threading
 import time
-import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
-from . import history, twins
+from . import lifetimes, twins, waiting
 from .asking import Asking
-from .clock import APART_SECONDS, Clock, SystemClock, boottime
-from .doubts import CLOCK, TWINS, Doubts
-from .errors import ConfigurationError, Error
+from .clock import Clock, SystemClock, boottime
+from .doubts import Doubts
+from .environment import flag, told_by
+from .errors import ConfigurationError
 from .follower import ANNOUNCE_SECONDS, Follower, Guard, Settings, View
 from .hostfile import HostFile, state_folder
 from .inflight import InFlight, Writing
 from .members import Report
-from .processes import host_name, process_namespace, process_start
 from .record import RUN
 from .rehearsal_counts import MAX_JOBS, Counts, caller, cleaned, count
 from .state import State
 from .stores import Store, redacted, store_from_url
 from .tally import Tally
+from .telling import Telling
+from .waiting import Listeners
 
 logger = logging.getLogger("readonly")
 
 GOODBYE_SECONDS = 1.0
-# Labels of each counter that travel with a report: what is refused on 200 routes would make it ten times as long.
-LABELS_SENT = 10
 # A process that just started waits so long, in timeouts of the store, for its first heartbeat to end.
 FIRST_LOOK_TIMEOUTS = 2
-_WORDS = {
-    "1": True,
-    "true": True,
-    "yes": True,
-    "on": True,
-    "0": False,
-    "false": False,
-    "no": False,
-    "off": False,
-    "": False,
-}
-
-_live: weakref.WeakSet[Switch] = weakref.WeakSet()
 
 
 class Switch(Asking):
@@ -90,24 +71,8 @@ class Switch(Asking):
         clock: Clock | None = None,
         announce_seconds: float = ANNOUNCE_SECONDS,
     ) -> None:
-        if boot not in ("closed", "open"):
-            raise ConfigurationError(
-                f"boot={boot!r} is not a choice: use 'closed' to refuse writes until the store was read once, "
-                "'open' to accept them."
-            )
-        if not 0 < interval < math.inf:
-            raise ConfigurationError(f"interval={interval!r} is no time: use a number of seconds above 0.")
-        if lease is not None and not 3 * interval <= lease < math.inf:
-            raise ConfigurationError(
-                f"lease={lease!r} will not do: it is renewed every {interval:g} s and must outlast two missed "
-                f"reports: use {3 * interval:g} s or more, or None for no lease."
-            )
-        if not 0 <= announce_seconds < math.inf:
-            raise ConfigurationError(
-                f"announce_seconds={announce_seconds!r} is no time: use a number of seconds, or 0 to announce nothing."
-            )
         if inert is None:
-            inert = _flag("READONLY_DISABLED", os.environ.get("READONLY_DISABLED", ""))
+            inert = flag("READONLY_DISABLED", os.environ.get("READONLY_DISABLED", ""))
         self.store = store
         self.site = store.site
         self.view = View()
@@ -129,8 +94,7 @@ class Switch(Asking):
             inert=inert,
             trust_threads=trust_threads,
             announce_seconds=announce_seconds,
-        )
-        self._role = role or os.environ.get("READONLY_ROLE") or ""
+        ).checked()
         self._run = os.environ.get("READONLY_RUN") or ""
         self._clock = clock or SystemClock()
         # Only a lease must know of suspended time; without one the cheaper clock will do.
@@ -138,18 +102,22 @@ class Switch(Asking):
         if lease is not None:
             self.monotonic = boottime if clock is None else clock.boottime
         self._followers: dict[int, Follower] = {}
+        self._telling = Telling(
+            role=role or os.environ.get("READONLY_ROLE") or "",
+            view=self.view,
+            clock=self._clock,
+            follower=lambda: self._followers.get(os.getpid()),
+            tally=lambda: self.tally,
+            rehearsed=self.rehearsed,
+            doubts=self.doubts,
+        )
         self._guards: tuple[Guard, ...] = ()
-        # Adding and taking out are single operations of the interpreter: jobs in many threads wait by these.
-        # Counters are told since the last closing: that is what the morning after asks for.
-        self._tally_then: Mapping[str, Any] = {}
-        self._tally_epoch = 0
-        self._tally_closed = False
-        self._callbacks: dict[object, Callable[[State], None]] = {}
-        self._observers: dict[object, Callable[[], None]] = {}
+        self._callbacks: Listeners[[State]] = Listeners("a callback for changes")
+        self._observers: Listeners[[]] = Listeners("what observes this process")
         self._set: dict[int, tuple[str, ...]] = {}
         # Where in the application's code it was made, for a process that makes two.
         self._place = caller()
-        _live.add(self)
+        lifetimes.begins(self, forked=lambda switch: switch._after_fork(hook=True), ends=Switch.close)
 
     @classmethod
     def from_url(
@@ -191,50 +159,16 @@ class Switch(Asking):
         Raises:
             ConfigurationError: A variable is missing or can't be right; the message names it.
         """
-        environ = os.environ if environ is None else environ
-        url = environ.get("READONLY_STORE")
-        if not url:
-            raise ConfigurationError(
-                "READONLY_STORE is not set: give it the store's URL, such as redis://flag.internal/0?site=shop"
-            )
-        lease: float | None = None
-        if environ.get("READONLY_LEASE"):
-            try:
-                lease = float(environ["READONLY_LEASE"])
-                if not math.isfinite(lease):
-                    raise ValueError
-            except ValueError:
-                raise ConfigurationError(
-                    f"READONLY_LEASE={environ['READONLY_LEASE']!r} is no number of seconds: write 30, or leave it out"
-                ) from None
-        boot = environ.get("READONLY_BOOT") or "closed"
-        if boot not in ("closed", "open"):
-            raise ConfigurationError(f"READONLY_BOOT={boot!r} is not a choice: use 'closed' or 'open'")
-        announce = ANNOUNCE_SECONDS
-        if environ.get("READONLY_ANNOUNCE_SECONDS"):
-            try:
-                announce = float(environ["READONLY_ANNOUNCE_SECONDS"])
-                if not 0 <= announce < math.inf:
-                    raise ValueError
-            except ValueError:
-                raise ConfigurationError(
-                    f"READONLY_ANNOUNCE_SECONDS={environ['READONLY_ANNOUNCE_SECONDS']!r} is no number of seconds: "
-                    "write 900, or 0 to announce nothing"
-                ) from None
-        inert = _flag("READONLY_DISABLED", environ.get("READONLY_DISABLED", ""))
-        try:
-            store = store_from_url(url, create=create)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"READONLY_STORE: {error}") from error
+        told = told_by(os.environ if environ is None else environ, create=create)
         try:
             return cls(
-                store,
-                lease=lease,
-                boot=boot,  # type: ignore[arg-type]  # narrowed by the check above, which mypy can't follow
-                runs=environ.get("READONLY_RUNS", ""),
-                role=environ.get("READONLY_ROLE"),
-                inert=inert,
-                announce_seconds=announce,
+                told.store,
+                lease=told.lease,
+                boot=told.boot,
+                runs=told.runs,
+                role=told.role,
+                inert=told.inert,
+                announce_seconds=told.announce_seconds,
             )
         except ConfigurationError as error:
             raise ConfigurationError(f"READONLY_LEASE: {error}") from error
@@ -340,73 +274,35 @@ class Switch(Asking):
 
     def takes_role(self, role: str) -> None:
         """Say what this process is, unless it was told; a middleware says `web`."""
-        self._role = self._role or role
+        self._telling.role = self._telling.role or role
 
     # --- waiting and watching ----------------------------------------------------------------------------------------
 
     def wait_writable(self, timeout: float) -> bool:
         """Wait until the site is writable, for consumers, before they fetch. It is a hint: count before you write."""
-        happened = threading.Event()
-        stop = self.on_change(lambda state: None if state.read_only else happened.set())
-        try:
-            return not self.state.read_only or happened.wait(timeout) or not self.view.state.read_only
-        finally:
-            stop()
+        return waiting.wait_writable(self, timeout)
 
     async def await_writable(self, timeout: float) -> bool:
         """Do what `wait_writable` does, awaited."""
-        loop = asyncio.get_running_loop()
-        happened = asyncio.Event()
-        stop = self.on_change(lambda state: None if state.read_only else _call_soon(loop, happened.set))
-        try:
-            if not self.state.read_only:
-                return True
-            await asyncio.wait_for(happened.wait(), timeout)
-            return True
-        except TimeoutError:
-            return not self.view.state.read_only
-        finally:
-            stop()
+        return await waiting.await_writable(self, timeout)
 
-    async def changes(self) -> AsyncIterator[State]:
+    def changes(self) -> AsyncIterator[State]:
         """Yield the state now, and again after each change, on the caller's loop. Changes in between may be skipped."""
-        loop = asyncio.get_running_loop()
-        happened = asyncio.Event()
-        stop = self.on_change(lambda _: _call_soon(loop, happened.set))
-        try:
-            yield self.state
-            while True:
-                await happened.wait()
-                happened.clear()
-                yield self.view.state
-        finally:
-            stop()
+        return waiting.states(self)
 
     def on_change(self, callback: Callable[[State], None]) -> Callable[[], None]:
         """Have `callback` called in the switch's thread after each change; returns what stops it.
 
         It must not block: reports wait for it. What it raises is logged.
         """
-        key = object()
-        self._callbacks[key] = callback
-
-        def stop() -> None:
-            self._callbacks.pop(key, None)
-
-        return stop
+        return self._callbacks.add(callback)
 
     def on_heartbeat(self, observer: Callable[[], None]) -> Callable[[], None]:
         """Have `observer` called after each look at the store, well or badly ended; returns what stops it.
 
         In whichever thread looked: the switch's own, or a request's where threads can't be trusted. It must not block.
         """
-        key = object()
-        self._observers[key] = observer
-
-        def stop() -> None:
-            self._observers.pop(key, None)
-
-        return stop
+        return self._observers.add(observer)
 
     @property
     def at_work(self) -> bool:
@@ -473,7 +369,7 @@ class Switch(Asking):
         """Say goodbye and stop the thread. Used again, the switch starts anew, as another member."""
         ending = self._followers.get(os.getpid())
         if ending is not None:
-            self._keep_last_uses(ending)
+            self._telling.ends(ending, timeout=GOODBYE_SECONDS + self.store.timeout)
         follower = self._followers.pop(os.getpid(), None)
         if follower is not None:
             twins.ends(follower.member)
@@ -506,7 +402,7 @@ class Switch(Asking):
             settings=self._settings,
             clock=self._clock,
             monotonic=self.monotonic,
-            describe=self._describe,
+            describe=self._telling.described,
             guards=lambda: self._guards,
             changed=self._tell,
             memory=HostFile(store.url, store.site, state_folder()),
@@ -524,7 +420,7 @@ class Switch(Asking):
                     redacted(store.url),
                     places,
                 )
-            _say_goodbye_in_children(self)
+            lifetimes.say_goodbye_in_children(self, ends=Switch.close)
         return found
 
     def _after_fork(self, *, hook: bool = False) -> None:
@@ -538,7 +434,7 @@ class Switch(Asking):
         self.tally = Tally()
         self.rehearsed.forget()
         self.doubts.forget()
-        self._tally_then, self._tally_epoch, self._tally_closed = {}, 0, False
+        self._telling.forget()
         if hook:
             # Only right after the fork: later, a request of this very process may have been counted already.
             self.inflight.forget()
@@ -547,80 +443,15 @@ class Switch(Asking):
             if hook or other != pid:
                 # Kept, not collected: closing the parent's connections here could disturb the parent.
                 inherited = self._followers.pop(other, None)
-                _inherited.append(inherited)
+                lifetimes.keep(inherited)
                 if inherited is not None:
                     twins.ends(inherited.member)
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    def _describe(self) -> Mapping[str, Any]:
-        return {
-            "host": host_name(),
-            "start": process_start(os.getpid()),
-            "namespace": process_namespace(),
-            "role": self._role or "job",
-            "library": _version(),
-            "tally": {
-                **history.tally_shortened(history.tally_since(self.tally.totals(), self._tally_then), LABELS_SENT),
-                "epoch": self._tally_epoch,
-            },
-            "rehearsal": self.rehearsed.totals(),
-            "doubts": self._doubts(),
-        }
-
-    def _doubts(self) -> tuple[str, ...]:
-        follower = self._followers.get(os.getpid())
-        if follower is None:
-            return self.doubts.told()
-        # Asked anew each time: the other one may be closed by now, and the clock be set.
-        found = [*self.doubts.told()]
-        places = cleaned(twins.places(follower.member))
-        if places:
-            found.append(f"{TWINS} {places}")
-        ahead = follower.time.ahead_seconds()
-        if abs(ahead) > APART_SECONDS:
-            found.append(f"{CLOCK} {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the store's")
-        return tuple(found)
-
-    def _keep_rehearsal(self, store: Store) -> None:
-        """Keep in the store what was counted, once no more is to come: it is over, or this process ends."""
-        record = self.view.state.rehearsal or getattr(self.view.state.record, "rehearsal", None)
-        going_on = record is not None and record.id == self.rehearsed.of and record.in_force(self._clock.now())
-        follower = self._followers.get(os.getpid())
-        if self.rehearsed.of and not self.store_problem and (follower is None or not going_on):
-            self.rehearsed.store(store, follower.member if follower is not None else "")
-
     def _after_heartbeat(self, store: Store) -> None:
-        self._keep_rehearsal(store)
-        if not self.store_problem:
-            self._keep_uses(store)
-        for observer in list(self._observers.values()):
-            try:
-                observer()
-            except Exception:
-                logger.exception("readonly: what observes this process failed")
-
-    def _keep_uses(self, store: Store, *, last: bool = False) -> None:
-        """Tell the history who was let through: a line a minute and route."""
-        for name, route, times in self.tally.uses(last=last):
-            entry = history.Entry(
-                at=history.instant(self.latest()),
-                site=store.site,
-                what=history.LET_THROUGH,
-                by=name,
-                host=host_name(),
-                epoch=self.view.state.epoch,
-                reason=route,
-                tally={"bypassed": times},
-            )
-            history.write(store, None, entry)
-
-    def _keep_last_uses(self, follower: Follower) -> None:
-        if self.tally.used and not follower.problem:
-            # What can't be told now never will be; the log has a part of it.
-            with contextlib.suppress(Error, TimeoutError):
-                told = follower.submit(lambda store: self._keep_uses(store, last=True))
-                told.result(GOODBYE_SECONDS + self.store.timeout)
+        self._telling.beaten(store)
+        self._observers.tell()
 
     def _drained(self) -> None:
         follower = self._followers.get(os.getpid())
@@ -628,60 +459,9 @@ class Switch(Asking):
             follower.wake()
 
     def _tell(self, state: State) -> None:
-        if state.causes and not self._tally_closed:
-            self._tally_then, self._tally_epoch = self.tally.totals(), state.epoch
-        self._tally_closed = bool(state.causes)
-        for callback in list(self._callbacks.values()):
-            try:
-                callback(state)
-            except Exception:
-                logger.exception("readonly: a callback for changes failed")
+        self._telling.turned(state)
+        self._callbacks.tell(state)
         # Only now: databases are hooked into by a callback. Whoever began the rehearsal waits for this.
         follower = self._followers.get(os.getpid())
         if state.rehearsal is not None and self.rehearsed.take_part(state.rehearsal.id) and follower is not None:
             follower.wake()
-
-
-_inherited: list[object] = []
-
-
-def _say_goodbye_in_children(switch: Switch) -> None:
-    """Close the switch when a child of multiprocessing ends: it runs no atexit functions (uvicorn's workers)."""
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None:
-        util.Finalize(switch, Switch.close, args=(switch,), exitpriority=0)
-
-
-def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
-    # The loop may have ended while the switch lives on.
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(callback)
-
-
-def _flag(name: str, value: str) -> bool:
-    try:
-        return _WORDS[value.strip().lower()]
-    except KeyError:
-        raise ConfigurationError(f"{name}={value!r} is not a choice: use 1 or 0") from None
-
-
-@functools.cache
-def _version() -> str:
-    from . import __version__
-
-    return __version__
-
-
-def _in_child() -> None:
-    for switch in list(_live):
-        switch._after_fork(hook=True)
-
-
-def _at_exit() -> None:
-    for switch in list(_live):
-        switch.close()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
-atexit.register(_at_exit)

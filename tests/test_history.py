@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from readonly.history import tally_of, tally_shortened, tally_since
-from readonly.switch import LABELS_SENT, Switch
+from readonly.switch import Switch
+from readonly.telling import LABELS_SENT
 
 
 def test_what_was_counted_since() -> None:
@@ -30,6 +31,6 @@ def test_a_report_stays_small_whatever_was_refused() -> None:
     for number in range(150):
         switch.tally.refused(f"/route-{number}", "write")
     assert LABELS_SENT == 10
-    tally = switch._describe()["tally"]
+    tally = switch._telling.described()["tally"]
     assert (tally["refused"], len(tally["refused_by_route"])) == (150, LABELS_SENT + 1)
     assert tally_of([tally])["refused"] == sum(tally["refused_by_route"].values())

@@ -839,7 +839,7 @@ def test_consumers_wait_until_the_site_is_writable(switch: Switch) -> None:
         eventually(lambda: len(switch._callbacks) == 8)
         switch.off(by="ann")
         assert all(one.result(60) for one in waiting)
-    assert switch._callbacks == {}
+    assert not len(switch._callbacks)
 
 
 def test_work_that_waits_goes_on_when_the_site_opens(switch: Switch) -> None:
@@ -934,7 +934,7 @@ def test_changes_can_be_iterated(switch: Switch) -> None:
     assert seen[0] is False
     assert seen[-1] is False
     assert True in seen
-    assert switch._callbacks == {}
+    assert not len(switch._callbacks)
     switch.on(by="ann")
 
 
@@ -1020,8 +1020,8 @@ def test_the_environment_makes_a_switch() -> None:
         }
     )
     assert made.site == "shop"
-    found = made._settings
-    assert (found.lease, found.boot, found.runs, found.inert, made._role) == (30.0, "open", "shop 1", True, "celery")
+    found, role = made._settings, made._telling.role
+    assert (found.lease, found.boot, found.runs, found.inert, role) == (30.0, "open", "shop 1", True, "celery")
 
 
 @pytest.mark.parametrize(

@@ -255,7 +255,7 @@ def test_a_childs_counters_begin_at_zero(tmp_path: Path) -> None:
         for _ in range(5):
             switch.tally.ended()
         switch.on(by="ann")
-        until(lambda: switch._tally_then.get("ended") == 5)
+        until(lambda: switch._telling._tally_then.get("ended") == 5)
 
         def child():
             switch.start()
