@@ -15,6 +15,7 @@ from readonly.rehearsal_counts import Numbers
 from readonly.rules import Endpoint, Facts
 from readonly.stores.memory import MemoryStore
 from support.operating import ANNA
+from support.rehearsing import takes_part
 from support.waiting import eventually
 
 
@@ -30,7 +31,7 @@ class Stage:
         """Begin, and wait until this process takes part."""
         self.switch.start()
         rehearsal.begin(self.store, ANNA, lasting=lasting)
-        eventually(lambda: self.switch.state.rehearsal is not None, what="the rehearsal having begun")
+        eventually(lambda: takes_part(self.switch), what="the rehearsal having begun")
 
     def ask(
         self,
