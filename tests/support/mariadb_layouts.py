@@ -15,6 +15,8 @@ from readonly.databases.fence.mariadb import MariaDBFence
 from support.mariadb_server import MariaDBServer
 
 REFUSED = 1290
+# What a client meets whose session was killed: the server's last word, or none.
+ENDED = frozenset({1927, 2006, 2013})
 # Some may be there: torture makes accounts of the same names.
 _ACCOUNTS = """
 CREATE USER IF NOT EXISTS app@'%', rogue@'%', migrator@'%', fencer@'%', bare@'%', boss@'%';

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from readonly import changes
 from readonly.changes import Operator
+from readonly.databases.fence import _maria_writers
 from readonly.stores import Store, store_from_url
 from support.fence_layouts import Shop, make_roles, one_role, two_roles
+from support.mariadb_layouts import MariaShop, maria_shop
+from support.mariadb_server import MariaDBServer
 from support.postgres_server import PostgresServer
 
 
@@ -43,6 +48,24 @@ def site(request: pytest.FixtureRequest) -> Shop:
         return found
     made: Shop = request.getfixturevalue(request.param)
     return made
+
+
+@pytest.fixture
+def maria(mariadb_to_fence: MariaDBServer) -> Iterator[MariaShop]:
+    """A database of its own, at a server that only these tests make refuse."""
+    with maria_shop(mariadb_to_fence) as made:
+        yield made
+
+
+@pytest.fixture
+def anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the first look take its time, too: the server shows once more what another test saw right before."""
+    look = _maria_writers.look
+
+    def late(*args: Any, again: threading.Event | None = None, **more: Any) -> _maria_writers.Look:
+        return look(*args, again=again or threading.Event(), **more)
+
+    monkeypatch.setattr(_maria_writers, "look", late)
 
 
 @pytest.fixture

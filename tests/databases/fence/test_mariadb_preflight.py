@@ -10,14 +10,6 @@ import pytest
 from readonly.databases.fence import FenceRefused, Level, Preflight
 from readonly.databases.fence import _maria_server as servers
 from support.mariadb_layouts import REFUSED, MariaShop, maria_shop
-from support.mariadb_server import MariaDBServer
-
-
-@pytest.fixture
-def maria(mariadb_to_fence: MariaDBServer) -> Iterator[MariaShop]:
-    """A database of its own, at a server that only these tests make refuse."""
-    with maria_shop(mariadb_to_fence) as made:
-        yield made
 
 
 @contextmanager
