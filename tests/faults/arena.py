@@ -38,7 +38,7 @@ SCATTERED_SECONDS = 8 * 3600.0
 OPERATORS = -1
 # A process that is no worker: it does one write and ends.
 NEWCOMER = 99
-NEWCOMER_ENDS_SECONDS = 5.0
+NEWCOMER_ENDS_SECONDS = 30.0
 
 
 @dataclass(slots=True)
@@ -186,10 +186,10 @@ class Arena:
             if slot.process.poll() is not None:
                 log = (self.folder / f"worker-{number}.log").read_text(errors="replace")
                 raise RuntimeError(f"worker {number} ended with {slot.process.returncode}: {log[-3000:]}")
-            return children.accepts(slot.port)
+            # It listens for a moment before it begins.
+            return slot.process.pid in {life["pid"] for life in self.look_for_lives()}
 
         eventually(serves, timeout, what=f"worker {number} serves", poll_seconds=0.03)
-        self.look_for_lives()
 
     def kill_worker(self, number: int) -> None:
         """End it as `kill -9` does."""

@@ -22,6 +22,8 @@ from support.tcp_proxy import Mode
 
 # When a fault begins: before `on` is typed, while it waits, once it said "safe", or just before `off` is typed.
 BEFORE, WAITING, INSIDE, LEAVING = "before on", "while on waits", "inside", "before off"
+# When the latest `on` was answered: an operator may change its mind.
+ANSWERED = "answered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Kind:
         group: Two faults of one cycle are of two groups: each then has something left to break.
         moments: When it may begin.
         shortest, longest: Seconds that it lasts.
-        outlives: If "safe" is said while it lasts, it ends so many seconds later: that is when it hurts most.
+        outlives: If `on` is answered while it lasts, it ends so many seconds later: that is when it hurts most.
         target: What it is aimed at: nothing in particular, a worker, the operators' connection, the leased worker.
     """
 
@@ -73,7 +75,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("clock an hour back", "clock", ANY_TIME, 0.5, 1.5),
     Kind(TWO_OPERATORS, "operators", (BEFORE,)),
     # `off` is sent and hangs; its operator gives up on it, types `on` again, and is told "safe" before it goes on.
-    Kind(CHANGE_HANGS, "operators", (LEAVING,), 1.8, 2.2, target="operators"),
+    Kind(CHANGE_HANGS, "operators", (LEAVING,), 1.8, 2.2, outlives=0.2, target="operators"),
 )
 # Only where there is a replica: the primary is killed, and Sentinels make the other one primary. In the second kind the
 # replica was cut off before, so that whatever was written meanwhile is lost.
@@ -109,8 +111,11 @@ _LINKS = {
 BY_COMMAND_SHARE = 0.1
 MOST_DELAY_SECONDS = 0.3
 SCATTER_SECONDS = 0.15
-# A process that waits for nobody has begun its write by then; the others, stopped meanwhile, are not silent yet.
-FIRST_WRITE_SECONDS = 0.3
+# A process that waits for nobody has begun its write by then; the others, stopped meanwhile, are not silent yet. After
+# longer they may be: then it is right to begin.
+FIRST_WRITE_SECONDS, ALONE_SECONDS = 0.3, 1.0
+# Where something is broken on purpose, the machine may take its time to show it.
+SHOWN_SECONDS = 40.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,11 +232,13 @@ class Nemesis:
     Args:
         arena: What it breaks.
         recorder: Where it says what it did.
+        patient: Something is broken on purpose: a fault waits for what it is to meet, however long that takes.
     """
 
-    def __init__(self, arena: Arena, recorder: Recorder) -> None:
+    def __init__(self, arena: Arena, recorder: Recorder, *, patient: bool = False) -> None:
         self.arena = arena
         self.recorder = recorder
+        self.patient = patient
         self.extra = max(arena.slots) + 1
         self._due: list[Planned] = []
         self._running: list[_Running] = []
@@ -255,13 +262,29 @@ class Nemesis:
                 self._begin(planned)
         for running in list(self._running):
             until, outlives = running.until, running.planned.kind.outlives
-            if outlives is not None and moments.get(INSIDE, float("inf")) > running.began:
-                until = min(until, moments.get(INSIDE, float("inf")) + outlives)
+            if outlives is not None:
+                answered = moments.get(ANSWERED, 0.0)
+                ends = answered + outlives if answered > running.began else float("inf")
+                until = min(ends, running.began + SHOWN_SECONDS if self.patient else until)
             if time.monotonic() >= until:
                 self._end(running)
         waits = [r.until for r in self._running]
         waits += [moments[p.moment] + p.delay for p in self._due if p.moment in moments]
         return max(0.0, min(waits, default=float("inf")) - time.monotonic())
+
+    def leads(self) -> bool:
+        """Return whether `on` may be typed: what has to come first has come."""
+        first = [planned for planned in self._due if planned.kind.name == FIRST_WRITE]
+        if not self.patient:
+            return not first
+        held = [running for running in self._running if running.planned.kind.name == "hold"]
+        return not [planned for planned in self._due if planned.moment == BEFORE] and (
+            not held or self.arena.writes_are_held
+        )
+
+    def hangs(self) -> bool:
+        """Return whether the change that is to hang would."""
+        return any(running.planned.kind.name == CHANGE_HANGS for running in self._running)
 
     def over(self, *, but: str = "") -> bool:
         """Return whether nothing is left to begin or to end, apart from what belongs to the moment `but`."""
@@ -354,10 +377,13 @@ class Nemesis:
     def _flush_after_first_write(self) -> Callable[[], None]:
         arena = self.arena
         others = [number for number in arena.slots if not arena.is_stopped(number)]
+        began = time.monotonic()
         for number in others:
             arena.stop_worker(number)
-        arena.let_newcomer_write(FIRST_WRITE_SECONDS)
-        arena.redis.flush()
+        begun = arena.let_newcomer_write(SHOWN_SECONDS if self.patient else FIRST_WRITE_SECONDS)
+        # On a machine that has stood still meanwhile the others are gone by all that anybody can know.
+        if not begun or self.patient or time.monotonic() - began < ALONE_SECONDS:
+            arena.redis.flush()
         for number in others:
             arena.continue_worker(number)
         return arena.end_newcomer

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from faults.arena import Arena
-from faults.history import Expired, Note, On, Recorder, Span, Tail, Write, of
+from faults.history import Expired, Note, On, Recorder, Rows, Span, Tail, Write, of
 from faults.truth import Truth
 from readonly import changes
 from readonly.changes import Change, Operator
@@ -31,6 +31,10 @@ PAUSE_SECONDS = 0.1
 ADMITTED_SECONDS = 1.0
 TRIES_INSIDE = 5
 PATIENCE_INSIDE_SECONDS = 5.0
+# What is broken on purpose shows sooner; on a machine that does much else, not much.
+BROKEN_SECONDS = 15.0
+# When a fault that waits for an operator has begun, at the latest.
+BEGINS_SECONDS = 20.0
 APP_ONLY, LEASE = "app only", "lease"
 
 
@@ -60,7 +64,8 @@ class Person:
         by_command: Type `on` at a terminal.
         moment: Called when it types `on` ("on"), has an answer ("answered") and is about to type `off` ("leaving").
         patience: Seconds for which it tries to have `off` taken.
-        changes_mind: If `off` fails at first, have the site read-only once more.
+        changes_mind: If `off` fails at first, have the site read-only once more; set when it would fail.
+        broken: Something is broken on purpose, and is given the time to show.
     """
 
     def __init__(
@@ -74,7 +79,8 @@ class Person:
         by_command: bool = False,
         moment: Callable[[str], None] = lambda _: None,
         patience: float = 30.0,
-        changes_mind: bool = False,
+        changes_mind: threading.Event | None = None,
+        broken: bool = False,
     ) -> None:
         self.name = name
         self.arena = arena
@@ -85,6 +91,7 @@ class Person:
         self.moment = moment
         self.patience = patience
         self.changes_mind = changes_mind
+        self.broken = broken
         self._operator = Operator(name, "desk")
         self._store = store_from_url(arena.operators_url, create=False, timeout=STORE_TIMEOUT_SECONDS)
         self._site = Site(Switch(self._store))
@@ -101,9 +108,9 @@ class Person:
             over: Set when all faults are over: it is kept until then, if the operator changed its mind.
         """
         try:
-            self._once(hold, quiet)
-            if self.changes_mind and not self._off_is_taken():
-                self._once(hold, over)
+            self._once(hold, quiet, last=self.changes_mind is None)
+            if self.changes_mind is not None and not self._off_is_taken(self.changes_mind):
+                self._once(hold, over, last=True)
             self._off()
             ended = time.monotonic()
             for pid, at in self._said_expired.items():
@@ -112,7 +119,7 @@ class Person:
             self._said_expired.clear()
             self._store.close()
 
-    def _once(self, hold: float, until: threading.Event) -> None:
+    def _once(self, hold: float, until: threading.Event, *, last: bool) -> None:
         self.moment("on")
         level = self._on()
         safe, wall_safe = time.monotonic(), time.time()
@@ -125,6 +132,8 @@ class Person:
         rows, lsn = self.truth.rows(), self.truth.mark("safe")
         self.moment("answered")
         self._keep(safe, hold, until)
+        if self.broken and last:
+            self._see_it(rows)
         self.moment("leaving")
         self._pause.wait(PAUSE_SECONDS)
         self._left, wall_off = time.monotonic(), time.time()
@@ -141,6 +150,11 @@ class Person:
         self._pause.wait(max(hold / 2, hold - (time.monotonic() - began)))
         deadline = time.monotonic() + PATIENCE_INSIDE_SECONDS
         while self._tries_since(safe) < TRIES_INSIDE and time.monotonic() < deadline:
+            self._pause.wait(PAUSE_SECONDS)
+
+    def _see_it(self, rows: Rows) -> None:
+        deadline = time.monotonic() + BROKEN_SECONDS
+        while self.truth.rows() == rows and time.monotonic() < deadline:
             self._pause.wait(PAUSE_SECONDS)
 
     def _tries_since(self, instant: float) -> int:
@@ -172,7 +186,7 @@ class Person:
     def _by_call(self) -> tuple[str, str, tuple[str, ...]]:
         try:
             change = self._site.set(reason="a fault or two", operator=self._operator)
-            found = self._wait_closed(change, FIRST_WAIT_SECONDS)
+            found = self._wait_closed(change, BROKEN_SECONDS if self.broken else FIRST_WAIT_SECONDS)
             if not found.safe and self._see_to(found):
                 found = self._wait_closed(change, SECOND_WAIT_SECONDS)
             if found.safe:
@@ -225,7 +239,7 @@ class Person:
         if self.arena.stopped_pids & {m.report.pid for m in blocking}:
             return False  # admits nothing, and what it has admitted may begin when it goes on
         self._pause.wait(ADMITTED_SECONDS)
-        deadline = time.monotonic() + FIRST_WAIT_SECONDS
+        deadline = time.monotonic() + BEGINS_SECONDS
         while self.truth.writers({m.report.pid for m in blocking}):
             if time.monotonic() > deadline:
                 return False
@@ -255,8 +269,9 @@ class Person:
 
     # --- off ---------------------------------------------------------------------------------------------------------
 
-    def _off_is_taken(self) -> bool:
+    def _off_is_taken(self, hangs: threading.Event) -> bool:
         """Type `off` once; return False if the store did not answer, so that nobody knows."""
+        hangs.wait(BEGINS_SECONDS)
         try:
             # Nothing but the change itself: one look, which passes, and the write, which is what is to hang.
             changes.turn_off(self._store, self._operator)

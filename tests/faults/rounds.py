@@ -18,7 +18,18 @@ from faults import sabotage, versions
 from faults.arena import LEASE_SECONDS, SITE, Arena
 from faults.checker import Verdict, Wanted, check
 from faults.history import Began, Fault, Note, Recorder, Tail, Write, of, read
-from faults.nemesis import BEFORE, INSIDE, LEAVING, NAMES, TWO_OPERATORS, WAITING, Cycle, Nemesis, schedule
+from faults.nemesis import (
+    ANSWERED,
+    BEFORE,
+    INSIDE,
+    LEAVING,
+    NAMES,
+    TWO_OPERATORS,
+    WAITING,
+    Cycle,
+    Nemesis,
+    schedule,
+)
 from faults.operators import Person
 from faults.truth import Truth
 from readonly import changes
@@ -33,11 +44,11 @@ from support.redis_topology import Topology
 # From the first fault that may come before `on` until `on`.
 LEAD_SECONDS = 0.3
 # After everything has been healed the site is writable again in so many seconds, or something has latched.
-OPENS_SECONDS = 30.0
+OPENS_SECONDS = 60.0
 # A worker that was started and has not begun yet (Python takes its time where much else runs) may take so long for it.
 STARTS_SECONDS = 120.0
 LOOKS_SECONDS = 2.0
-CYCLE_SECONDS = 60.0
+CYCLE_SECONDS = 120.0
 # So long an operator tries to have `off` taken; where something was broken on purpose, it may never be.
 OFF_SECONDS, IMPATIENT_SECONDS = 30.0, 1.0
 STEP_SECONDS = 0.05
@@ -125,7 +136,7 @@ class Round:
             self._recorder.record(Began(plan.seed, time.monotonic(), tuple(plan.kinds), plan.sabotaged))
             start = truth.mark("start")
             self._begin(arena)
-            nemesis = Nemesis(arena, self._recorder)
+            nemesis = Nemesis(arena, self._recorder, patient=bool(plan.sabotaged))
             deadline = time.monotonic() + plan.seconds
             for cycle in plan.schedule():
                 if time.monotonic() > deadline or not self._opens(arena, load):
@@ -182,13 +193,16 @@ class Round:
 
     def _cycle(self, cycle: Cycle, arena: Arena, nemesis: Nemesis, load: Tail) -> None:
         moments = {BEFORE: time.monotonic()}
-        quiet, over = threading.Event(), threading.Event()
+        leads, quiet, over, hangs = (threading.Event() for _ in range(4))
 
         def moment(name: str) -> None:
-            moments.setdefault(_MOMENTS[name], time.monotonic())
+            now = time.monotonic()
+            moments.setdefault(_MOMENTS[name], now)
+            if name == "answered":
+                moments[ANSWERED] = now
             self._bell.set()
 
-        def person(name: str, after: float, *, leads: bool) -> None:
+        def person(name: str, after: float, *, first: bool) -> None:
             with contextlib.closing(Truth(self.postgres, self.database)) as truth:
                 somebody = Person(
                     name,
@@ -196,18 +210,20 @@ class Round:
                     truth=truth,
                     recorder=self._recorder,
                     load=load,
-                    by_command=leads and cycle.by_command,
-                    moment=moment if leads else lambda _: None,
-                    changes_mind=leads and cycle.changes_mind,
+                    by_command=first and cycle.by_command,
+                    moment=moment if first else lambda _: None,
+                    changes_mind=hangs if first and cycle.changes_mind else None,
                     patience=IMPATIENT_SECONDS if self.plan.sabotaged else OFF_SECONDS,
+                    broken=bool(self.plan.sabotaged),
                 )
                 threading.Event().wait(after)
+                leads.wait(CYCLE_SECONDS)
                 somebody.read_only_time(cycle.hold, quiet, over)
 
-        people = [threading.Thread(target=person, args=("anna", LEAD_SECONDS), kwargs={"leads": True}, daemon=True)]
+        people = [threading.Thread(target=person, args=("anna", LEAD_SECONDS), kwargs={"first": True}, daemon=True)]
         if cycle.second is not None:
             after = LEAD_SECONDS + cycle.second
-            people.append(threading.Thread(target=person, args=("ben", after), kwargs={"leads": False}, daemon=True))
+            people.append(threading.Thread(target=person, args=("ben", after), kwargs={"first": False}, daemon=True))
         nemesis.plan(cycle)
         moments[BEFORE] = time.monotonic()
         for thread in people:
@@ -216,6 +232,9 @@ class Round:
         while any(thread.is_alive() for thread in people) or not nemesis.over():
             self._bell.clear()
             patience = nemesis.step(dict(moments))
+            for event, now in ((leads, nemesis.leads()), (hangs, nemesis.hangs())):
+                if now:
+                    event.set()
             if nemesis.over(but=LEAVING) and INSIDE in moments:
                 quiet.set()
             if nemesis.over():

@@ -40,6 +40,7 @@ def test_the_seed_begins_with_the_fault_that_shows_it(broken: str) -> None:
     assert (kind, moment) in [(fault.kind.name, fault.moment) for fault in cycle.faults]
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("broken", CASES)
 def test_what_is_broken_is_found_out(a_round: Callable[[Plan], Round], broken: str) -> None:
     """By a round of one cycle that is not void."""

@@ -26,7 +26,7 @@ def test_every_kind_of_fault_is_in_the_short_round() -> None:
     assert found == set(NAMES)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_no_write_commits_in_a_confirmed_time_whatever_fails(a_round: Callable[[Plan], Round], tmp_path: Path) -> None:
     """Rows, commit records and answers agree; no acknowledged write is missing; no read is answered with an error.
 

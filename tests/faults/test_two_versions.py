@@ -50,7 +50,7 @@ class Site:
             text=True,
             check=False,
             cwd=self.arena.folder,
-            timeout=60,
+            timeout=120,
         )
 
     def must(self, *words: str, new: bool = False) -> str:
@@ -113,8 +113,8 @@ def test_what_only_the_newer_one_understands_survives_the_older_one(site: Site) 
     assert versions[NEWER] == "fine"
     assert len(versions) == 2
     # Reports with an unknown field are reports: both obey, and "safe" is said by either.
-    site.must("on", "--expect", "web=2", "--timeout", "20s", new=True)
-    site.must("wait", "--expect", "web=2", "--timeout", "20s")
+    site.must("on", "--expect", "web=2", "--timeout", "60s", new=True)
+    site.must("wait", "--expect", "web=2", "--timeout", "60s")
     rows = site.truth.rows()
     before = site.record()
     assert before is not None
@@ -127,7 +127,7 @@ def test_what_only_the_newer_one_understands_survives_the_older_one(site: Site) 
     assert [cause[CAUSE_FIELD] for cause in json.loads(before)["causes"]] == [3]
     assert (site.post(OLD_SLOT), site.get(OLD_SLOT)) == (503, 200)
     assert site.truth.rows() == rows
-    site.must("off", "--timeout", "20s")
+    site.must("off", "--timeout", "60s")
     after = site.record()
     assert after is not None
     assert json.loads(after)[FIELD] == [1, 2]

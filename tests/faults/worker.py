@@ -12,6 +12,7 @@ import json
 import mmap
 import os
 import random
+import socket
 import struct
 import sys
 import threading
@@ -187,7 +188,16 @@ def main() -> None:
     """Serve until told to end."""
     settings = Settings(**json.loads(sys.argv[1]))
     threading.Thread(target=_end_with_input, daemon=True).start()
-    uvicorn.run(made(settings), host="127.0.0.1", port=settings.port, log_level="warning", timeout_graceful_shutdown=3)
+    # Before it says that it begins, so that nobody who comes after that is turned away.
+    listening = socket.create_server(("127.0.0.1", settings.port))
+    config = uvicorn.Config(
+        made(settings),
+        log_level="warning",
+        # A connection is ended by faults alone, and not by a machine that stands still for uvicorn's own five seconds.
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=3,
+    )
+    uvicorn.Server(config).run(sockets=[listening])
 
 
 if __name__ == "__main__":
