@@ -8,12 +8,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakSet
 
-from sqlalchemy import Connection, Delete, Dialect, Engine, Insert, Pool, PoolProxiedConnection, Update, event
-from sqlalchemy.engine import make_url
+from sqlalchemy import Delete, Dialect, Engine, Insert, PoolProxiedConnection, Update
 from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -22,7 +20,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from sqlalchemy.util.concurrency import in_greenlet
 
 from readonly.context import current
-from readonly.databases import Pooler, is_accepted, look_anew, server_behind, server_for, way_to
+from readonly.databases import Pooler, server_behind, server_for, way_to
 from readonly.databases.admission import Admission, proving
 from readonly.databases.detection import LOOK_SECONDS, Detection, look
 from readonly.databases.replicas import LAG_SECONDS, Need, Replica, Replicas, Schema, schema_of
@@ -30,11 +28,14 @@ from readonly.errors import ConfigurationError, NoFitReplica, ReadOnlyError
 from readonly.state import State
 from readonly.switch import Switch
 
-from ._discard import Discards, OnSession, on_connection
-from ._hooks import AUTOCOMMIT, Hooks
+from ._discard import Discards
+from ._dropping import Dropping
+from ._engines import checked_engine, checked_replicas, sqlite_path
+from ._hooks import Hooks
+from ._proof import prove, takes_no_writes
 from ._recent import Noting
 from ._rehearsal import Rehearsed
-from ._replicas import Watched, check_url
+from ._replicas import Watched
 from ._routing import Routing, S
 
 __all__ = ["Database"]
@@ -110,9 +111,9 @@ class Database:
         self._always = always
         self._async = isinstance(primary, AsyncEngine)
         self._admission = Admission(switch, name, admit=self._ask if self._async else None)
-        self._engine = _checked_engine("primary", primary)
+        self._engine = checked_engine("primary", primary)
         self._server = server_behind(self._engine.dialect.name, pooler)
-        targets = _checked_replicas(primary, replicas)
+        targets = checked_replicas(primary, replicas)
         self._discards = Discards(discard)
         for engine in (self._engine, *targets):
             if engine.dialect in _guarded_dialects:
@@ -126,7 +127,7 @@ class Database:
             switch,
             self._engine,
             targets,
-            path_of=_sqlite_path,
+            path_of=sqlite_path,
             schema=schema_of(schema),
             always=always,
             lag=max_lag,
@@ -142,10 +143,8 @@ class Database:
             detection=self._detection,
         )
         self._replica_hooks = [self._hook_replica(r) for r in self._replicas.all]
-        self._session_hooks: list[tuple[Any, str, Any]] = []
         # Before the routing's own hooks: what is dropped must be gone when a replica's session is asked for writes.
-        if self._discards:
-            self._drop()
+        self._dropping = Dropping(self._discards, self._engine, self._hooks, targets) if self._discards else None
         self._routing = Routing(
             self._engine,
             self._replicas.all,
@@ -217,8 +216,8 @@ class Database:
             self._in_proof.release()
         if self._noting is not None:
             self._noting.remove()
-        for target, event_name, listener in self._session_hooks:
-            event.remove(target, event_name, listener)
+        if self._dropping is not None:
+            self._dropping.remove()
         for replica in self._replicas.all:
             del vars(replica.target)["raw_connection"]  # the class's method shows again
         for hooks in (self._hooks, *self._replica_hooks):
@@ -239,9 +238,10 @@ class Database:
             try:
                 with proving():
                     if not self._async:
-                        return self._prove()
+                        return prove(self._engine, self._server, self._hooks)
                     # A loop of its own: connections of the application's pools belong to the application's loop.
-                    return asyncio.run(asyncio.wait_for(greenlet_spawn(self._prove), PROOF_SECONDS))
+                    tried = greenlet_spawn(prove, self._engine, self._server, self._hooks)
+                    return asyncio.run(asyncio.wait_for(tried, PROOF_SECONDS))
             except Exception as error:
                 return f"the guard could not be tried: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
@@ -250,7 +250,7 @@ class Database:
         url = self._engine.url
         database = url.database
         if self._server.name == "sqlite" and database and database != ":memory:":
-            database = str(_sqlite_path(self._engine) or database)
+            database = str(sqlite_path(self._engine) or database)
         found = {
             "server": self._server.name,
             "driver": self._engine.dialect.driver,
@@ -262,55 +262,13 @@ class Database:
         said = {key: value for key, value in found.items() if value is not None}
         return {**said, **way_to(self._server), **self._watched.watch.describe()}
 
-    def _prove(self) -> str:
-        look_anew(self._server)
-        # The same creator and the same hooks, and no connection taken from the application.
-        pool = self._engine.pool.recreate()
-        try:
-            problem = self._prove_on(pool, autocommit=False)
-            # In autocommit the guard is another one. What was declared to be unguarded is said as such, and not tried.
-            if problem or not self._hooks.autocommit or is_accepted(self._server):
-                return problem
-            problem = self._prove_on(pool, autocommit=True) or way_to(self._server).get("problem", "")
-            return f"in autocommit: {problem}" if problem else ""
-        finally:
-            pool.dispose()
-
-    def _prove_on(self, pool: Pool, *, autocommit: bool) -> str:
-        proxied = pool.connect()
-        try:
-            dialect, connection = self._engine.dialect, proxied.dbapi_connection
-            if self._hooks.autocommit and connection is not None:  # the engine's own level may be the one or the other
-                dialect.set_isolation_level(connection, AUTOCOMMIT if autocommit else "SERIALIZABLE")
-            held = self._hooks.begin(proxied)
-            problem = ""
-            # What the guard knows of itself comes first: it says what to do. An engine's own autocommit, in which this
-            # connection was handed out, is the second proof's affair.
-            if held is not None and autocommit is self._hooks.autocommit:
-                problem = str(held.memory.get("problem", ""))
-            problem = problem or self._server.prove(connection)
-            dialect.do_rollback(proxied)
-            return problem
-        finally:
-            proxied.close()
-
     def _look(self) -> str:
         """Return why the primary takes no writes, or ""; in a thread of its own, on a connection of its own."""
         with look():
             if not self._async:
-                return self._look_at_primary()
-            return asyncio.run(asyncio.wait_for(greenlet_spawn(self._look_at_primary), LOOK_SECONDS))
-
-    def _look_at_primary(self) -> str:
-        pool = self._engine.pool.recreate()
-        try:
-            proxied = pool.connect()
-            try:
-                return self._server.takes_no_writes(proxied.dbapi_connection)
-            finally:
-                proxied.close()
-        finally:
-            pool.dispose()
+                return takes_no_writes(self._engine, self._server)
+            asked = greenlet_spawn(takes_no_writes, self._engine, self._server)
+            return asyncio.run(asyncio.wait_for(asked, LOOK_SECONDS))
 
     # --- what the hooks ask ------------------------------------------------------------------------------------------
 
@@ -443,108 +401,6 @@ class Database:
 
     def _refused_on_replica(self) -> ReadOnlyError:
         return self._refusal(f"database {self.name!r}: this session's transaction reads from a replica and can't write")
-
-    # --- dropping ----------------------------------------------------------------------------------------------------
-
-    def _drop(self) -> None:
-        on_session = OnSession(self._discards, self._session_refuses)
-
-        def before_flush(session: Session, context: object, instances: object) -> None:
-            on_session.before_flush(session)
-
-        def before_execute(
-            connection: Connection, statement: Any, multiparams: Any, params: Any, options: Mapping[str, Any]
-        ) -> tuple[Any, Any, Any]:
-            return on_connection(
-                self._discards, self._hooks.guarded, connection, statement, multiparams, params, options
-            )
-
-        self._session_hooks = [
-            (Session, "before_flush", before_flush),
-            (Session, "do_orm_execute", on_session.do_orm_execute),
-        ]
-        for target, event_name, listener in self._session_hooks:
-            event.listen(target, event_name, listener)
-        event.listen(self._engine, "before_execute", before_execute, retval=True)
-        self._session_hooks.append((self._engine, "before_execute", before_execute))
-        for replica in self._replicas.all:
-            # A replica's transactions never write.
-            def on_replica(
-                connection: Connection, statement: Any, multiparams: Any, params: Any, options: Mapping[str, Any]
-            ) -> tuple[Any, Any, Any]:
-                return on_connection(
-                    self._discards, lambda c: True, connection, statement, multiparams, params, options
-                )
-
-            event.listen(replica.target, "before_execute", on_replica, retval=True)
-            self._session_hooks.append((replica.target, "before_execute", on_replica))
-
-    def _session_refuses(self, session: Session, bind_arguments: Mapping[str, Any]) -> bool:
-        bind = session.get_bind(**bind_arguments)
-        dialect = bind.dialect
-        if any(dialect is replica.target.dialect for replica in self._replicas.all):
-            return True
-        if dialect is not self._engine.dialect:
-            return False
-        return self._hooks.guarded(session.connection(bind_arguments=dict(bind_arguments)))
-
-
-def _checked_engine(argument: str, engine: object) -> Engine:
-    if isinstance(engine, AsyncEngine):
-        return engine.sync_engine
-    if isinstance(engine, Engine):
-        return engine
-    raise ConfigurationError(
-        f"{argument}={engine!r} is no engine: pass what create_engine or create_async_engine returned"
-    )
-
-
-def _checked_replicas(primary: Engine | AsyncEngine, replicas: object) -> list[Engine]:
-    if isinstance(replicas, (str, Engine, AsyncEngine)) or not isinstance(replicas, Sequence):
-        raise ConfigurationError(f"replicas={replicas!r} is no list of engines: write replicas=[engine]")
-    first = _checked_engine("primary", primary)
-    found: list[Engine] = []
-    for index, replica in enumerate(replicas):
-        argument = f"replicas[{index}]"
-        engine = _checked_engine(argument, replica)
-        if isinstance(replica, AsyncEngine) is not isinstance(primary, AsyncEngine):
-            raise ConfigurationError(
-                f"{argument}={replica!r} and primary={primary!r} are not both sync or both async: make them alike"
-            )
-        if engine is first or engine.dialect is first.dialect or _address(engine) == _address(first):
-            raise ConfigurationError(f"{argument}={replica!r} is the primary itself: leave it out")
-        if engine.dialect.name != first.dialect.name:
-            raise ConfigurationError(
-                f"{argument}={replica!r} is {engine.dialect.name}, and the primary {first.dialect.name}: a replica "
-                "holds the same database"
-            )
-        if any(engine is other or engine.dialect is other.dialect for other in found):
-            raise ConfigurationError(f"{argument}={replica!r} is there twice: leave one out")
-        check_url(argument, engine)
-        found.append(engine)
-    return found
-
-
-def _address(engine: Engine) -> object:
-    """Return what tells one database from another, as far as a URL says; unequal to all others if it says nothing."""
-    url = make_url(engine.url)
-    if engine.dialect.name == "sqlite":
-        path = _sqlite_path(engine)
-        return object() if path is None else path
-    if url.database is None and url.host is None:
-        return object()  # a creator, or the driver's own configuration
-    return (url.host, url.port, url.database, tuple(sorted(url.query.items())))
-
-
-def _sqlite_path(engine: Engine) -> Path | None:
-    database = engine.url.database or ""
-    if database.startswith("file:"):
-        database = database.removeprefix("file:").partition("?")[0]
-        if engine.url.query.get("mode") == "memory":
-            return None
-    if not database or database == ":memory:":
-        return None
-    return Path(database).resolve()
 
 
 def _dbapi_connection(context: ExceptionContext) -> Any:
