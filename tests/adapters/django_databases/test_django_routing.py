@@ -21,7 +21,6 @@ from django.test.utils import override_settings
 
 from readonly import ReadOnlyError, Switch
 from readonly.context import Work, working
-from readonly.databases.replicas import choice
 from readonly.databases.replicas import sqlite as copies
 from readonly.databases.sqlite import copy_to_replica
 from readonly.errors import ConfigurationError
@@ -29,6 +28,7 @@ from readonly_django import routing as routing_module
 from readonly_django.databases import install, installed, read_only_transactions
 from support.django_site.aliases import settings_of
 from support.django_site.models import Article, Comment, HeadlinePageView, PageView, Tag
+from support.looking import left_out_for_good
 from support.waiting import eventually
 
 from .conftest import SQLITE, Site, fresh
@@ -98,8 +98,7 @@ def make_replicated(
     make_site: Callable[..., Site], switch: Switch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Replicated]]:
     """Make the databases, and put the router in place. Who failed stays out until the test says that it is over."""
-    monkeypatch.setattr(choice, "LEFT_OUT_SECONDS", 3600.0)
-    monkeypatch.setattr(choice, "LEFT_OUT_CAP_SECONDS", 3600.0)
+    left_out_for_good(monkeypatch)
 
     def make(*, patience: float = 30.0, **options: Any) -> Replicated:
         monkeypatch.setattr(copies, "LOCK_SECONDS", patience)
