@@ -14,140 +14,44 @@ Everything here is text: header values as latin-1 strings, names of response hea
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from typing import Final
 
-from itsdangerous import Signer
+from ..policy import Policy, SessionCookie
+from ..state import State
+from ._issued import issued_at, unquoted
+from ._set_cookie import EPOCH, SIGN_SECONDS, SIGN_SUFFIX, deletes, deletes_at, expiry, sign
+from ._stamps import Stamps
 
-from .policy import Policy, SessionCookie
-from .state import State
+__all__ = [
+    "EPOCH",
+    "GRACE",
+    "SIGN_SECONDS",
+    "SIGN_SUFFIX",
+    "STAMP_SUFFIX",
+    "UNTOUCHED",
+    "Header",
+    "Sessions",
+    "Stamps",
+    "Taken",
+    "deletes",
+    "expiry",
+    "issued_at",
+    "sign",
+    "unquoted",
+]
 
 logger = logging.getLogger("readonly")
 
 # `off --undo` must be able to take back a slip: so long after it began, no browser is told to forget a cookie.
 GRACE: Final = timedelta(seconds=60)
 STAMP_SUFFIX: Final = "-since"
-SIGN_SUFFIX: Final = "-ended"
-# A form that was left open for longer than that has been given up; its text would not be kept for longer either.
-SIGN_SECONDS: Final = 86_400
-EPOCH: Final = "Thu, 01 Jan 1970 00:00:00 GMT"
 
 Header = tuple[str, str]
-
-# --- when a session was issued --------------------------------------------------------------------------------------
-
-# Lengths of an unpadded base64url signature: SHA-1, SHA-224, SHA-256, SHA-384, SHA-512.
-_SIGNATURE_LENGTHS = frozenset({27, 38, 43, 64, 86})
-_SIGNATURE = re.compile(r"[A-Za-z0-9_-]+\Z")
-_BASE62 = {digit: value for value, digit in enumerate("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")}
-# Signed formats with a time of day in this century; what decodes to anything else is an opaque id with dots in it.
-_EARLIEST, _LATEST = 1_000_000_000, 1 << 33
-
-
-def issued_at(value: str) -> datetime | None:
-    """Read when a cookie was signed, without verifying it.
-
-    Known are itsdangerous (`payload.time.signature`: Flask, Starlette) and Django (`payload:time:signature`).
-
-    Args:
-        value: The cookie's value, unquoted.
-
-    Returns:
-        The time, UTC, or None if the value is not in a known signed format.
-
-    Source: itsdangerous.TimestampSigner; django.core.signing.TimestampSigner.
-    """
-    for separator, read in ((":", _from_base62), (".", _from_base64)):
-        parts = value.rsplit(separator, 2)
-        # Both use rsplit: the payload may hold the separator, and a compressed one starts with a dot.
-        if len(parts) == 3 and len(parts[2]) in _SIGNATURE_LENGTHS and _SIGNATURE.match(parts[2]):
-            seconds = read(parts[1])
-            if seconds is not None and _EARLIEST <= seconds < _LATEST:
-                return datetime.fromtimestamp(seconds, UTC)
-    return None
-
-
-def _from_base62(text: str) -> int | None:
-    if not 1 <= len(text) <= 8:
-        return None
-    seconds = 0
-    for character in text:
-        digit = _BASE62.get(character)
-        if digit is None:
-            return None
-        seconds = seconds * 62 + digit
-    return seconds
-
-
-def _from_base64(text: str) -> int | None:
-    # Four bytes until the year 2106, five after it.
-    if not 6 <= len(text) <= 7 or not _SIGNATURE.match(text):
-        return None
-    return int.from_bytes(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), "big")
-
-
-_ESCAPED = re.compile(r"\\(?:([0-3][0-7]{2})|(.))", re.DOTALL)
-
-
-def unquoted(value: str) -> str:
-    """Return a cookie's value as an application reads it: without quotes and their escapes (RFC 2109, section 4)."""
-    value = value.strip()
-    if len(value) < 2 or value[0] != '"' or value[-1] != '"':
-        return value
-    return _ESCAPED.sub(lambda m: chr(int(m[1], 8)) if m[1] else m[2], value[1:-1])
-
-
-# --- stamps ---------------------------------------------------------------------------------------------------------
-
-
-class Stamps:
-    """Signs since when an opaque session id is known. The stamp says the time and is bound to cookie name and id."""
-
-    def __init__(self, secrets: Sequence[str]) -> None:
-        """Take the keys.
-
-        Args:
-            secrets: The first one signs, all of them verify.
-        """
-        # itsdangerous signs with the last key; its comparison takes constant time.
-        self._signer = Signer(
-            list(reversed(secrets)),
-            salt="readonly.session-stamp",
-            key_derivation="hmac",
-            digest_method=hashlib.sha256,
-        )
-
-    def make(self, name: str, value: str, now: datetime) -> str:
-        """Return the stamp for a session id that was handed out now."""
-        # Finer than a second: who signs in right after `off` is not to be signed out for the rounding.
-        since = str((now - _UNIX) // timedelta(microseconds=1))
-        return f"{since}.{self._signer.get_signature(_bound(name, value, since)).decode()}"
-
-    def read(self, name: str, value: str, stamp: str) -> datetime | None:
-        """Return since when the id is known, or None if the stamp is not ours for this id."""
-        since, _, signature = stamp.partition(".")
-        if not (since.isascii() and since.isdigit() and len(since) <= 17):
-            return None
-        if not self._signer.verify_signature(_bound(name, value, since), signature):
-            return None
-        return _UNIX + timedelta(microseconds=int(since))
-
-
-def _bound(name: str, value: str, since: str) -> str:
-    return f"{name}\0{value}\0{since}"
-
-
-_UNIX = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-# --- one request ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -413,12 +317,12 @@ class Sessions:
                 set_name, _, rest = value.partition("=")
                 set_name = set_name.strip()
                 if set_name in self.names:
-                    if taken.drop and not (taken.logout and _deletes(rest, now)):
+                    if taken.drop and not (taken.logout and deletes_at(rest, now)):
                         dropped = True
                         continue
                     if taken.stamp and self._stamps is not None:
                         stamps += self._stamp(self._cookies[set_name], rest, now)
-                    if not _deletes(rest, now):
+                    if not deletes_at(rest, now):
                         renewed.add(set_name)
             kept.append((name, value))
         kept += stamps
@@ -447,7 +351,7 @@ class Sessions:
         value = unquoted(raw)
         if cookie.issued_at is not None or cookie.signed or self._stamps is None or issued_at(value) is not None:
             return []
-        stamp = "" if _deletes(rest, now) else self._stamps.make(cookie.name, value, now)
+        stamp = "" if deletes_at(rest, now) else self._stamps.make(cookie.name, value, now)
         # The same attributes, so that both cookies come and go together, and one more: no script needs a stamp.
         copied = [part.strip() for part in attributes.split(";") if part.strip()]
         if not any(part.lower() == "httponly" for part in copied):
@@ -456,80 +360,3 @@ class Sessions:
 
 
 _CACHING = frozenset({"cache-control", "expires", "pragma"})
-
-
-def expiry(cookie: SessionCookie, *, secure: bool, suffix: str = "") -> str:
-    """Return the Set-Cookie value that makes a browser forget a cookie.
-
-    A browser forgets it only if name, path, domain and partition are those it was set with, and takes the
-    attributes that its prefix demands. Over https `Secure` and `SameSite=None` are always added: without them a
-    cookie of an embedded page stays, and they do not matter for one that is about to be gone.
-
-    Args:
-        cookie: Which one.
-        secure: The request came by https.
-        suffix: Put after the name: a stamp goes with its session.
-
-    Source: draft-ietf-httpbis-rfc6265bis, sections 4.1.3 and 5.7; CHIPS.
-    """
-    return _set(cookie, suffix, "", [f"Expires={EPOCH}", "Max-Age=0"], secure=secure)
-
-
-def sign(cookie: SessionCookie, *, secure: bool) -> str:
-    """Return the Set-Cookie value that leaves a sign with a browser which is told to forget a cookie.
-
-    Args:
-        cookie: Which one.
-        secure: The request came by https.
-    """
-    return _set(cookie, SIGN_SUFFIX, "1", [f"Max-Age={SIGN_SECONDS}"], secure=secure)
-
-
-def _set(cookie: SessionCookie, suffix: str, value: str, until: list[str], *, secure: bool) -> str:
-    prefixed = cookie.name.lower().startswith(("__host-", "__secure-"))
-    must = prefixed or cookie.partitioned
-    parts = [f"{cookie.name}{suffix}={value}", f"Path={cookie.path}", *until, "HttpOnly"]
-    if cookie.domain:
-        parts.insert(2, f"Domain={cookie.domain}")
-    if secure or must:
-        parts += ["Secure", "SameSite=None"]
-    else:
-        parts.append("SameSite=Lax")
-    if cookie.partitioned:
-        parts.append("Partitioned")
-    return "; ".join(parts)
-
-
-def deletes(rest: str) -> bool:
-    """Return whether what follows a Set-Cookie's name and "=" makes the browser forget the cookie, now."""
-    return _deletes(rest, datetime.now(UTC))
-
-
-def _deletes(rest: str, now: datetime) -> bool:
-    """Return whether what follows a Set-Cookie's name and "=" makes the browser forget the cookie."""
-    value, _, attributes = rest.partition(";")
-    if unquoted(value) == "":
-        return True
-    max_age: str | None = None
-    expires: str | None = None
-    for part in attributes.split(";"):
-        name, _, said = part.partition("=")
-        name = name.strip().lower()
-        if name == "max-age":
-            max_age = said.strip()
-        elif name == "expires":
-            expires = said.strip()
-    if max_age is not None:
-        try:
-            return int(max_age) <= 0
-        except ValueError:
-            return False
-    return expires is not None and _is_past(expires, now)
-
-
-def _is_past(text: str, now: datetime) -> bool:
-    try:
-        found = parsedate_to_datetime(text.replace("-", " "))
-    except (ValueError, TypeError):
-        return False
-    return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)) <= now
