@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from readonly import Switch
 from readonly.databases.sqlalchemy import Database
+from readonly.stores.memory import MemoryStore
 from support.mariadb_server import MariaDBServer
 from support.postgres_server import PostgresServer
 
@@ -144,7 +145,8 @@ def create_schema(client: Client) -> None:
 @pytest.fixture
 def switch() -> Iterator[Switch]:
     """A writable site of one process."""
-    switch = Switch.from_url("memory://?site=tests")
+    # It answers at once, by a thread that on a busy machine may not have its turn for long.
+    switch = Switch(MemoryStore("memory://?site=tests", site="tests", timeout=30.0))
     switch.start()
     assert switch.confirm(timeout=10) is not None
     yield switch
