@@ -18,8 +18,9 @@ from support.apps import HandSwitch, Request, asgi_scope, wsgi_environ
 
 # Beyond twice a target something is broken; between the two it is a matter for `make bench` and its table.
 TOLERANCE = 2.0
-# A machine that was busy for all rounds gets another chance: what is broken stays broken.
-CHANCES = 3
+# A machine that was busy for all rounds gets another chance: what is broken stays broken. With fifteen busy processes
+# on two cores a measurement came to 1.98 times its target (a refused POST under WSGI); the limit is 2.
+CHANCES = 6
 
 Round = Callable[[], float]
 
