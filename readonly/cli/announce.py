@@ -59,9 +59,10 @@ def announce(site: Site, wanted: Wanted, options: common.Options, output: Output
         if not isinstance(what, Window):
             output.note(f"  {printable(str(what))}: waiting all the same")
             return
-        if what.start != window.start:
+        # Known before it is said: an interrupt may come right after, and names when it turns.
+        was, window = window, what
+        if what.start != was.start:
             output.note(f"  {what.id} begins at {local_too(what.start, at)} now")
-        window = what
 
     output.standing = stands
     await_start(site.store, window.id, waiting=waiting)
