@@ -421,6 +421,21 @@ def test_what_is_refused_is_not_waited_for(process: Process, store: Watched) -> 
     process.inflight.end(refused)
 
 
+def test_who_is_stopped_lets_go_of_nothing_that_is_watched(process: Process, store: Watched) -> None:
+    """Its thread may outlive it, in a call that hangs, and the switch be used again: then another one watches it."""
+    process.beat()
+    admitted = process.inflight.begin()
+    turn_on(store, ANN)
+    process.beat()
+    refused = process.inflight.begin()
+    process.follower.stop(0)
+    turn_off(store, ANN)
+    process.beat()
+    assert process.inflight.keys() == {admitted}
+    assert not process.view.open
+    process.inflight.end(refused)
+
+
 def test_a_lift_opens(process: Process, store: Watched) -> None:
     """And is reported at once, for those who wait for it."""
     turn_on(store, ANN)

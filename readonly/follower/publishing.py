@@ -90,7 +90,9 @@ class Publisher:
             view.state = state
             self._inflight.close()
         else:
-            self._inflight.reopen()
+            # A thread that outlived its switch's end must not let go of what the next one watches.
+            if not contact.stopping:
+                self._inflight.reopen()
             view.state = state if not self._settings.inert else replace(state, read_only=False, rehearsal=None)
             trusted = self._settings.trust_threads and not contact.stopping
             view.admit_until = self._admit_until(state) if trusted else float("-inf")
