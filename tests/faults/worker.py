@@ -189,11 +189,7 @@ def main() -> None:
     settings = Settings(**json.loads(sys.argv[1]))
     threading.Thread(target=_end_with_input, daemon=True).start()
     # Before it says that it begins, so that nobody who comes after that is turned away.
-    # With its protocol named: else asyncio leaves Nagle's algorithm on, and every answer waits 40 ms for itself.
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.bind(("127.0.0.1", settings.port))
-    listening.listen(128)
+    listening = socket.create_server(("127.0.0.1", settings.port))
     config = uvicorn.Config(
         made(settings),
         log_level="warning",
